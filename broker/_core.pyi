@@ -1,0 +1,3 @@
+from typing import Final
+
+BUILD_PROFILE: Final[str]

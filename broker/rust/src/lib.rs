@@ -1,0 +1,5 @@
+//! The crate behind `broker._core`: a table of contents and nothing else.
+#![deny(unsafe_code)]
+
+#[cfg(feature = "python")]
+mod bindings;
