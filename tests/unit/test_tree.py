@@ -1,0 +1,45 @@
+"""What must hold of every file in the repository."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# Written in pieces, so that this file is not its own first finding.
+REGISTRIES = ("pypi." + "org", "python" + "hosted", "crates" + ".io", "proxy." + "golang")
+REGISTRIES += ("registry." + "npmjs", "maven" + ".org", "deb." + "debian")
+MACHINE_PATHS = ("/wo" + "rk/", "/ro" + "ot/", "/fa" + "rm/")
+FORBIDDEN = re.compile("|".join(re.escape(text) for text in (*REGISTRIES, *MACHINE_PATHS)))
+
+
+def tracked_files() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_names_a_registry_or_a_path_of_the_machine_it_was_written_on() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in tracked_files()
+        if (match := FORBIDDEN.search(path.read_text(errors="replace")))
+    ]
+
+    assert found == []
+
+
+def test_no_lock_file_is_tracked() -> None:
+    locks = {"Cargo.lock", "poetry.lock", "uv.lock", "package-lock.json", "pdm.lock"}
+
+    assert [path for path in tracked_files() if path.name in locks] == []
+
+
+def test_every_constraint_is_a_name_and_one_version() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)] == []
