@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Written in pieces, so that this file is not its own first finding.
-REGISTRIES = ("pypi." + "org", "python" + "hosted", "crates" + ".io", "proxy." + "golang")
+REGISTRIES: tuple[str, ...] = ("pypi." + "org", "python" + "hosted", "crates" + ".io", "proxy." + "golang")
 REGISTRIES += ("registry." + "npmjs", "maven" + ".org", "deb." + "debian")
 MACHINE_PATHS = ("/wo" + "rk/", "/ro" + "ot/", "/fa" + "rm/")
 FORBIDDEN = re.compile("|".join(re.escape(text) for text in (*REGISTRIES, *MACHINE_PATHS)))
