@@ -1,0 +1,11 @@
+"""An AWS rest-json server driven by botocore's service models: routes, parses, validates and serialises.
+
+A product of its own that knows none of Tidemill's programs. Used by functions, poller.control_api and
+broker.control_plane; the gateway borrows its reading of credential scopes.
+"""
+
+from infra.awsapi.errors import ApiError
+from infra.awsapi.scope import CredentialScope, credential_scope
+from infra.awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
+
+__all__ = ["MAX_BODY_BYTES", "ApiError", "Call", "CredentialScope", "Handler", "Service", "credential_scope"]
