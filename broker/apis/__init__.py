@@ -1,0 +1,73 @@
+"""The one table of APIs: key -> versions and handler. ApiVersions is built from it.
+
+The server calls `dispatch`. A family module exports `APIS: tuple[Api, ...]`; to add an API, add its row
+there, and a new module to FAMILIES.
+"""
+
+import inspect
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any, Final
+
+from broker.apis import versions
+from broker.apis.api import Api, CloseConnection, Reply
+from broker.apis.broker import Broker, Connection
+from broker.protocol import frames
+from broker.protocol.errors import MalformedFrame
+from broker.protocol.frames import RequestHeader
+
+__all__ = ("APIS", "Api", "Broker", "CloseConnection", "Connection", "Reply", "dispatch")
+
+FAMILIES: Final = (versions,)
+
+
+def table(rows: Iterable[Api]) -> Mapping[int, Api]:
+    """Make the table; a key that comes twice, or versions that run backwards, stop the program at import."""
+    apis: dict[int, Api] = {}
+    for api in rows:
+        if api.key in apis:
+            raise ValueError(f"API {api.key} is registered by {apis[api.key].name} and by {api.name}")
+        if not 0 <= api.min_version <= api.max_version:
+            raise ValueError(f"API {api.name} has versions {api.min_version} to {api.max_version}")
+        apis[api.key] = api
+    return dict(sorted(apis.items()))
+
+
+APIS: Final = table(row for family in FAMILIES for row in family.APIS)
+versions.advertise(APIS.values())
+
+
+def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
+    """Answer one request frame (without its length): at once where the handler can, else by an awaitable.
+
+    Raises CloseConnection, from here or from the awaitable, for malformed frames, unknown APIs and
+    unsupported versions, as Kafka does. Any other exception is our bug: the server logs it and closes that
+    connection. `frame` must stay as it is until the reply is there.
+    """
+    try:
+        header = frames.read_request_header(frame)
+        api = APIS.get(header.api_key)
+        if api is None:
+            raise CloseConnection(f"unknown API key {header.api_key}")
+        if not api.speaks(header.api_version):
+            if api.key != frames.API_VERSIONS:
+                raise CloseConnection(f"{api.name} has no version {header.api_version} here")
+            return _framed(versions.fallback(header))
+        if api.raw:
+            reply: Reply | Awaitable[Reply] = api.handle(broker, connection, header, frame)
+            return reply
+        request = frames.decode_request(header, frame)
+    except MalformedFrame as error:
+        raise CloseConnection(f"malformed frame: {error}") from error
+    connection.client_id = header.client_id
+    response = api.handle(broker, connection, header, request)
+    if inspect.isawaitable(response):
+        return _encode_later(header, response)
+    return _framed(frames.encode_response(header, response))
+
+
+async def _encode_later(header: RequestHeader, response: Awaitable[Any]) -> Reply:
+    return _framed(frames.encode_response(header, await response))
+
+
+def _framed(response: bytes) -> bytes:
+    return len(response).to_bytes(4, "big") + response

@@ -1,0 +1,44 @@
+"""What a row of the table of APIs is, and what its handler may answer; every family imports it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from broker.protocol.errors import BrokerError
+
+if TYPE_CHECKING:
+    from broker.apis.broker import Broker, Connection
+    from broker.protocol.frames import RequestHeader
+
+# One complete response frame, ready to be written as it is, ALWAYS with its 4-byte length in front: bytes, or
+# chunks for one vectored write. None: no answer (Produce with acks=0).
+Reply = bytes | Sequence[bytes] | None
+
+# Decoded: (broker, connection, header, request entity) -> response entity, or an awaitable of it.
+# Raw:     (broker, connection, header, frame without its length: memoryview) -> Reply, or an awaitable of it.
+Handler = Callable[["Broker", "Connection", "RequestHeader", Any], Any]
+
+
+class CloseConnection(BrokerError):
+    """This connection must end, and only this one; the text is the reason for the server's one log line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """One row: the versions that the broker answers, and who answers them.
+
+    A raw handler (Produce, Fetch) gets the frame as it lies in the connection's buffer and answers a whole
+    frame. `advertised_min_version` widens what ApiVersions tells, without widening what is answered.
+    """
+
+    key: int
+    name: str
+    min_version: int
+    max_version: int
+    handle: Handler
+    raw: bool = False
+    advertised_min_version: int | None = None
+
+    def speaks(self, version: int) -> bool:
+        """Whether a request of this version is answered."""
+        return self.min_version <= version <= self.max_version

@@ -1,0 +1,18 @@
+"""What can go wrong in the protocol: Kafka's error codes, and the one exception that bad bytes raise.
+
+BrokerError
+├── MalformedFrame      the peer's bytes are not the request that they claim to be; closes that connection
+└── (broker.log and broker.settings add theirs)
+"""
+
+from kio.schema.errors import ErrorCode
+
+__all__ = ("BrokerError", "ErrorCode", "MalformedFrame")
+
+
+class BrokerError(Exception):
+    """Anything that the broker raises on purpose."""
+
+
+class MalformedFrame(BrokerError):
+    """Bytes from a peer that cannot be read as a request (Kafka: InvalidRequestException)."""
