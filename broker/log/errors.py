@@ -1,0 +1,51 @@
+"""What the log refuses, as one tree; the core raises these too (it imports this module when it must).
+
+LogError
+├── InvalidBatch          a batch broke a rule of the format or of the topic; carries Kafka's error code
+├── OffsetOutOfRange      below the log start or above the end
+├── TopicExists           a topic of that name is there already
+├── UnknownTopic          there is no topic of that name
+├── InvalidTopicName      the name breaks Kafka's rules
+├── InvalidPartitions     a partition count that cannot be
+└── InvalidConfig         a topic config is unknown or its value out of range
+"""
+
+
+class LogError(Exception):
+    """The root: everything that the log refuses, in one sentence that names the mend."""
+
+
+class InvalidBatch(LogError):
+    """A record batch that may not be appended; `code` is Kafka's error code for it."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class OffsetOutOfRange(LogError):
+    """An offset below the log start or above the end of the log."""
+
+
+class TopicExists(LogError):
+    """A topic of that name is there already."""
+
+
+class UnknownTopic(LogError):
+    """There is no topic of that name."""
+
+
+class InvalidTopicName(LogError):
+    """The name breaks Kafka's rules: 1-249 characters of a-z A-Z 0-9 . _ - and neither `.` nor `..`."""
+
+
+class InvalidPartitions(LogError):
+    """A partition count below one, above the limit, or not above the present count."""
+
+
+class InvalidConfig(LogError):
+    """A topic config is unknown or its value is out of range; `name` is the config's."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
