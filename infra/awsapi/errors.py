@@ -20,8 +20,9 @@ _SERVER_FAULT = 500
 class ApiError(Exception):
     """An error as AWS answers it: ``code`` names an error shape of the service's model.
 
-    The HTTP status and the spelling of ``message``/``Message`` come from that shape; ``status`` is only for codes
-    that the model lacks. ``members`` are further members of the shape, by the model's names (``Reason="…"``).
+    The HTTP status and the spelling of ``message``/``Message`` come from that shape; ``status`` is only for
+    codes that the model lacks. ``members`` are further members of the shape, by the model's names
+    (``Reason="…"``).
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class ErrorReply:
 
 def render_error(model: ServiceModel, error: ApiError) -> ErrorReply:
     """The reply for one error; a code that the model lacks is spelt as the service's other errors are."""
-    shape = _error_shape(model, error.code)
+    shape = model.error_shapes.get(error.code)
     headers = {"x-amzn-ErrorType": error.code, **error.headers}
     if shape is None:
         status = error.status or _BAD_REQUEST
@@ -75,10 +76,6 @@ def render_error(model: ServiceModel, error: ApiError) -> ErrorReply:
         headers=headers,
         body=orjson.dumps(body),
     )
-
-
-def _error_shape(model: ServiceModel, code: str) -> Any:
-    return model.error_shapes.get(code)
 
 
 def _message_member(shape: Any) -> str:

@@ -21,7 +21,7 @@ class ServiceModel:
 
     @cached_property
     def operations(self) -> dict[str, Any]:
-        """botocore's OperationModel by operation name."""
+        """The OperationModel of botocore by operation name."""
         return {name: self._model.operation_model(name) for name in self._model.operation_names}
 
     @cached_property

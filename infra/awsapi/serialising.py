@@ -1,6 +1,7 @@
 """Owns the way from a handler's output to a rest-json reply: status, headers, payload or JSON document.
 
-Every serialiser is built once from the output shape. A member that the shape lacks is our bug and raises TypeError.
+Every serialiser is built once from the output shape. A member that the shape lacks is our bug and raises
+TypeError.
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Owns the HTTP server of one AWS service: request in, operation's handler called, reply or AWS error out.
 
-Called by the programs' API rooms, which bring the handlers. One request is one pass: route, parse, validate, call,
-serialise; all of it is built from the model when the Service is made.
+Called by the programs' API rooms, which bring the handlers. One request is one pass: route, parse,
+validate, call, serialise; all of it is built from the model when the Service is made.
 """
 
 import logging
@@ -33,9 +33,9 @@ _NO_QUERY: MultiDictProxy[str] = MultiDictProxy(MultiDict())
 class Call:
     """One valid request for one operation.
 
-    ``params`` holds the input members by the model's names: blobs and streaming payloads as bytes, timestamps as
-    aware datetimes. ``headers`` are case-insensitive. Region and access key come from the SigV4 scope when there is
-    one; signatures are not verified.
+    ``params`` holds the input members by the model's names: blobs and streaming payloads as bytes, timestamps
+    as aware datetimes. ``headers`` are case-insensitive. Region and access key come from the SigV4 scope when
+    there is one; signatures are not verified.
     """
 
     operation: str

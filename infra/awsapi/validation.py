@@ -1,8 +1,8 @@
 """Owns the constraints of a model (required, length, range, pattern, enum) and AWS's sentences about them.
 
 Every check is built once from the input shape. Called by the server after parsing; pure.
-Texts: "1 validation error detected: Value '0' at 'batchSize' failed to satisfy constraint: Member must …", several
-joined by "; " (AWS's Coral framework; seen in published recordings of real replies).
+Texts: "1 validation error detected: Value '0' at 'batchSize' failed to satisfy constraint: Member must …",
+several joined by "; " (AWS's Coral framework; seen in published recordings of real replies).
 """
 
 import re
@@ -79,58 +79,76 @@ def _structure(shape: Any, known: dict[str, Check]) -> Check:
 
 
 def _list(shape: Any, known: dict[str, Check]) -> Check:
-    own = _constraints(shape, _shown(shape))
-    items: list[Check | None] = []
-    # A list of scalars is judged as a whole: "Member must satisfy constraint: [Member must …, …]".
-    item_rules = _scalar_rules(shape.member)
+    own = _constraints(shape)
+    nested: list[Check] = []
 
     def check(value: Any, path: str, found: list[str]) -> None:
         own(value, path, found)
-        if items[0] is not None and item_rules is None:
+        for check_item in nested:
             for position, item in enumerate(value, 1):
                 if item is None:
                     found.append(_sentence("null", f"{path}.{position}.member", _NOT_NULL))
                 else:
-                    items[0](item, f"{path}.{position}.member", found)
-        elif item_rules is not None and not all(item is not None and item_rules.hold(item) for item in value):
-            found.append(
-                _sentence(_java(value), path, f"Member must satisfy constraint: {item_rules.listed()}")
-            )
+                    check_item(item, f"{path}.{position}.member", found)
 
+    if (rules := _scalar_rules(shape.member)) is not None:
+        # A list of scalars is judged as a whole: "Member must satisfy constraint: [Member must …, …]".
+        return _all_of(own, _items_check(shape, "Member must satisfy constraint", rules, list))
     known[shape.name] = check
-    items.append(_check(shape.member, known))
+    if check_member := _check(shape.member, known):
+        nested.append(check_member)
     return check
 
 
 def _map(shape: Any, known: dict[str, Check]) -> Check:
-    own = _constraints(shape, _shown(shape))
     keys, values = _scalar_rules(shape.key), _scalar_rules(shape.value)
-    nested: list[Check | None] = []
+    checks = [_constraints(shape)]
+    if keys is not None:
+        checks.append(_items_check(shape, "Map keys must satisfy constraint", keys, dict.keys))
+    if values is not None:
+        checks.append(_items_check(shape, "Map value must satisfy constraint", values, dict.values))
+        return _all_of(*checks)
+    nested: list[Check] = []
 
     def check(value: Any, path: str, found: list[str]) -> None:
-        own(value, path, found)
-        if keys is not None and not all(keys.hold(key) for key in value):
-            found.append(_sentence(_java(value), path, f"Map keys must satisfy constraint: {keys.listed()}"))
-        if values is not None and not all(item is not None and values.hold(item) for item in value.values()):
-            found.append(
-                _sentence(_java(value), path, f"Map value must satisfy constraint: {values.listed()}")
-            )
-        if nested[0] is not None and values is None:
+        _all_of(*checks)(value, path, found)
+        for check_item in nested:
             for key, item in value.items():
                 if item is not None:
-                    nested[0](item, f"{path}.{key}.member", found)
+                    check_item(item, f"{path}.{key}.member", found)
 
     known[shape.name] = check
-    nested.append(_check(shape.value, known))
+    if check_value := _check(shape.value, known):
+        nested.append(check_value)
+    return check
+
+
+def _items_check(shape: Any, opening: str, rules: "_Rules", items: Callable[[Any], Any]) -> Check:
+    """Judges all scalars of a list, or all keys or values of a map, in one sentence."""
+    show = _shown(shape)
+    text = f"{opening}: {rules.listed()}"
+
+    def check(value: Any, path: str, found: list[str]) -> None:
+        if not all(item is not None and rules.hold(item) for item in items(value)):
+            found.append(_sentence(show(value), path, text))
+
+    return check
+
+
+def _all_of(*checks: Check) -> Check:
+    def check(value: Any, path: str, found: list[str]) -> None:
+        for one in checks:
+            one(value, path, found)
+
     return check
 
 
 def _scalar(shape: Any) -> Check | None:
-    return _constraints(shape, _shown(shape)) if _Rules(shape).rules else None
+    return _constraints(shape) if _Rules(shape).rules else None
 
 
-def _constraints(shape: Any, show: Callable[[Any], str]) -> Check:
-    rules = _Rules(shape).rules
+def _constraints(shape: Any) -> Check:
+    rules, show = _Rules(shape).rules, _shown(shape)
 
     def check(value: Any, path: str, found: list[str]) -> None:
         for text, holds in rules:

@@ -175,32 +175,42 @@ async def test_nested_input_is_parsed_by_the_model(calls: Calls, lambda_url: str
     [
         (
             {"BatchSize": 0, "FunctionName": "f"},
-            "1 validation error detected: Value '0' at 'batchSize' failed to satisfy constraint: "
-            "Member must have value greater than or equal to 1",
+            (
+                "1 validation error detected: Value '0' at 'batchSize' failed to satisfy constraint: "
+                "Member must have value greater than or equal to 1"
+            ),
         ),
         (
             {"BatchSize": 10_001, "FunctionName": "f", "StartingPosition": "x"},
-            "2 validation errors detected: Value '10001' at 'batchSize' failed to satisfy constraint: "
-            "Member must have value less than or equal to 10000; "
-            "Value 'x' at 'startingPosition' failed to satisfy constraint: "
-            "Member must satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]",
+            (
+                "2 validation errors detected: Value '10001' at 'batchSize' failed to satisfy constraint: "
+                "Member must have value less than or equal to 10000; "
+                "Value 'x' at 'startingPosition' failed to satisfy constraint: "
+                "Member must satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]"
+            ),
         ),
         (
             {},
-            "1 validation error detected: Value null at 'functionName' failed to satisfy constraint: "
-            "Member must not be null",
+            (
+                "1 validation error detected: Value null at 'functionName' failed to satisfy constraint: "
+                "Member must not be null"
+            ),
         ),
         (
             {"FunctionName": "f", "Topics": [".x"]},
-            "1 validation error detected: Value '[.x]' at 'topics' failed to satisfy constraint: "
-            "Member must satisfy constraint: [Member must have length less than or equal to 249, "
-            "Member must have length greater than or equal to 1, "
-            r"Member must satisfy regular expression pattern: [^.]([a-zA-Z0-9\-_.]+), Member must not be null]",
+            (
+                "1 validation error detected: Value '[.x]' at 'topics' failed to satisfy constraint: "
+                "Member must satisfy constraint: [Member must have length less than or equal to 249, "
+                "Member must have length greater than or equal to 1, Member must satisfy "
+                r"regular expression pattern: [^.]([a-zA-Z0-9\-_.]+), Member must not be null]"
+            ),
         ),
         (
             {"FunctionName": "f", "SourceAccessConfigurations": [{"Type": "NO", "URI": "x"}]},
-            "1 validation error detected: Value 'NO' at 'sourceAccessConfigurations.1.member.type' failed to "
-            "satisfy constraint: Member must satisfy enum value set: [",
+            (
+                "1 validation error detected: Value 'NO' at 'sourceAccessConfigurations.1.member.type' "
+                "failed to satisfy constraint: Member must satisfy enum value set: ["
+            ),
         ),
     ],
 )
@@ -247,14 +257,12 @@ async def test_a_body_of_the_wrong_type_is_a_serialization_exception(
 
 
 async def test_errors_are_spelt_as_their_shape_says(calls: Calls, lambda_url: str) -> None:
-    """Conflict says ``message``, NotFound says ``Message``; TooManyRequests carries Reason and Retry-After."""
+    """Conflict says ``message``, NotFound ``Message``; TooManyRequests carries Reason and Retry-After."""
     functions = client("lambda", lambda_url)
-    calls.answers["GetEventSourceMapping"] = ApiError(
-        "ResourceNotFoundException", "The resource does not exist."
-    )
+    calls.answers["GetEventSourceMapping"] = ApiError("ResourceNotFoundException", "It is gone.")
     with pytest.raises(functions.exceptions.ResourceNotFoundException) as missing:
         await call(functions.get_event_source_mapping, UUID=MAPPING)
-    assert missing.value.response["Message"] == "The resource does not exist."
+    assert missing.value.response["Message"] == "It is gone."
     assert missing.value.response["Type"] == "User"
     assert missing.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
     calls.answers["Invoke"] = ApiError(
@@ -342,7 +350,7 @@ async def test_an_arn_stays_one_path_label(calls: Calls, kafka_url: str) -> None
     assert [seen.region for seen in calls.seen] == ["us-east-2", "us-east-1"]
 
 
-async def test_kafka_timestamps_are_iso8601_and_its_errors_name_the_parameter(
+async def test_kafka_timestamps_are_iso8601_and_errors_name_the_parameter(
     calls: Calls, kafka_url: str
 ) -> None:
     created = datetime(2026, 11, 21, 15, 0, 0, tzinfo=UTC)
@@ -352,13 +360,11 @@ async def test_kafka_timestamps_are_iso8601_and_its_errors_name_the_parameter(
     kafka = client("kafka", kafka_url)
     reply = await call(kafka.describe_cluster_v2, ClusterArn=CLUSTER)
     assert reply["ClusterInfo"] == {"ClusterArn": CLUSTER, "CreationTime": created, "Tags": {"MyKey": "v"}}
-    calls.answers["DescribeCluster"] = ApiError(
-        "NotFoundException", "no such cluster", InvalidParameter="clusterArn"
-    )
+    calls.answers["DescribeCluster"] = ApiError("NotFoundException", "no such", InvalidParameter="clusterArn")
     with pytest.raises(kafka.exceptions.NotFoundException) as missing:
         await call(kafka.describe_cluster, ClusterArn=CLUSTER)
     assert missing.value.response["InvalidParameter"] == "clusterArn"
-    assert missing.value.response["Message"] == "no such cluster"
+    assert missing.value.response["Message"] == "no such"
 
 
 async def test_the_aws_cli_reads_replies_and_errors(calls: Calls, lambda_url: str) -> None:
@@ -370,7 +376,7 @@ async def test_the_aws_cli_reads_replies_and_errors(calls: Calls, lambda_url: st
         "AWS_ENDPOINT_URL": lambda_url,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_PAGER": "",
     }
     aws = str(Path(sys.executable).with_name("aws"))
