@@ -2,7 +2,8 @@
 
 BrokerError
 ├── MalformedFrame      the peer's bytes are not the request that they claim to be; closes that connection
-└── (broker.log and broker.settings add theirs)
+└── CloseConnection     (broker.apis.api) this connection must end, for that or another reason
+broker.log.errors.LogError and broker.settings.SettingsError are trees of their own rooms.
 """
 
 from kio.schema.errors import ErrorCode
