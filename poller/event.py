@@ -1,7 +1,7 @@
 """Kafka records as the JSON that Lambda hands to a function, byte for byte.
 
 Owns the shape of the invocation event (AWS: "Using Lambda with Amazon MSK", "… self-managed Apache Kafka").
-Pure. The JSON is written by hand: a batch is one join of ready parts, its exact size a sum known while batching.
+Pure. The JSON is written by hand: a batch is one join of ready parts, its exact size a sum.
 """
 
 from __future__ import annotations
