@@ -45,8 +45,9 @@ KEEPALIVE_S: Final = 15
 MESSAGE_CHARS_MAX: Final = 1000
 CREDENTIAL_CHECK_S: Final = 5
 
-# error_type of an Unreachable that stands for 413: the event is larger than the function's side takes.
-REQUEST_TOO_LARGE: Final = "RequestTooLarge"
+# Lambda's name for 413, which other servers in front of a function spell otherwise or not at all: the event
+# is larger than the function's side takes, and retry.decide makes it smaller.
+REQUEST_TOO_LARGE: Final = "RequestTooLargeException"
 
 
 @dataclass(frozen=True, slots=True)

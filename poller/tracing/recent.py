@@ -42,7 +42,8 @@ class RecentDeliveries(SpanProcessor):
 
         Each is `{"trace_id", "running": bool, "spans": [...]}`; spans are in the order they were opened, root
         first, with `name, kind, span_id, parent_id, start_ns, end_ns (null while open), status,
-        status_message, attributes, events [{name, time_ns, attributes}], links [{trace_id, span_id, attributes}]`.
+        status_message, attributes, events [{name, time_ns, attributes}] and links [{trace_id, span_id,
+        attributes}]`.
         """
         shelves = (self._open, self._clean, self._troubled)
         trees = [tree for shelf in shelves for tree in shelf.values() if tree.mapping_uuid == mapping_uuid]
