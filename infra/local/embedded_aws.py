@@ -1,0 +1,63 @@
+"""The embedded AWS: moto's server as a process of its own, ``python -m infra.local.embedded_aws --port 0 …``.
+
+Answers SQS, SNS, S3, DynamoDB, Secrets Manager, KMS, STS and whatever else moto knows. Its state is in
+memory: a restart forgets queues and tables, which the launcher says aloud.
+"""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from infra.local.ready import write_ready_file
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="embedded-aws", description="moto's server")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--account-id", required=True)
+    parser.add_argument("--ready-file", required=True)
+    arguments = parser.parse_args(argv)
+    # moto reads its account when it is imported.
+    os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, _exit)
+    _serve(arguments.host, arguments.port, arguments.ready_file)
+    return 0
+
+
+def _serve(host: str, port: int, ready_file: str) -> None:
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415  # after the account id is set
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server  # noqa: PLC0415  # slow to import, like moto
+
+    # One line for each request would drown the launcher's log.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = make_server(
+        host,
+        port,
+        DomainDispatcherApplication(create_backend_app),
+        threaded=True,
+        request_handler=MotoRequestHandler,
+    )
+    # moto builds its queues' and topics' URLs from the Host header, so it needs no port in its environment.
+    write_ready_file(ready_file, {"port": server.server_port})
+    server.serve_forever()
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
+    # moto keeps nothing on disk: there is nothing to flush.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Owns the ready file: JSON that appears whole, once a program answers, and says where."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_ready_file(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write ``content`` and this process's pid; a reader sees the old file or the new one, never half."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"pid": os.getpid(), **content}))
+    draft.replace(target)
+
+
+def read_ready_file(path: str | Path) -> dict[str, Any] | None:
+    """What the program wrote; None as long as it is not ready."""
+    try:
+        content: dict[str, Any] = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        return None
+    return content
