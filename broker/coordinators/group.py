@@ -41,7 +41,6 @@ class Limits:
     group_max_size: int = 1_000
     offset_metadata_max_bytes: int = 4_096
     offsets_retention_ms: int = 7 * 24 * 3_600_000
-    offsets_retention_check_interval_ms: int = 600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

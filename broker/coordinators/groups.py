@@ -135,6 +135,11 @@ class GroupCoordinator:
         ]
         return Step(group=None, records=tuple(records))
 
+    def abandon(self, group_id: str, ticket: Ticket, now_ms: int) -> Step:
+        """Nobody waits for this ticket any more."""
+        group = self._groups.get(group_id)
+        return NO_CHANGE if group is None else membership.abandon(group, ticket, self.limits, now_ms)
+
     def expire(self, group_id: str, now_ms: int) -> Step:
         """What is due for this group, which `due` has named."""
         group = self._groups.get(group_id)

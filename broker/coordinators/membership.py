@@ -99,6 +99,21 @@ def remove(group: Group, member_id: str, limits: Limits, now_ms: int) -> Step:
     return Step(group=left, answers=answers).then(lambda g: rebalance(g, limits, now_ms))
 
 
+def abandon(group: Group, ticket: Ticket, limits: Limits, now_ms: int) -> Step:
+    """Whoever waited with this ticket is gone: its connection ended before the answer.
+
+    Kafka does not notice and forms generations with the absent (its session ends later). Here a member that
+    never was in a generation is out at once; a known one has to come back, as if it had not joined yet.
+    """
+    for member in group.members.values():
+        if member.joining == ticket and member.new:
+            return remove(group, member.member_id, limits, now_ms)
+        if ticket in {member.joining, member.syncing}:
+            absent = replace(member.heard(now_ms), joining=None, syncing=None)
+            return Step(group=group.with_member(absent))
+    return Step(group=None)
+
+
 def _refusal(group: Group, request: JoinRequest, limits: Limits) -> ErrorCode:
     if not _has_room(group, request.member_id, limits):
         return ErrorCode.group_max_size_reached

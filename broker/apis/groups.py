@@ -1,0 +1,237 @@
+"""The group APIs: entities of every version to the coordinator's values and back.
+
+FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup, ListGroups, DescribeGroups, DeleteGroups here;
+the offsets of groups are in `group_offsets`. Decides nothing; GroupService does.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+from uuid import uuid4
+
+from broker.apis.api import Api
+from broker.apis.broker import Broker, Connection
+from broker.apis.group_offsets import APIS as OFFSET_APIS
+from broker.apis.group_service import GroupService
+from broker.coordinators.messages import (
+    GroupDescription,
+    JoinRequest,
+    MemberIdentity,
+    SyncRequest,
+)
+from broker.protocol.errors import ErrorCode
+from broker.protocol.frames import RequestHeader
+from broker.protocol.schema import response_schema
+
+__all__ = ("APIS", "GroupService")
+
+GROUP_KEY: Final = 0
+# READ, DELETE and DESCRIBE, as bits of AclOperation: what may be done to a group where nothing forbids it.
+GROUP_OPERATIONS: Final = 1 << 3 | 1 << 6 | 1 << 8
+OPERATIONS_NOT_ASKED: Final = -(2**31)
+# The part of a client id that a member id begins with; Kafka takes all of it.
+CLIENT_ID_CHARACTERS: Final = 200
+
+
+def find_coordinator(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
+    reply = response_schema(header)
+    group = getattr(request, "key_type", GROUP_KEY) == GROUP_KEY
+    node = {
+        "node_id": broker.node_id if group else -1,
+        "host": broker.host if group else "",
+        "port": broker.port if group else -1,
+        "error_code": ErrorCode.none if group else ErrorCode.invalid_request,
+        "error_message": None if group else "This broker has no transactions and no share groups yet.",
+    }
+    if header.api_version < 4:  # noqa: PLR2004  # KIP-699
+        return reply.FindCoordinatorResponse(**node)
+    keys = request.coordinator_keys
+    return reply.FindCoordinatorResponse(
+        coordinators=tuple(reply.Coordinator(key=key, **node) for key in keys)
+    )
+
+
+async def join_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """JoinGroup v0-9. v4: MEMBER_ID_REQUIRED (KIP-394); v5: static members; v9: the leader may skip."""
+    session_ms = _ms(request.session_timeout)
+    rebalance_ms = _ms(getattr(request, "rebalance_timeout", timedelta(0)))
+    client_id = header.client_id or ""
+    instance_id = getattr(request, "group_instance_id", None)
+    name = instance_id if instance_id is not None else client_id[:CLIENT_ID_CHARACTERS]
+    answer = await broker.groups.join(
+        JoinRequest(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            instance_id=instance_id,
+            client_id=client_id,
+            client_host=_host(connection),
+            session_timeout_ms=session_ms,
+            rebalance_timeout_ms=rebalance_ms if rebalance_ms > 0 else session_ms,
+            protocol_type=request.protocol_type,
+            protocols=tuple((protocol.name, protocol.metadata) for protocol in request.protocols),
+            fresh_member_id=f"{name}-{uuid4()}",
+            knows_member_id_required=header.api_version >= 4,  # noqa: PLR2004  # KIP-394
+            can_skip_assignment=header.api_version >= 9,  # noqa: PLR2004  # KIP-814
+        )
+    )
+    reply = response_schema(header)
+    protocol = answer.protocol
+    if protocol is None and header.api_version < 7:  # noqa: PLR2004  # nullable since
+        protocol = ""
+    return reply.JoinGroupResponse(
+        error_code=answer.error,
+        generation_id=answer.generation,
+        protocol_type=answer.protocol_type,
+        protocol_name=protocol,
+        leader=answer.leader,
+        skip_assignment=answer.skip_assignment,
+        member_id=answer.member_id,
+        members=tuple(
+            reply.JoinGroupResponseMember(
+                member_id=member.member_id, group_instance_id=member.instance_id, metadata=member.metadata
+            )
+            for member in answer.members
+        ),
+    )
+
+
+async def sync_group(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """SyncGroup v0-5. v5 says which protocol the member believes in (KIP-559)."""
+    answer = await broker.groups.sync(
+        SyncRequest(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            instance_id=getattr(request, "group_instance_id", None),
+            generation=request.generation_id,
+            protocol_type=getattr(request, "protocol_type", None),
+            protocol=getattr(request, "protocol_name", None),
+            assignments={each.member_id: each.assignment for each in request.assignments},
+        )
+    )
+    return response_schema(header).SyncGroupResponse(
+        error_code=answer.error,
+        protocol_type=answer.protocol_type,
+        protocol_name=answer.protocol,
+        assignment=answer.assignment,
+    )
+
+
+def heartbeat(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Heartbeat v0-4."""
+    instance_id = getattr(request, "group_instance_id", None)
+    error = broker.groups.heartbeat(request.group_id, request.member_id, instance_id, request.generation_id)
+    return response_schema(header).HeartbeatResponse(error_code=error)
+
+
+def leave_group(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """LeaveGroup v0-5: one member, or many since v3 (KIP-345), each with its own error."""
+    reply = response_schema(header)
+    if header.api_version < 3:  # noqa: PLR2004  # a batch since
+        one = MemberIdentity(member_id=request.member_id, instance_id=None)
+        error, errors = broker.groups.leave(request.group_id, (one,))
+        return reply.LeaveGroupResponse(error_code=errors[0] if error is ErrorCode.none else error)
+    identities = tuple(
+        MemberIdentity(member_id=member.member_id, instance_id=member.group_instance_id)
+        for member in request.members
+    )
+    error, errors = broker.groups.leave(request.group_id, identities)
+    return reply.LeaveGroupResponse(
+        error_code=error,
+        members=tuple(
+            reply.MemberResponse(
+                member_id=identity.member_id, group_instance_id=identity.instance_id, error_code=each
+            )
+            for identity, each in zip(identities, errors, strict=True)
+        ),
+    )
+
+
+def list_groups(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic."""
+    reply = response_schema(header)
+    states = {state.lower() for state in getattr(request, "states_filter", ())}
+    types = {kind.lower() for kind in getattr(request, "types_filter", ())}
+    listed = broker.groups.coordinator.list_groups() if not types or "classic" in types else ()
+    return reply.ListGroupsResponse(
+        error_code=ErrorCode.none,
+        groups=tuple(
+            reply.ListedGroup(
+                group_id=group_id, protocol_type=protocol_type, group_state=state, group_type="classic"
+            )
+            for group_id, protocol_type, state in listed
+            if not states or state.lower() in states
+        ),
+    )
+
+
+def describe_groups(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """DescribeGroups v0-6: a group that is not there is Dead; v6 says GROUP_ID_NOT_FOUND (KIP-1043)."""
+    operations = OPERATIONS_NOT_ASKED
+    if getattr(request, "include_authorized_operations", False):
+        operations = GROUP_OPERATIONS
+    groups = (_described(broker, header, group_id, operations) for group_id in request.groups)
+    return response_schema(header).DescribeGroupsResponse(groups=tuple(groups))
+
+
+def delete_groups(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """DeleteGroups v0-2: Empty groups with their offsets; each has its own error."""
+    reply = response_schema(header)
+    results = tuple(
+        reply.DeletableGroupResult(group_id=group_id, error_code=broker.groups.delete_group(group_id))
+        for group_id in request.groups_names
+    )
+    return reply.DeleteGroupsResponse(results=results)
+
+
+def _described(broker: Broker, header: RequestHeader, group_id: str, operations: int) -> Any:
+    reply = response_schema(header)
+    group = broker.groups.coordinator.describe(group_id)
+    error, message = ErrorCode.none, None
+    if group is None:
+        group = GroupDescription(group_id=group_id, state="Dead", protocol_type="", protocol="", members=())
+        if header.api_version >= 6:  # noqa: PLR2004  # KIP-1043
+            error, message = ErrorCode.group_id_not_found, f"Group {group_id} not found."
+    return reply.DescribedGroup(
+        error_code=error,
+        error_message=message,
+        group_id=group_id,
+        group_state=group.state,
+        protocol_type=group.protocol_type,
+        protocol_data=group.protocol,
+        members=tuple(
+            reply.DescribedGroupMember(
+                member_id=member.member_id,
+                group_instance_id=member.instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+                member_metadata=member.metadata,
+                member_assignment=member.assignment,
+            )
+            for member in group.members
+        ),
+        authorized_operations=operations,
+    )
+
+
+def _ms(duration: timedelta) -> int:
+    return round(duration / timedelta(milliseconds=1))
+
+
+def _host(connection: Connection) -> str:
+    """The client's address as Kafka's tools print it: a slash, no port."""
+    return "/" + connection.peer.rpartition(":")[0]
+
+
+APIS: Final = (
+    Api(key=10, name="FindCoordinator", min_version=0, max_version=6, handle=find_coordinator),
+    Api(key=11, name="JoinGroup", min_version=0, max_version=9, handle=join_group),
+    Api(key=12, name="Heartbeat", min_version=0, max_version=4, handle=heartbeat),
+    Api(key=13, name="LeaveGroup", min_version=0, max_version=5, handle=leave_group),
+    Api(key=14, name="SyncGroup", min_version=0, max_version=5, handle=sync_group),
+    Api(key=15, name="DescribeGroups", min_version=0, max_version=6, handle=describe_groups),
+    Api(key=16, name="ListGroups", min_version=0, max_version=5, handle=list_groups),
+    Api(key=42, name="DeleteGroups", min_version=0, max_version=2, handle=delete_groups),
+    *OFFSET_APIS,
+)

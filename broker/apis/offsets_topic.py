@@ -1,0 +1,138 @@
+"""__consumer_offsets: where group records live. Made when first needed, read whole at start, kept small.
+
+Instead of compacting in the background, the live state is written again behind the old records, which are
+then cut off (docs/decisions/0301). Knows records and partitions; what the records mean is the coordinator's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from broker.apis.record_batch import Pair, build_batch, read_batches
+from broker.coordinators.records import Record, UnreadableRecord, decode, encode
+from broker.log.partition import Partition
+from broker.log.topics import Topic, Topics
+
+logger = logging.getLogger(__name__)
+
+NAME = "__consumer_offsets"
+# As Kafka makes it, but for small segments (only whole ones can be cut off) and room for a large group.
+CONFIGS = {
+    "cleanup.policy": "compact",
+    "compression.type": "producer",
+    "segment.bytes": str(1024 * 1024),
+    "max.message.bytes": str(64 * 1024 * 1024),
+}
+READ_BYTES = 1024 * 1024
+BATCH_BYTES = 256 * 1024
+# Reading this much at start takes about a tenth of a second.
+SLACK_BYTES = 4 * 1024 * 1024
+
+
+class OffsetsTopic:
+    """The internal topic of the group coordinator."""
+
+    def __init__(self, topics: Topics, *, partitions: int, now_ms: Callable[[], int]) -> None:
+        self._topics = topics
+        self._partitions = partitions
+        self._now_ms = now_ms
+        self._rewritten_bytes = 0
+
+    def read_all(self) -> Iterator[Record]:
+        """Every record that the log holds, in order within each group."""
+        topic = self._topics.get(NAME)
+        for partition in topic.partitions if topic else ():
+            yield from _read_partition(partition)
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Append records; they are in the log when this returns. Raises OSError and LogError."""
+        topic = self._topic()
+        for partition, pairs in self._by_partition(topic, records):
+            for batch in _batches(pairs):
+                partition.append(build_batch(batch, self._now_ms()))
+
+    @property
+    def overgrown(self) -> bool:
+        """Whether most of the log is records that later ones have replaced."""
+        topic = self._topics.get(NAME)
+        held = sum(partition.size_bytes for partition in topic.partitions) if topic else 0
+        return held > SLACK_BYTES + 2 * self._rewritten_bytes
+
+    def rewrite(self, live: Iterable[Record]) -> None:
+        """Write the live state again and cut off all that came before it. Raises OSError and LogError.
+
+        A crash at any point leaves the old records, or the old and some new, or the new: each reads as the
+        same state. The flush keeps the order on the disk too.
+        """
+        topic = self._topic()
+        ends = [partition.end_offset for partition in topic.partitions]
+        before = sum(partition.size_bytes for partition in topic.partitions)
+        self.append(live)
+        self._rewritten_bytes = sum(partition.size_bytes for partition in topic.partitions) - before
+        for partition, end in zip(topic.partitions, ends, strict=True):
+            partition.log.flush()
+            partition.delete_before(end)
+        logger.info("rewrote topic=%s old_bytes=%d live_bytes=%d", NAME, before, self._rewritten_bytes)
+
+    def _topic(self) -> Topic:
+        topic = self._topics.get(NAME)
+        if topic is None:
+            topic = self._topics.create(NAME, partitions=self._partitions, configs=CONFIGS, internal=True)
+        return topic
+
+    def _by_partition(
+        self, topic: Topic, records: Iterable[Record]
+    ) -> Iterable[tuple[Partition, list[Pair]]]:
+        shares: dict[int, list[Pair]] = {}
+        for record in records:
+            index = partition_of(record.group_id, len(topic.partitions))
+            shares.setdefault(index, []).append(encode(record))
+        return [(topic.partitions[index], pairs) for index, pairs in shares.items()]
+
+
+def partition_of(group_id: str, partitions: int) -> int:
+    """The partition of a group: the size of Java's String.hashCode, as Kafka takes it (Utils.abs)."""
+    if partitions == 1:
+        return 0
+    code = 0
+    utf16 = group_id.encode("utf-16-be")
+    for at in range(0, len(utf16), 2):
+        code = (31 * code + int.from_bytes(utf16[at : at + 2])) & 0xFFFFFFFF
+    signed = code - (1 << 32) if code >> 31 else code
+    return 0 if signed == -(1 << 31) else abs(signed) % partitions
+
+
+def _read_partition(partition: Partition) -> Iterator[Record]:
+    offset, end = partition.log_start, partition.end_offset
+    while offset < end:
+        start = offset
+        for at, key, value in read_batches(partition.read(offset, READ_BYTES)):
+            offset = at + 1
+            record = _decode(at, key, value)
+            if record is not None and at >= partition.log_start:
+                yield record
+        assert offset > start, "a read from below the end of the log brings at least one record"
+
+
+def _decode(offset: int, key: bytes, value: bytes | None) -> Record | None:
+    try:
+        return decode(key, value)
+    except UnreadableRecord as fault:
+        # The other groups' records are worth more than a broker that does not start.
+        logger.error("skipped an unreadable record topic=%s offset=%d: %s", NAME, offset, fault)  # noqa: TRY400  # the sentence says it all
+        return None
+
+
+def _batches(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
+    """Records in batches of about BATCH_BYTES."""
+    batch: list[Pair] = []
+    size = 0
+    for key, value in pairs:
+        batch.append((key, value))
+        size += len(key) + len(value or b"")
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
