@@ -18,6 +18,7 @@ from poller.event import EventSource, Record, event_bytes, event_json
 # "Request must be smaller than 6291456 bytes for the InvokeFunction operation".
 PAYLOAD_BYTES_MAX = 6_291_456
 
+_RECORD_OBJECT_BYTES = 500  # a ConsumerRecord, its attributes and the slots that point at it, about
 _COMPACT_AFTER = 4096  # taken records that may linger in the list before it is cut
 
 ClosedBy = Literal["size", "time", "bytes"]
@@ -102,9 +103,31 @@ class Batch:
         )
 
 
-def held_bytes(records: Sequence[Record], parts: Sequence[bytes]) -> int:
-    """What these records cost in memory, about: their JSON, the raw value beside it, and the objects."""
-    return sum(map(len, parts)) * 2 + 500 * len(records)
+def held_bytes(count: int, parts_bytes: int) -> int:
+    """Estimate what records cost in memory: their JSON, the raw value beside it, and the objects."""
+    return 2 * parts_bytes + _RECORD_OBJECT_BYTES * count
+
+
+class ByteBudget:
+    """Bytes held by all lanes of a process together; one writer, the event loop's thread."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    @property
+    def spent(self) -> bool:
+        """Whether lanes that hold something may fetch no more; one that holds nothing always may."""
+        return self.used_bytes >= self._limit_bytes
+
+    def take(self, amount_bytes: int) -> None:
+        """Count bytes in."""
+        self.used_bytes += amount_bytes
+
+    def give_back(self, amount_bytes: int) -> None:
+        """Count bytes out."""
+        self.used_bytes -= amount_bytes
+        assert self.used_bytes >= 0, "what is given back was taken"
 
 
 class Buffer:

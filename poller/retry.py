@@ -135,10 +135,7 @@ def decide(
     """
     match outcome:
         case Delivered():
-            if not policy.report_batch_item_failures:
-                return Commit()
-            failed = failed_indices(outcome.body, partition_key=partition_key, offsets=offsets)
-            return Commit() if failed == [] else _again(policy, tries, failed, len(offsets))
+            return _answered(outcome, policy, tries, partition_key, offsets)
         case FunctionError():
             if policy.bisect and len(offsets) > 1:
                 return Bisect()
@@ -156,6 +153,11 @@ def decide(
             return RetryIn(delay_s=backoff_s(policy, refused.refused), tries=refused)
         case _:
             assert_never(outcome)
+
+
+def exhausted(policy: RetryPolicy, tries: Tries) -> bool:
+    """Say whether no invocation is left: it was given up before, by whoever held the partition then."""
+    return policy.retry_attempts is not None and tries.failed > policy.retry_attempts
 
 
 def expired(timestamps_ms: Sequence[int], *, now_ms: int, age_ms_max: int | None) -> int:
@@ -203,6 +205,15 @@ def backoff_s(policy: RetryPolicy, attempt: int) -> float:
     return float(wait(state))
 
 
+def _answered(
+    outcome: Delivered, policy: RetryPolicy, tries: Tries, partition_key: str, offsets: Sequence[int]
+) -> Decision:
+    if not policy.report_batch_item_failures:
+        return Commit()
+    failed = failed_indices(outcome.body, partition_key=partition_key, offsets=offsets)
+    return Commit() if failed == [] else _again(policy, tries, failed, len(offsets))
+
+
 def _refused(policy: RetryPolicy, tries: Tries, delay_s_min: float) -> Decision:
     refused = Tries(failed=tries.failed, refused=tries.refused + 1)
     return RetryIn(delay_s=max(backoff_s(policy, refused.refused), delay_s_min), tries=refused)
@@ -217,7 +228,7 @@ def _too_large(count: int) -> Decision:
 def _again(policy: RetryPolicy, tries: Tries, failed: Sequence[int] | None, count: int) -> Decision:
     """Retry what failed (None: all `count` records), or give it up when this was the last attempt allowed."""
     now = Tries(failed=tries.failed + 1)
-    if policy.retry_attempts is not None and now.failed > policy.retry_attempts:
+    if exhausted(policy, now):
         given_up = range(count) if failed is None else failed
         return GiveUp(indices=given_up, condition="RetryAttemptsExhausted")
     delay_s = backoff_s(policy, now.failed)
