@@ -1,0 +1,59 @@
+"""A control API on a free port, with the store it writes and a boto3 client that checks nothing itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from poller.control_api import application
+from poller.settings import Settings
+from poller.store import MappingStore
+from tests.fakes.http_thread import serving
+from tests.fakes.lambda_functions import FakeFunctions
+
+if TYPE_CHECKING:
+    from collections import abc
+    from pathlib import Path
+
+FUNCTIONS = {"f": 30, "f:1": 30, "f:live": 30, "g": 30, "slow": 900, "edge": 840}
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings()
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path, settings: Settings) -> abc.Iterator[str]:
+    def make() -> Any:
+        return application(MappingStore(tmp_path), FakeFunctions(FUNCTIONS), settings)
+
+    with serving(make) as url:
+        yield url
+
+
+@pytest.fixture
+def store(endpoint: str, tmp_path: Path) -> abc.Iterator[MappingStore]:
+    """The same file through a connection of our own: what is on disk, not what the API says."""
+    opened = MappingStore(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def client(endpoint: str) -> Any:
+    return client_of(endpoint)
+
+
+def client_of(endpoint: str) -> Any:
+    return boto3.client(
+        "lambda",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(parameter_validation=False, retries={"total_max_attempts": 1}),
+    )
