@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from broker.protocol.errors import BrokerError
+from broker.protocol.errors import BrokerError, ErrorCode
 
 if TYPE_CHECKING:
     from broker.apis.broker import Broker, Connection
@@ -21,6 +21,15 @@ Handler = Callable[["Broker", "Connection", "RequestHeader", Any], Any]
 
 class CloseConnection(BrokerError):
     """This connection must end, and only this one; the text is the reason for the server's one log line."""
+
+
+class Refused(BrokerError):
+    """One item of a request cannot be done: Kafka's code and a sentence for the client (Kafka: ApiError)."""
+
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        super().__init__(message or code.name)
+        self.code = code
+        self.message = message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 BrokerError
 ├── MalformedFrame      the peer's bytes are not the request that they claim to be; closes that connection
-└── CloseConnection     (broker.apis.api) this connection must end, for that or another reason
+├── CloseConnection     (broker.apis.api) this connection must end, for that or another reason
+└── Refused             (broker.apis.api) one item of a request is answered with an error code
 broker.log.errors.LogError and broker.settings.SettingsError are trees of their own rooms.
 """
 

@@ -1,0 +1,75 @@
+"""DescribeCluster 0-2, and what Metadata tells too: the one node, its virtual peers, everybody's rights.
+
+Replicas: a topic created with replication factor 3 is reported with replicas and ISR [1, 2, 3]: node 1 is
+this broker and leads, 2 and 3 are names only, in sync and never offline. Distinct ids, because tools key
+replicas by their node (docs/decisions/0201).
+"""
+
+from typing import Any, Final
+
+from broker.apis.api import Api
+from broker.apis.broker import Broker, Connection
+from broker.log.topics import Topic
+from broker.protocol.errors import ErrorCode
+from broker.protocol.frames import RequestHeader
+from broker.protocol.schema import response_schema
+
+# Codes of org.apache.kafka.common.acl.AclOperation; below, those that each type of resource knows (AclEntry).
+READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE = 3, 4, 5, 6, 7, 8
+CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE = 9, 10, 11, 12
+
+
+def bit_field(*operations: int) -> int:
+    """Operations as Kafka's authorized-operations bit field (Utils.to32BitField)."""
+    return sum(1 << operation for operation in operations)
+
+
+# Nobody is authorized yet, so everybody may do everything.
+TOPIC_OPERATIONS: Final = bit_field(
+    READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS
+)
+CLUSTER_OPERATIONS: Final = bit_field(
+    CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE
+)
+NOT_ASKED: Final = -(1 << 31)
+
+# DescribeClusterRequest's endpoint types (KIP-919).
+BROKERS, CONTROLLERS = 1, 2
+_ENDPOINT_FAULTS: Final = {
+    CONTROLLERS: (ErrorCode.mismatched_endpoint_type, "This endpoint is a broker's, not a controller's."),
+}
+
+
+def replicas(broker: Broker, topic: Topic) -> tuple[int, ...]:
+    """List the node ids that hold each partition of a topic, this broker first."""
+    return tuple(range(broker.node_id, broker.node_id + topic.replication_factor))
+
+
+def describe_cluster(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Answer DescribeCluster."""
+    reply = response_schema(header)
+    endpoint_type = getattr(request, "endpoint_type", BROKERS)
+    if endpoint_type != BROKERS:
+        code, message = _ENDPOINT_FAULTS.get(
+            endpoint_type,
+            (ErrorCode.unsupported_endpoint_type, f"There is no endpoint type {endpoint_type}."),
+        )
+        return reply.DescribeClusterResponse(
+            error_code=code, error_message=message, cluster_id="", brokers=()
+        )
+    node = reply.DescribeClusterBroker(
+        broker_id=broker.node_id, host=broker.host, port=broker.port, is_fenced=False
+    )
+    return reply.DescribeClusterResponse(
+        error_code=ErrorCode.none,
+        endpoint_type=BROKERS,
+        cluster_id=broker.cluster_id,
+        controller_id=broker.node_id,
+        brokers=(node,),
+        cluster_authorized_operations=(
+            CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
+        ),
+    )
+
+
+APIS: Final = (Api(key=60, name="DescribeCluster", min_version=0, max_version=2, handle=describe_cluster),)

@@ -1,0 +1,67 @@
+"""InitProducerId 0-5, for idempotent producers; transactions are not built yet.
+
+Ids are reserved on disk a block at a time before the first of them is given out, so that none is ever given
+twice, whatever kills the broker (Kafka: ProducerIdControlManager's blocks of 1000).
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from broker.apis.api import Api
+from broker.apis.broker import Broker, Connection
+from broker.protocol.errors import ErrorCode
+from broker.protocol.frames import RequestHeader
+from broker.protocol.schema import response_schema
+
+BLOCK: Final = 1000
+
+
+class ProducerIds:
+    """Gives out producer ids; the file holds the first id that no block has reserved."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._next = self._reserved_to = self._read()
+
+    def take(self) -> int:
+        """Give an id that was never given before. Raises OSError, giving none, when the disk fails."""
+        if self._next == self._reserved_to:
+            self._write(self._reserved_to + BLOCK)
+            self._reserved_to += BLOCK
+        producer_id = self._next
+        self._next += 1
+        return producer_id
+
+    def _read(self) -> int:
+        try:
+            return int(json.loads(self._file.read_text())["next_producer_id"])
+        except FileNotFoundError:
+            return 0
+
+    def _write(self, next_producer_id: int) -> None:
+        temporary = self._file.with_name(self._file.name + ".tmp")
+        with temporary.open("w") as stream:
+            json.dump({"next_producer_id": next_producer_id}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(self._file)
+
+
+def init_producer_id(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Answer InitProducerId: an idempotent producer gets a new id each time, with epoch 0, as in Kafka."""
+    reply = response_schema(header)
+    error, producer_id, epoch = ErrorCode.none, -1, -1
+    if request.transactional_id is not None:
+        # A fatal error for every client; FindCoordinator, which they send first, says in words why.
+        error = ErrorCode.invalid_request
+    else:
+        try:
+            producer_id, epoch = broker.producer_ids.take(), 0
+        except OSError:
+            error = ErrorCode.kafka_storage_error
+    return reply.InitProducerIdResponse(error_code=error, producer_id=producer_id, producer_epoch=epoch)
+
+
+APIS: Final = (Api(key=22, name="InitProducerId", min_version=0, max_version=5, handle=init_producer_id),)
