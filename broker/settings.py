@@ -4,6 +4,7 @@ A Kafka setting is a field here whose name has `_` for `.`; its row (Kafka's nam
 on the field. Whatever is wrong is told at once and together.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ Kind = Literal["boolean", "int", "long", "string", "list"]
 INT_MAX: Final = 2**31 - 1
 LONG_MAX: Final = 2**63 - 1
 _ROW: Final = "kafka"
+_ACCOUNT_ID: Final = re.compile(r"\d{12}")
 
 
 class SettingsError(ValueError):
@@ -254,9 +256,9 @@ class Settings:
         return {row.name: getattr(self, name) for name, row in _rows()}
 
     @property
-    def advertised(self) -> tuple[str, int] | None:
-        """The host and port of advertised.listeners, or None when it is empty."""
-        return _listener(self.advertised_listeners) if self.advertised_listeners else None
+    def advertised(self) -> tuple[str, int | None]:
+        """What clients are told to connect to; the port is None where it is the one that is listened on."""
+        return _listener(self.advertised_listeners) if self.advertised_listeners else (self.host, None)
 
 
 def _rows() -> Iterable[tuple[str, Setting]]:
@@ -281,6 +283,17 @@ def parse_kafka_settings(pairs: Iterable[str]) -> dict[str, Any]:
     if faults:
         raise SettingsError("\n".join(faults))
     return values
+
+
+def read_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """Take region and account from where AWS's tools and Tidemill's other programs take them."""
+    found = {
+        "region": environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
+        "account_id": environ.get("TIDEMILL_ACCOUNT_ID"),
+    }
+    if found["account_id"] and not _ACCOUNT_ID.fullmatch(found["account_id"]):
+        raise SettingsError("TIDEMILL_ACCOUNT_ID must be 12 digits")
+    return {name: value for name, value in found.items() if value}
 
 
 def _parse_pair(pair: str) -> tuple[str, bool | int | str]:

@@ -1,0 +1,274 @@
+"""The broker as a program: start, serve, drain, close.
+
+Owns the data directory (its lock and the cluster's identity), the signals and the one TaskGroup; puts the
+rooms together and knows nothing of what they do. `tidemill broker` calls `main`.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import uvloop
+
+from broker.apis.broker import Broker
+from broker.apis.groups import GroupService
+from broker.apis.producers import ProducerIds
+from broker.log.topics import Topics
+from broker.server import serve
+from broker.settings import Settings, SettingsError, parse_kafka_settings, read_environment
+
+logger = logging.getLogger("broker")
+
+DEFAULTS: Final = Settings()
+USAGE_ERROR: Final = 2
+START_ERROR: Final = 1
+ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104  # refused below unless clients are told another one
+CONTROL_BACKLOG: Final = 128
+
+
+class StartError(Exception):
+    """The broker cannot start; the text names the mend."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the broker until a signal ends it; the exit status."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        settings = _settings(arguments, os.environ)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(settings))
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201  # a mistake on the command line, told as argparse tells it
+        return USAGE_ERROR
+    except StartError as error:
+        logger.error("cannot start: %s", error)  # noqa: TRY400  # the sentence is for people, the trace is not
+        return START_ERROR
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tidemill broker", description="A Kafka broker on one machine.")
+    parser.add_argument("--host", default=DEFAULTS.host, help="the address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULTS.port, help="Kafka's port; 0: any (%(default)s)")
+    parser.add_argument(
+        "--control-port", type=int, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
+    )
+    parser.add_argument("--data-dir", type=Path, default=DEFAULTS.data_dir, help="(%(default)s)")
+    parser.add_argument("--ready-file", type=Path, help="written as JSON once the broker answers")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="name=value",
+        help="a setting of Kafka's broker configuration, e.g. num.partitions=6; may be repeated",
+    )
+    return parser
+
+
+def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    flags = {name: value for name, value in vars(arguments).items() if name != "set"}
+    settings = Settings(**flags, **read_environment(environ), **parse_kafka_settings(arguments.set))
+    if settings.advertised[0] in ANY_ADDRESS:
+        raise SettingsError(
+            f"--host {settings.host} is no address for clients: add --set advertised.listeners=PLAINTEXT://host:port"
+        )
+    return settings
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    _heed_signals(stop)
+    with _locked(settings.data_dir), contextlib.closing(_open_topics(settings)) as topics:
+        broker = _broker(settings, topics)
+        await _serve(broker, stop)
+    logger.info("stopped")
+
+
+async def _serve(broker: Broker, stop: asyncio.Event) -> None:
+    """Serve until told to stop; then stop accepting, let requests finish, and only then end the rest."""
+    settings = broker.settings
+    with _control_socket(settings) as control:
+        server = await _listen(broker)
+        async with asyncio.TaskGroup() as tasks:
+            background = (
+                tasks.create_task(broker.groups.run(), name="groups"),
+                tasks.create_task(_housekeep(broker), name="housekeeping"),
+                tasks.create_task(_serve_control(broker, control), name="control plane"),
+            )
+            control_port = control.getsockname()[1]
+            logger.info(
+                "listening port=%d control_port=%d data_dir=%s", server.port, control_port, settings.data_dir
+            )
+            _tell_ready(broker, server.port, control_port)
+            await stop.wait()
+            logger.info("draining")
+            await server.close()
+            for task in background:
+                task.cancel()
+
+
+def _heed_signals(stop: asyncio.Event) -> None:
+    """Drain on the first signal, end at once on the second: safe, as every start recovers from kill -9."""
+    loop = asyncio.get_running_loop()
+
+    def heed() -> None:
+        if stop.is_set():
+            logger.warning("forced to stop")
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heed)
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory: two brokers on one log would destroy it. The kernel lets go when we die."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StartError(f"cannot use the data directory {data_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode().strip() or "unknown"
+        os.close(descriptor)
+        raise StartError(
+            f"another broker (pid {holder}) uses the data directory {data_dir}; give another --data-dir"
+        ) from None
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open_topics(settings: Settings) -> Topics:
+    return Topics(settings.data_dir / "log", settings.kafka_values(), clock_ms=_now_ms)
+
+
+def _broker(settings: Settings, topics: Topics) -> Broker:
+    identity = _identity(settings.data_dir / "cluster.json")
+    uuid = UUID(identity["cluster_uuid"])
+    host, port = settings.advertised
+    return Broker(
+        settings=settings,
+        topics=topics,
+        groups=GroupService(topics, settings, now_ms=_now_ms, monotonic_s=time.monotonic),
+        producer_ids=ProducerIds(settings.data_dir / "producer_ids.json"),
+        cluster_id=urlsafe_b64encode(uuid.bytes).rstrip(b"=").decode(),
+        cluster_arn=f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1",
+        created_ms=identity["created_ms"],
+        host=host,
+        port=port or settings.port,
+        now_ms=_now_ms,
+        monotonic_s=time.monotonic,
+    )
+
+
+def _identity(file: Path) -> dict[str, Any]:
+    """Read the cluster's identity, made once: ARNs in mappings, and cluster ids, must survive restarts."""
+    if not file.exists():
+        _write_json(file, {"cluster_uuid": str(uuid4()), "created_ms": _now_ms()})
+    identity: dict[str, Any] = json.loads(file.read_text())
+    return identity
+
+
+async def _listen(broker: Broker) -> Any:
+    settings = broker.settings
+    try:
+        server = await serve(broker, settings)
+    except OSError as error:
+        raise _taken("--port", settings.host, settings.port, error) from error
+    # No await since it listens, so no client has been told the old port.
+    broker.port = settings.advertised[1] or server.port
+    return server
+
+
+def _control_socket(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.control_port), backlog=CONTROL_BACKLOG)
+    except OSError as error:
+        raise _taken("--control-port", settings.host, settings.control_port, error) from error
+
+
+def _taken(flag: str, host: str, port: int, error: OSError) -> StartError:
+    return StartError(f"cannot listen on {host}:{port} ({error.strerror}); give another {flag}")
+
+
+async def _serve_control(broker: Broker, listener: socket.socket) -> None:
+    """Serve the MSK API from its first connection on.
+
+    Its libraries take longer to load and more memory than the whole broker; who never asks never pays.
+    """
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(listener, asked.set)
+    try:
+        await asked.wait()
+    finally:
+        loop.remove_reader(listener)
+    await (await asyncio.to_thread(_load_control_plane, broker, listener))
+
+
+def _load_control_plane(broker: Broker, listener: socket.socket) -> Coroutine[Any, Any, None]:
+    from broker import control_plane  # noqa: PLC0415  # see _serve_control
+
+    return control_plane.serve(control_plane.application(broker), listener)
+
+
+async def _housekeep(broker: Broker) -> None:
+    settings = broker.settings
+    interval_ms = min(
+        settings.log_retention_check_interval_ms, settings.log_flush_offset_checkpoint_interval_ms
+    )
+    while True:
+        await asyncio.sleep(interval_ms / 1000)
+        await asyncio.to_thread(broker.topics.housekeep, broker.now_ms())
+
+
+def _tell_ready(broker: Broker, port: int, control_port: int) -> None:
+    if broker.settings.ready_file:
+        ready = {
+            "pid": os.getpid(),
+            "port": port,
+            "control_port": control_port,
+            "cluster_arn": broker.cluster_arn,
+        }
+        _write_json(broker.settings.ready_file, ready)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a whole file so that readers, and a crash, see all of it or nothing."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+if __name__ == "__main__":
+    sys.exit(main())
