@@ -14,12 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from types import MappingProxyType
 
 from broker.coordinators.messages import JoinReply, SyncReply, Ticket
 from broker.coordinators.records import GroupStored, Record, StoredMember
-
-NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class State(StrEnum):
@@ -103,7 +100,7 @@ class Group:
     protocol: str | None = None
     leader: str | None = None
     members: Mapping[str, Member] = field(default_factory=dict)
-    pending: Mapping[str, int] = NOTHING
+    pending: Mapping[str, int] = field(default_factory=dict)
     join_deadline_ms: int | None = None
     sync_deadline_ms: int | None = None
     initial_delay: InitialDelay | None = None
