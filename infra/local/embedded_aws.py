@@ -50,7 +50,7 @@ def _serve(host: str, port: int, ready_file: str) -> None:
         request_handler=MotoRequestHandler,
     )
     # moto builds its queues' and topics' URLs from the Host header, so it needs no port in its environment.
-    write_ready_file(ready_file, {"port": server.server_port})
+    write_ready_file(ready_file, {"pid": os.getpid(), "port": server.server_port})
     server.serve_forever()
 
 

@@ -6,6 +6,7 @@ The listening socket is the launcher's, handed down open.
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -51,7 +52,7 @@ async def _serve(gateway: Gateway, listener: socket.socket, ready_file: str) -> 
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
-        write_ready_file(ready_file, {"port": listener.getsockname()[1]})
+        write_ready_file(ready_file, {"pid": os.getpid(), "port": listener.getsockname()[1]})
         await stop.wait()
     finally:
         await runner.cleanup()

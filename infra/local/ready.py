@@ -8,11 +8,11 @@ from typing import Any
 
 
 def write_ready_file(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` and this process's pid; a reader sees the old file or the new one, never half."""
+    """Write ``content``; a reader sees the old file or the new one, never half of one."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"pid": os.getpid(), **content}))
+    draft.write_text(json.dumps(content) + "\n")
     draft.replace(target)
 
 

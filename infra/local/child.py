@@ -1,0 +1,38 @@
+"""The shim around each program of `up`: ``python -m infra.local.child broker --port 0 …``.
+
+Runs the program in this process, and ends it at once when the launcher is gone, even by kill -9: standard
+input is a pipe from the launcher, and its end of file is the launcher's death. Programs withstand being
+killed at any instant.
+"""
+
+import os
+import sys
+import threading
+from importlib import import_module
+
+MODULES = {
+    "aws": "infra.local.embedded_aws",
+    "broker": "broker.__main__",
+    "functions": "functions.__main__",
+    "gateway": "infra.local.gateway_main",
+    "poller": "poller.__main__",
+}
+_ORPHANED = 1
+
+
+def main() -> int:
+    """Run the program named first with the arguments that follow."""
+    name, *arguments = sys.argv[1:]
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    status: int = import_module(MODULES[name]).main(arguments)
+    return status
+
+
+def _end_with_launcher() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(_ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""The launcher's exceptions; each message is one sentence that names the mend.
+
+UpError
+├── DataDirInUse
+├── PortInUse
+└── ProgramFailed
+"""
+
+
+class UpError(Exception):
+    """Why `tidemill up` cannot start."""
+
+
+class DataDirInUse(UpError):
+    """Another `up` holds the data directory."""
+
+
+class PortInUse(UpError):
+    """Somebody else listens on a port that was asked for."""
+
+
+class ProgramFailed(UpError):
+    """A program ended, or said nothing for too long, before it was ready for the first time."""
