@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # After either of these a delivery goes on in a new trace: a batch may be retried for ever, a root must end.
-INVOCATIONS_PER_TRACE: Final = 200
+CALLS_PER_TRACE: Final = 200
 TRACE_AGE_MAX_S: Final = 600
 # In an attribute as well as in links, because viewers find traces by attribute only.
 _TRACE_IDS_SHOWN: Final = 16
@@ -82,7 +82,7 @@ def _exporter(name: str) -> SpanExporter | None:
     if name != "otlp":
         log.warning("no span exporter is called %s: set OTEL_TRACES_EXPORTER to otlp, console or none", name)
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  # it brings requests along
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  # brings requests
         OTLPSpanExporter,
     )
 
@@ -184,10 +184,10 @@ class _Trace:
     """What the nodes of one delivery share; `part` counts the traces it has gone on in."""
 
     __slots__ = (
+        "calls",
         "clock",
         "dropped",
         "function_arn",
-        "invocations",
         "opened_s",
         "part",
         "retried",
@@ -202,19 +202,19 @@ class _Trace:
         self.topic = topic
         self.clock = clock
         self.part = 1
-        self.invocations = 0
+        self.calls = 0
         self.opened_s = clock()
         self.retried = False
         self.sent = 0
         self.dropped = 0
 
-    def is_long(self) -> bool:
-        return self.invocations >= INVOCATIONS_PER_TRACE or self.clock() - self.opened_s >= TRACE_AGE_MAX_S
-
-    def go_on(self) -> None:
-        self.part += 1
-        self.invocations = 0
-        self.opened_s = self.clock()
+    def call(self) -> None:
+        """Count a call to the outside; a delivery that has made many, or is old, goes on in a new trace."""
+        if self.calls >= CALLS_PER_TRACE or self.clock() - self.opened_s >= TRACE_AGE_MAX_S:
+            self.part += 1
+            self.calls = 0
+            self.opened_s = self.clock()
+        self.calls += 1
 
 
 class _RecordedDelivery(Delivery):
@@ -237,9 +237,7 @@ class _RecordedDelivery(Delivery):
 
     def invoke(self, *, attempt: int, first_offset: int, last_offset: int) -> Step:
         trace = self._trace
-        if trace.is_long():
-            trace.go_on()
-        trace.invocations += 1
+        trace.call()
         trace.retried = trace.retried or attempt > 1
         name = function_name(trace.function_arn)
         return self._step(
@@ -270,7 +268,7 @@ class _RecordedDelivery(Delivery):
         return _RecordedDelivery(self._trace, self, f"retry [{first_offset}-{last_offset}]", attributes)
 
     def send(self, *, destination: str, condition: str) -> Step:
-        self._trace.sent += 1
+        self._trace.call()
         name = destination.rpartition(":")[2]
         attributes = {
             "messaging.operation.name": "send",
@@ -279,7 +277,7 @@ class _RecordedDelivery(Delivery):
             "esm.destination": destination,
             "esm.condition": condition,
         }
-        return self._step(f"send {name}", SpanKind.PRODUCER, attributes)
+        return self._step(f"send {name}", SpanKind.PRODUCER, attributes, sends=True)
 
     def commit(self, *, offset: int) -> Step:
         topic = self._trace.topic
@@ -321,10 +319,12 @@ class _RecordedDelivery(Delivery):
         elif not interrupted:
             span.set_status(Status(StatusCode.OK))
 
-    def _step(self, name: str, kind: SpanKind, attributes: dict[str, Any]) -> _RecordedStep:
+    def _step(
+        self, name: str, kind: SpanKind, attributes: dict[str, Any], *, sends: bool = False
+    ) -> _RecordedStep:
         context = set_span_in_context(self._now())
         span = self._trace.tracer.start_span(name, context=context, kind=kind, attributes=attributes)
-        return _RecordedStep(span, self._trace)
+        return _RecordedStep(span, self._trace, sends=sends)
 
     def _now(self) -> Span:
         """The node's span, opened anew if the delivery has gone on in another trace meanwhile."""
@@ -341,24 +341,25 @@ class _RecordedDelivery(Delivery):
         return self._span
 
     def _opened(self, links: Sequence[Link]) -> Span:
-        root = self._parent is None
-        # An empty context, or a span that happens to be current would become the root's parent.
-        context = Context() if self._parent is None else set_span_in_context(self._parent._now())  # noqa: SLF001  # same class
-        attributes = (
-            self._attributes if self._part == 1 else {**self._attributes, "esm.trace.part": self._part}
-        )
-        kind = SpanKind.CONSUMER if root else SpanKind.INTERNAL
+        parent, attributes = self._parent, self._attributes
+        if self._part > 1:
+            attributes = {**attributes, "esm.trace.part": self._part}
+        # An empty context: a span that happens to be current must not become the root's parent.
+        context = Context() if parent is None else set_span_in_context(parent._now())  # noqa: SLF001  # same class
+        kind = SpanKind.CONSUMER if parent is None else SpanKind.INTERNAL
         return self._trace.tracer.start_span(
             self._name, context=context, kind=kind, attributes=attributes, links=links
         )
 
 
 class _RecordedStep(Step):
-    __slots__ = ("_span", "_trace")
+    __slots__ = ("_failed", "_sends", "_span", "_trace")
 
-    def __init__(self, span: Span, trace: _Trace) -> None:
+    def __init__(self, span: Span, trace: _Trace, *, sends: bool) -> None:
         self._span = span
         self._trace = trace
+        self._sends = sends
+        self._failed = False
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -372,6 +373,7 @@ class _RecordedStep(Step):
         }
 
     def failed(self, error_type: str, message: str) -> None:
+        self._failed = True
         self._span.set_attribute("error.type", error_type)
         self._span.set_status(Status(StatusCode.ERROR, message[:_ERROR_CHARS_MAX]))
 
@@ -383,6 +385,8 @@ class _RecordedStep(Step):
     ) -> None:
         if kind is not None:
             self.failed(kind.__name__, " ".join(str(error).split()))
+        if self._sends and not self._failed:
+            self._trace.sent += 1
         self._span.end()
 
 
