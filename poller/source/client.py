@@ -1,0 +1,279 @@
+"""One member of a consumer group, for one topic: the only importer of aiokafka.
+
+Owns what has to be known of that client: its options, its errors in one sentence, and its traps:
+
+- A partition is paused by not being polled: `pause()` would throw away what was fetched already.
+- The rebalance timeout defaults to the session's, and JoinGroup obeys the request timeout: both are derived
+  from the drain timeout here, since the revoke callback may take that long.
+- `max_poll_interval_ms` is out of play: the source polls while functions run, and a partition that is not
+  wanted is no sign of death. Heartbeats come from a task of their own.
+- With two assignors it sends two JoinGroups; the one here is Java's default.
+- `commit()` retries for ever, and under whatever generation holds by then: callers bound it by a timeout.
+- An exception inside `getmany` loses what other partitions had given in the same call: seek back after any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Collection, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import (
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    UnsupportedCodecError,
+)
+from aiokafka.structs import OffsetAndMetadata
+
+from poller.errors import SourceUnavailable
+from poller.event import Record
+from poller.offsets import CommitPoint
+
+log = logging.getLogger(__name__)
+
+_SESSION_TIMEOUT_MS = 10_000  # how long a killed poller keeps its partitions from the next one
+_HEARTBEAT_MS = 3_000
+_METADATA_MAX_AGE_MS = 30_000  # how long a partition that was added stays unseen
+_FETCH_BYTES_MAX = 16 * 1024 * 1024
+_PARTITION_FETCH_BYTES = 1024 * 1024  # fetched ahead of the lane, per partition
+_POLL_RECORDS_MAX = 2_000  # decoded in one go: some milliseconds of the event loop
+_NEVER_MS = 2**31 - 1
+_CALL_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 10.0
+
+
+class RecordsUnreadable(SourceUnavailable):
+    """What a partition holds cannot be decoded; the other partitions are well."""
+
+
+class OffsetsOutOfRange(SourceUnavailable):
+    """Positions that the log does not have (any more)."""
+
+    def __init__(self, positions: Mapping[int, int]) -> None:
+        super().__init__(f"offsets out of range: {dict(positions)}")
+        self.positions = positions
+
+
+class Listener(Protocol):
+    """Told of every rebalance, from within it: the group waits until a call returns."""
+
+    async def on_revoked(self) -> None:
+        """All partitions are being taken away (the protocol is the eager one)."""
+        ...
+
+    async def on_assigned(self, partitions: Collection[int]) -> None:
+        """These partitions are ours now; nothing is polled before their positions are set by `seek`."""
+        ...
+
+
+class GroupClient(Protocol):
+    """A member of a group. Partitions are those of its one topic; calls raise SourceUnavailable."""
+
+    async def start(self, listener: Listener) -> None:
+        """Join; returns once the first assignment came."""
+        ...
+
+    async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
+        """Give new records of these partitions, in offset order. Safe to cancel.
+
+        Raises RecordsUnreadable and OffsetsOutOfRange too; after any of them, seek every partition back.
+        """
+        ...
+
+    async def commit(self, points: Mapping[int, CommitPoint]) -> None:
+        """Commit; never later than some seconds after the call."""
+        ...
+
+    async def committed(self) -> Mapping[int, CommitPoint]:
+        """Give the group's committed offsets for all partitions of the topic that have one."""
+        ...
+
+    def partitions(self) -> Collection[int]:
+        """All partitions of the topic that are known."""
+        ...
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read on from here; what was fetched is forgotten."""
+        ...
+
+    async def bounds(self, partitions: Collection[int]) -> Mapping[int, tuple[int, int]]:
+        """Give (log start, end) of partitions."""
+        ...
+
+    async def at_time(self, partitions: Collection[int], timestamp_ms: int) -> Mapping[int, int | None]:
+        """Give the first offset whose record is not older than a time; None when all are."""
+        ...
+
+    async def stop(self) -> None:
+        """Leave the group and close; bounded, raises nothing."""
+        ...
+
+
+class KafkaGroupClient:
+    """GroupClient on aiokafka."""
+
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        *,
+        topic: str,
+        group: str,
+        client_id: str,
+        isolation_level: str,
+        drain_timeout_s: float,
+    ) -> None:
+        self._topic = topic
+        self._servers = str(options["bootstrap_servers"])
+        rebalance_ms = int(drain_timeout_s * 1000) + 15_000
+        self._start_timeout_s = rebalance_ms / 1000 + 15.0
+        self._consumer = AIOKafkaConsumer(
+            **options,
+            group_id=group,
+            client_id=client_id,
+            isolation_level=isolation_level,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=_SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=_HEARTBEAT_MS,
+            max_poll_interval_ms=_NEVER_MS,
+            rebalance_timeout_ms=rebalance_ms,
+            request_timeout_ms=rebalance_ms + 10_000,
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+            fetch_max_bytes=_FETCH_BYTES_MAX,
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+        )
+
+    async def start(self, listener: Listener) -> None:
+        """See GroupClient."""
+        self._consumer.subscribe([self._topic], listener=_Rebalances(listener))
+        try:
+            async with asyncio.timeout(self._start_timeout_s):
+                await self._consumer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            fault = await _diagnosis(self._servers)
+            raise self._unavailable(fault or f"joining the group for topic {self._topic}", error) from error
+
+    async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
+        """See GroupClient."""
+        wanted = [TopicPartition(self._topic, partition) for partition in partitions]
+        try:
+            polled = await self._consumer.getmany(
+                *wanted, timeout_ms=int(timeout_s * 1000), max_records=_POLL_RECORDS_MAX
+            )
+        except NoOffsetForPartitionError:
+            return {}  # just assigned: the listener is about to set the position
+        except OffsetOutOfRangeError as error:
+            raise OffsetsOutOfRange({tp.partition: at for tp, at in error.args[0].items()}) from error
+        except (CorruptRecordException, RecordTooLargeError, UnsupportedCodecError) as error:
+            raise RecordsUnreadable(_sentence(error)) from error
+        except KafkaError as error:
+            raise self._unavailable("polling", error) from error
+        except (ValueError, RuntimeError) as error:  # header names that are no UTF-8, codecs not installed
+            raise RecordsUnreadable(_sentence(error)) from error
+        return {tp.partition: records for tp, records in polled.items()}
+
+    async def commit(self, points: Mapping[int, CommitPoint]) -> None:
+        """See GroupClient."""
+        offsets = {
+            TopicPartition(self._topic, partition): OffsetAndMetadata(point.offset, point.metadata)
+            for partition, point in points.items()
+        }
+        await self._call("committing offsets", self._consumer.commit(offsets))
+
+    async def committed(self) -> Mapping[int, CommitPoint]:
+        """See GroupClient; the public call gives no metadata."""
+        tps = [TopicPartition(self._topic, partition) for partition in self.partitions()]
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # see above; aiokafka's version is pinned
+        found = await self._call("reading the group's offsets", coordinator.fetch_committed_offsets(tps))
+        return {tp.partition: CommitPoint(at.offset, at.metadata or "") for tp, at in found.items()}
+
+    def partitions(self) -> Collection[int]:
+        """See GroupClient."""
+        return self._consumer.partitions_for_topic(self._topic) or set()
+
+    def seek(self, partition: int, offset: int) -> None:
+        """See GroupClient."""
+        with suppress(IllegalStateError):  # revoked meanwhile: the next assignment sets the position
+            self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
+    async def bounds(self, partitions: Collection[int]) -> Mapping[int, tuple[int, int]]:
+        """See GroupClient."""
+        tps = [TopicPartition(self._topic, partition) for partition in partitions]
+        starts = await self._call("listing offsets", self._consumer.beginning_offsets(tps))
+        ends = await self._call("listing offsets", self._consumer.end_offsets(tps))
+        return {tp.partition: (starts[tp], ends[tp]) for tp in tps}
+
+    async def at_time(self, partitions: Collection[int], timestamp_ms: int) -> Mapping[int, int | None]:
+        """See GroupClient."""
+        times = {TopicPartition(self._topic, partition): timestamp_ms for partition in partitions}
+        found = await self._call("listing offsets by time", self._consumer.offsets_for_times(times))
+        return {tp.partition: at.offset if at else None for tp, at in found.items()}
+
+    async def stop(self) -> None:
+        """See GroupClient. aiokafka waits for a join in progress, which may take as long as others drain."""
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self._consumer.stop()
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("leaving the group failed topic=%s error=%s", self._topic, _sentence(error))
+            await self._consumer._client.close()  # noqa: SLF001  # stop() never came to it
+
+    async def _call(self, step: str, call: Awaitable[Any]) -> Any:
+        try:
+            async with asyncio.timeout(_CALL_TIMEOUT_S):
+                return await call
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise self._unavailable(step, error) from error
+
+    def _unavailable(self, step: str, error: BaseException) -> SourceUnavailable:
+        return SourceUnavailable(f"Kafka at {self._servers}: {step}: {_sentence(error)}")
+
+
+class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no type information
+    """Hands aiokafka's callbacks on; it would swallow what they raise."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        if revoked:
+            await self._listener.on_revoked()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        await self._listener.on_assigned([tp.partition for tp in assigned])
+
+
+def _sentence(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def _diagnosis(servers: str) -> str:
+    """Find what aiokafka does not tell: at which bootstrap server, and in which step, the way ends."""
+    faults = [await _knock(server) for server in servers.split(",")]
+    return "; ".join(fault for fault in faults if fault)
+
+
+async def _knock(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT_S):
+            await loop.getaddrinfo(host, int(port))
+    except (OSError, ValueError, TimeoutError) as error:
+        return f"{server}: name lookup: {_sentence(error)}"
+    try:
+        async with asyncio.timeout(_CALL_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, int(port))
+    except (OSError, TimeoutError) as error:
+        return f"{server}: connection: {_sentence(error)}"
+    writer.close()
+    return ""
