@@ -7,6 +7,7 @@ PollerError
 │   ├── MappingInUse              ResourceInUseException, 400
 │   └── MappingNotFound           ResourceNotFoundException, 404
 ├── InvalidPattern            a filter pattern that cannot be compiled
+│   └── UnfilterableField         … because Kafka records are not filtered by that field
 ├── InvalidSettings           the environment or the command line; all faults at once
 ├── StoreError                the mapping store on disk
 │   ├── StoreUnreadable           corrupted, foreign, or written by a newer Tidemill
@@ -66,6 +67,10 @@ class MappingNotFound(RequestRefused):
 
 class InvalidPattern(PollerError):
     """A filter pattern that is not JSON, not a pattern, or uses an operator that is not allowed."""
+
+
+class UnfilterableField(InvalidPattern):
+    """A sound pattern about something other than a record's value."""
 
 
 class InvalidSettings(PollerError):

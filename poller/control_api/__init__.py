@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import time
 import uuid
 from dataclasses import replace
@@ -23,6 +24,7 @@ from poller.errors import (
     MappingNotFound,
     RequestRefused,
     StoreError,
+    UnfilterableField,
 )
 from poller.filters import compile_filters
 from poller.mapping.conflicts import check_conflicts
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 PAGE_MAX: Final = 100
 """Entries in one reply of ListEventSourceMappings, even when MaxItems asks for more."""
 
+REASON_HEADER: Final = "x-tidemill-reason"
+"""What is wrong with a filter pattern; boto3 shows it among the HTTP headers of the error."""
+
 FUNCTION_TIMEOUT_S_MAX: Final = 14 * 60
 """Kafka mappings take no function that may run longer (AWS: with-msk-configure)."""
 
@@ -61,6 +66,14 @@ def application(
     app = service.application()
     app.add_routes(extra_routes)
     return app
+
+
+class _InvalidFilter(InvalidParameter):
+    """AWS's text, which says no more, and the reason beside it for a caller who looks."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("Invalid filter pattern definition.")
+        self.reason = json.dumps(reason)[1:-1]  # in one line of ASCII, as a header must be
 
 
 class ControlApi:
@@ -169,11 +182,10 @@ class ControlApi:
     def _check_filters(self, mapping: Mapping) -> None:
         try:
             compile_filters(mapping.filter_patterns, operators=self._settings.filter_operators)
+        except UnfilterableField as error:
+            raise InvalidParameter(str(error)) from error
         except InvalidPattern as error:
-            # AWS's text says no more; the reason goes beside it, where a caller who looks can see it.
-            refusal = InvalidParameter("Invalid filter pattern definition.")
-            refusal.add_note(str(error))
-            raise refusal from error
+            raise _InvalidFilter(str(error)) from error
 
     async def _function_arn(self, name: str) -> str:
         function = await self._functions.resolve(name)
@@ -194,9 +206,8 @@ def _answering_in_awss_words(handler: Handler) -> Handler:
         try:
             return await handler(call)
         except RequestRefused as error:
-            notes = getattr(error, "__notes__", None)
-            members = {"Reason": notes[0]} if notes else {}
-            raise ApiError(error.code, str(error), **members) from error
+            headers = {REASON_HEADER: error.reason} if isinstance(error, _InvalidFilter) else {}
+            raise ApiError(error.code, str(error), headers=headers) from error
         except (FunctionLookupFailed, StoreError) as error:
             raise ApiError("ServiceException", str(error)) from error
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from poller.errors import InvalidPattern
+from poller.errors import InvalidPattern, UnfilterableField
 from poller.filters.operators import compile_operator
 from poller.filters.values import (
     MISSING,
@@ -87,7 +87,9 @@ class _Compiler:
             if name == _EITHER:
                 clauses.append(_any([self.record(one, depth + 1) for one in _alternatives(inner)]))
             elif name != "value":
-                raise InvalidPattern(f"Kafka records are filtered by their value, not by '{name}'")
+                raise UnfilterableField(
+                    f"Kafka records are filtered by 'value' only: '{name}' cannot be in a filter pattern."
+                )
             elif isinstance(inner, dict):
                 clauses.append(_of_json(self.fields(inner, depth + 1)))
             else:

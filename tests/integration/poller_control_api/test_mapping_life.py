@@ -8,31 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from poller.mapping import State
+from tests.integration.poller_control_api.requests import MSK, QUEUE, SELF_MANAGED, VPC, msk, smk
 
 if TYPE_CHECKING:
     from poller.store import MappingStore
-
-MSK = "arn:aws:kafka:us-east-1:123456789012:cluster/tidemill/0a1b2c3d-1111-2222-3333-444455556666-1"
-VPC = [
-    {"Type": "VPC_SUBNET", "URI": "subnet:subnet-0123456789abcdef0"},
-    {"Type": "VPC_SECURITY_GROUP", "URI": "security_group:sg-0123456789abcdef0"},
-]
-SELF_MANAGED = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["b1.example:9092", "b2.example:9092"]}}
-QUEUE = "arn:aws:sqs:us-east-1:123456789012:failures"
-
-
-def smk(**more: Any) -> dict[str, Any]:
-    return {
-        "FunctionName": "f",
-        "SelfManagedEventSource": SELF_MANAGED,
-        "Topics": ["orders"],
-        "SourceAccessConfigurations": VPC,
-        **more,
-    }
-
-
-def msk(**more: Any) -> dict[str, Any]:
-    return {"FunctionName": "f", "EventSourceArn": MSK, "Topics": ["orders"], **more}
 
 
 def body(reply: dict[str, Any]) -> dict[str, Any]:
