@@ -1,8 +1,351 @@
-//! The whole boundary to Python; see `broker/_core.pyi` for its contract.
-use pyo3::prelude::*;
+//! The whole boundary to Python; see `broker/_core.pyi` for its contract. Nothing is decided here.
+//!
+//! Every call gives up the interpreter's lock while it works. A buffer that came from Python is held (and with it its
+//! owner) as long as its slice is in use.
+#![allow(unsafe_code)]
+use std::ffi::c_int;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-#[pymodule]
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::{PyBufferError, PyOSError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::error::Error;
+use crate::fetch::{self, Page, Pool, Request};
+use crate::log::{Config, Log, Writer};
+use crate::produce;
+use crate::table::Table;
+
+pyo3::import_exception!(broker.protocol.errors, MalformedFrame);
+pyo3::import_exception!(broker.log.errors, InvalidBatch);
+pyo3::import_exception!(broker.log.errors, OffsetOutOfRange);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> PyErr {
+        match error {
+            Error::Malformed(why) => MalformedFrame::new_err(why),
+            Error::Refused(refusal) => InvalidBatch::new_err((refusal.code, refusal.message)),
+            Error::OutOfRange(why) => OffsetOutOfRange::new_err(why),
+            Error::Io(fault) => match fault.raw_os_error() {
+                Some(number) => PyOSError::new_err((number, fault.to_string())),
+                None => PyOSError::new_err(fault.to_string()),
+            },
+        }
+    }
+}
+
+/// The bytes of a Python buffer together with what keeps them alive.
+struct Borrowed(PyBuffer<u8>);
+
+impl Borrowed {
+    fn new(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let buffer = PyBuffer::<u8>::get(object)?;
+        if !buffer.is_c_contiguous() {
+            return Err(PyBufferError::new_err("the buffer must be contiguous"));
+        }
+        Ok(Borrowed(buffer))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.0.len_bytes() == 0 {
+            return &[];
+        }
+        // SAFETY: the view keeps the memory in place and alive until it is released, which `self` does when dropped.
+        // Callers hand in frames that nobody writes to during the call (the connection reads into them only between
+        // calls), which is what makes a shared slice sound.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
+    }
+}
+
+#[pyclass(frozen, module = "broker._core", name = "LogConfig")]
+struct LogConfig(Config);
+
+#[pymethods]
+impl LogConfig {
+    #[new]
+    #[pyo3(signature = (*, segment_bytes, segment_ms, index_interval_bytes, retention_ms, retention_bytes, delete,
+        compact, max_message_bytes, log_append_time, timestamp_before_max_ms, timestamp_after_max_ms, flush_messages,
+        producer_expiration_ms))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        segment_bytes: i64,
+        segment_ms: i64,
+        index_interval_bytes: i64,
+        retention_ms: i64,
+        retention_bytes: i64,
+        delete: bool,
+        compact: bool,
+        max_message_bytes: i64,
+        log_append_time: bool,
+        timestamp_before_max_ms: i64,
+        timestamp_after_max_ms: i64,
+        flush_messages: i64,
+        producer_expiration_ms: i64,
+    ) -> Self {
+        LogConfig(Config {
+            segment_bytes,
+            segment_ms,
+            index_interval_bytes,
+            retention_ms,
+            retention_bytes,
+            delete,
+            compact,
+            max_message_bytes,
+            log_append_time,
+            timestamp_before_max_ms,
+            timestamp_after_max_ms,
+            flush_messages,
+            producer_expiration_ms,
+        })
+    }
+}
+
+#[pyclass(frozen, module = "broker._core")]
+struct PartitionLog(Arc<Log>);
+
+#[pymethods]
+impl PartitionLog {
+    #[new]
+    fn new(py: Python<'_>, directory: &str, config: &LogConfig, now_ms: i64) -> PyResult<Self> {
+        let config = config.0;
+        let log = py.detach(|| Log::open(Path::new(directory), config, now_ms))?;
+        Ok(PartitionLog(Arc::new(log)))
+    }
+
+    #[getter]
+    fn recovery(&self) -> (u64, u64, u64) {
+        let report = self.0.report;
+        (report.scanned_bytes, report.cut_bytes, report.dropped_segments)
+    }
+
+    #[getter]
+    fn high_watermark(&self) -> i64 {
+        self.0.marks().high_watermark
+    }
+
+    #[getter]
+    fn end_offset(&self) -> i64 {
+        self.0.end_offset()
+    }
+
+    #[getter]
+    fn log_start(&self) -> i64 {
+        self.0.marks().log_start
+    }
+
+    #[getter]
+    fn leader_epoch(&self) -> i32 {
+        self.0.marks().epoch
+    }
+
+    #[getter]
+    fn size_bytes(&self) -> u64 {
+        self.0.size_bytes()
+    }
+
+    #[getter]
+    fn segment_count(&self) -> usize {
+        self.0.segment_count()
+    }
+
+    #[getter]
+    fn unflushed(&self) -> bool {
+        self.0.must_flush()
+    }
+
+    fn configure(&self, py: Python<'_>, config: &LogConfig) -> PyResult<()> {
+        let config = config.0;
+        Ok(py.detach(|| self.0.configure(config))?)
+    }
+
+    fn append(&self, py: Python<'_>, batch: &Bound<'_, PyAny>, now_ms: i64) -> PyResult<i64> {
+        let batch = Borrowed::new(batch)?;
+        let bytes = batch.bytes();
+        let writer = Writer { is_client: false, zstd_allowed: true };
+        let appended = py.detach(|| self.0.append(bytes, writer, now_ms, &mut Vec::new()))?;
+        Ok(appended.base_offset)
+    }
+
+    fn read<'py>(&self, py: Python<'py>, offset: i64, max_bytes: usize) -> PyResult<Bound<'py, PyBytes>> {
+        let (buffer, size) = py.detach(|| {
+            let mut buffer = Vec::new();
+            let size = match self.0.plan(offset, max_bytes)? {
+                Some(planned) => self.0.read_planned(&planned, &mut buffer, 0, true)?,
+                None => 0,
+            };
+            Ok::<_, Error>((buffer, size))
+        })?;
+        Ok(PyBytes::new(py, &buffer[..size]))
+    }
+
+    fn offset_for_timestamp(&self, py: Python<'_>, timestamp_ms: i64) -> PyResult<Option<(i64, i64, i32)>> {
+        Ok(py.detach(|| self.0.offset_for_timestamp(timestamp_ms))?)
+    }
+
+    fn max_timestamp(&self, py: Python<'_>) -> PyResult<Option<(i64, i64, i32)>> {
+        Ok(py.detach(|| self.0.max_timestamp())?)
+    }
+
+    fn epoch_for_offset(&self, offset: i64) -> i32 {
+        self.0.epoch_at(offset)
+    }
+
+    fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
+        self.0.end_offset_for_epoch(epoch)
+    }
+
+    fn delete_before(&self, py: Python<'_>, offset: i64) -> PyResult<i64> {
+        Ok(py.detach(|| self.0.delete_before(offset))?)
+    }
+
+    fn retain(&self, py: Python<'_>, now_ms: i64) -> PyResult<usize> {
+        Ok(py.detach(|| self.0.retain(now_ms))?)
+    }
+
+    fn flush(&self, py: Python<'_>) -> PyResult<i64> {
+        Ok(py.detach(|| self.0.flush())?)
+    }
+
+    fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.0.checkpoint())?)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.0.close())?)
+    }
+
+    fn abandon(&self) {
+        self.0.abandon();
+    }
+}
+
+#[pyclass(frozen, module = "broker._core")]
+struct Frame(Page);
+
+#[pymethods]
+impl Frame {
+    fn __len__(&self) -> usize {
+        self.0.bytes().len()
+    }
+
+    /// SAFETY: the class is frozen and its page never changes, so the memory stays as it is while a view (which holds
+    /// a reference to `slf`) lives.
+    unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let bytes = slf.get().0.bytes();
+        let (start, length) = (bytes.as_ptr().cast_mut().cast(), bytes.len() as ffi::Py_ssize_t);
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, 1, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}
+
+/// What all calls of a table share.
+#[derive(Default)]
+struct Shared {
+    table: RwLock<Table>,
+    pool: Arc<Pool>,
+}
+
+impl Shared {
+    fn answer(&self, request: &Request, last: bool) -> Result<Option<Page>, Error> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        request.answer(&table, last, &self.pool)
+    }
+}
+
+#[pyclass(frozen, module = "broker._core")]
+struct WaitingFetch {
+    request: Request,
+    shared: Arc<Shared>,
+}
+
+#[pymethods]
+impl WaitingFetch {
+    #[getter]
+    fn max_wait_ms(&self) -> i32 {
+        self.request.max_wait_ms
+    }
+
+    #[getter]
+    fn handles(&self) -> Vec<u32> {
+        self.request.handles(&self.shared.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn poll(&self, py: Python<'_>, last: bool) -> PyResult<Option<Frame>> {
+        Ok(py.detach(|| self.shared.answer(&self.request, last))?.map(Frame))
+    }
+}
+
+#[derive(IntoPyObject)]
+enum Fetched {
+    Ready(Frame),
+    Waiting(WaitingFetch),
+}
+
+type Produced<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>);
+
+#[pyclass(frozen, module = "broker._core")]
+struct LogTable {
+    shared: Arc<Shared>,
+    /// Where batches are decompressed to look inside.
+    scratch: Mutex<Vec<u8>>,
+}
+
+const SCRATCH_BYTES_KEPT: usize = 4 << 20;
+
+#[pymethods]
+impl LogTable {
+    #[new]
+    fn new() -> Self {
+        LogTable { shared: Arc::default(), scratch: Mutex::default() }
+    }
+
+    fn add(&self, name: &str, topic_id: [u8; 16], index: usize, log: &PartitionLog) -> u32 {
+        self.shared.table.write().unwrap_or_else(PoisonError::into_inner).add(name, topic_id, index, log.0.clone())
+    }
+
+    fn remove(&self, name: &str) {
+        self.shared.table.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    fn produce<'py>(&self, py: Python<'py>, frame: &Bound<'py, PyAny>, now_ms: i64) -> PyResult<Produced<'py>> {
+        let frame = Borrowed::new(frame)?;
+        let bytes = frame.bytes();
+        let produced = py.detach(|| {
+            let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let produced = produce::produce(&table, bytes, now_ms, &mut scratch);
+            if scratch.capacity() > SCRATCH_BYTES_KEPT {
+                *scratch = Vec::new();
+            }
+            produced
+        })?;
+        let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
+        Ok((response, produced.failed, produced.grew, produced.unflushed, produced.fault))
+    }
+
+    fn fetch(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<Fetched> {
+        let frame = Borrowed::new(frame)?;
+        let bytes = frame.bytes();
+        let (request, page) = py.detach(|| {
+            let request = fetch::parse(bytes)?;
+            let page = self.shared.answer(&request, false)?;
+            Ok::<_, Error>((request, page))
+        })?;
+        Ok(match page {
+            Some(page) => Fetched::Ready(Frame(page)),
+            None => Fetched::Waiting(WaitingFetch { request, shared: self.shared.clone() }),
+        })
+    }
+}
+
+#[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::{Frame, LogConfig, LogTable, PartitionLog, WaitingFetch};
+
     /// How the crate was built; a benchmark refuses a debug build.
     #[pymodule_export]
     const BUILD_PROFILE: &str = if cfg!(debug_assertions) { "debug" } else { "release" };

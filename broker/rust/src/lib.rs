@@ -1,5 +1,24 @@
 //! The crate behind `broker._core`: a table of contents and nothing else.
+//!
+//! `wire` and `batch`, `records`, `codec` read bytes; `index`, `segment`, `epochs`, `producers`, `checkpoint`,
+//! `recovery` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`.
 #![deny(unsafe_code)]
+
+pub mod batch;
+mod checkpoint;
+mod codec;
+mod epochs;
+pub mod error;
+pub mod fetch;
+mod index;
+pub mod log;
+pub mod produce;
+mod producers;
+pub mod records;
+mod recovery;
+mod segment;
+pub mod table;
+mod wire;
 
 #[cfg(feature = "python")]
 mod bindings;

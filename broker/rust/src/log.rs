@@ -1,0 +1,766 @@
+//! One partition's log: append, locate, roll, retain, checkpoint. The only writer of its folder.
+//!
+//! Two locks: `state` is held for memory and for the write of a batch, never for an fsync; `maintenance` keeps
+//! checkpoints, retention and closing apart. Readers take the place of their bytes under `state` and read without it.
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::batch::{self, ASSIGNED_BYTES, HEADER_BYTES, Header, NO_TIMESTAMP, Rules};
+use crate::checkpoint::Checkpoint;
+use crate::codec::{Codec, inflate};
+use crate::epochs::Epochs;
+use crate::error::{Error, Result};
+use crate::producers::{Producers, Verdict};
+use crate::records;
+use crate::recovery::{Report, recover};
+use crate::segment::{Placed, Scan, Segment};
+
+/// Kafka's limit on a segment: positions in its index are 31 bits.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
+const WINDOW_BYTES: usize = 8 << 10;
+const CURSORS: usize = 8;
+const OPEN_CLOSED_SEGMENTS: usize = 4;
+
+/// The topic configs that the core heeds; -1 is "no limit".
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    pub segment_bytes: i64,
+    pub segment_ms: i64,
+    pub index_interval_bytes: i64,
+    pub retention_ms: i64,
+    pub retention_bytes: i64,
+    pub delete: bool,
+    pub compact: bool,
+    pub max_message_bytes: i64,
+    pub log_append_time: bool,
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_after_max_ms: i64,
+    pub flush_messages: i64,
+    pub producer_expiration_ms: i64,
+}
+
+/// A place in the log: an offset, and the segment and position at which it stands or will stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    offset: i64,
+    base: i64,
+    position: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Open,
+    Closed,
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Config,
+    status: Status,
+    segments: Vec<Segment>,
+    next_offset: i64,
+    log_start: i64,
+    epoch: i32,
+    epochs: Epochs,
+    producers: Producers,
+    flushed: Place,
+    /// (end offset, log start, first segment) of the last checkpoint; equal means there is nothing to write.
+    checkpointed: Option<(i64, i64, i64)>,
+    /// Where readers stopped, so that the next read of a tail needs no index.
+    cursors: [Option<Place>; CURSORS],
+    next_cursor: usize,
+    /// Files of closed segments that were read lately, oldest first.
+    open_closed: Vec<(i64, Arc<File>)>,
+}
+
+pub struct Log {
+    directory: PathBuf,
+    pub report: Report,
+    state: Mutex<State>,
+    maintenance: Mutex<()>,
+}
+
+/// What the client of an append is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    /// -1 unless the topic has LogAppendTime.
+    pub append_time: i64,
+    pub log_start: i64,
+    pub duplicate: bool,
+    /// The flush policy wants an fsync before this is acknowledged.
+    pub must_flush: bool,
+}
+
+/// Who appends: clients may not do all that the broker may.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer {
+    pub is_client: bool,
+    pub zstd_allowed: bool,
+}
+
+/// The bytes of a read, not read yet.
+pub struct Planned {
+    pub file: Arc<File>,
+    pub position: u64,
+    /// How many bytes to take: at most what was asked for.
+    pub bytes: usize,
+    /// How many stand there: the same as `bytes` means that they end with a whole batch.
+    pub available: u64,
+    pub base: i64,
+    /// The offset behind the last available byte.
+    pub end_offset: i64,
+}
+
+/// What a fetch is told of a partition besides its records.
+#[derive(Debug, Clone, Copy)]
+pub struct Marks {
+    pub high_watermark: i64,
+    pub log_start: i64,
+    pub epoch: i32,
+}
+
+impl State {
+    fn active(&mut self) -> &mut Segment {
+        // There is always one: recovery makes it and rolling adds before anything is removed.
+        let last = self.segments.len() - 1;
+        &mut self.segments[last]
+    }
+
+    fn end(&self) -> Place {
+        let active = &self.segments[self.segments.len() - 1];
+        Place { offset: self.next_offset, base: active.base, position: active.size }
+    }
+
+    /// Where consumers must stop: with fsync before the reply only what is flushed is there for them.
+    fn visible(&self) -> Place {
+        if self.config.flush_messages <= 1 { self.flushed } else { self.end() }
+    }
+
+    fn must_flush(&self) -> bool {
+        self.next_offset - self.flushed.offset >= self.config.flush_messages.max(1)
+    }
+
+    fn segment_of(&self, offset: i64) -> usize {
+        self.segments.partition_point(|segment| segment.base <= offset).saturating_sub(1)
+    }
+
+    fn segment_end(&self, index: usize, visible: &Place) -> (u64, i64) {
+        let segment = &self.segments[index];
+        if segment.base > visible.base {
+            return (0, visible.offset);
+        }
+        if segment.base == visible.base {
+            return (visible.position, visible.offset);
+        }
+        (segment.size, self.segments.get(index + 1).map_or(self.next_offset, |next| next.base))
+    }
+
+    fn file(&mut self, index: usize) -> io::Result<Arc<File>> {
+        let segment = &self.segments[index];
+        if let Some(file) = &segment.file {
+            return Ok(file.clone());
+        }
+        if let Some(at) = self.open_closed.iter().position(|(base, _)| *base == segment.base) {
+            return Ok(self.open_closed[at].1.clone());
+        }
+        let file = Arc::new(File::open(&segment.path)?);
+        if self.open_closed.len() == OPEN_CLOSED_SEGMENTS {
+            self.open_closed.remove(0);
+        }
+        self.open_closed.push((segment.base, file.clone()));
+        Ok(file)
+    }
+
+    /// The position of the batch that holds an offset, or of the segment's end.
+    fn locate(&mut self, index: usize, offset: i64, end: u64) -> io::Result<u64> {
+        let base = self.segments[index].base;
+        let cursor = self.cursors.iter().flatten().find(|cursor| cursor.offset == offset && cursor.base == base);
+        if let Some(cursor) = cursor {
+            return Ok(cursor.position);
+        }
+        let start = self.segments[index].position(offset)?;
+        let file = self.file(index)?;
+        let mut scan = Scan::new(&file, start, end, WINDOW_BYTES);
+        while let Some(bytes) = scan.header()? {
+            let past = Header::new(&bytes).is_none_or(|header| header.last_offset() >= offset);
+            if past || !scan.step(&bytes) {
+                break;
+            }
+        }
+        Ok(scan.position)
+    }
+
+    fn roll(&mut self, directory: &Path, now_ms: i64) -> io::Result<()> {
+        let segment = Segment::create(directory, self.next_offset, now_ms)?;
+        self.active().seal();
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    /// LogSegment.shouldRoll.
+    fn should_roll(&mut self, size: u64, max_timestamp: i64, delta: i64, now_ms: i64) -> bool {
+        let (limit, segment_ms) = (self.config.segment_bytes.max(1) as u64, self.config.segment_ms);
+        let next_offset = self.next_offset;
+        let active = self.active();
+        if active.size == 0 {
+            return false;
+        }
+        let waited = if active.first_timestamp == NO_TIMESTAMP {
+            now_ms.saturating_sub(active.created_ms)
+        } else {
+            max_timestamp.saturating_sub(active.first_timestamp)
+        };
+        active.size + size > limit.min(SEGMENT_BYTES_MAX)
+            || waited > segment_ms
+            || next_offset - active.base + delta > i64::from(i32::MAX)
+    }
+
+    fn marks(&self) -> Marks {
+        Marks { high_watermark: self.visible().offset, log_start: self.log_start, epoch: self.epoch }
+    }
+}
+
+impl Log {
+    /// Opens or makes the log of a folder and begins a new leader epoch.
+    pub fn open(directory: &Path, config: Config, now_ms: i64) -> Result<Log> {
+        let recovered = recover(directory, config.index_interval_bytes.max(0) as u64, now_ms)?;
+        let mut epochs = recovered.epochs;
+        let epoch = epochs.latest().map_or(0, |latest| latest.saturating_add(1));
+        epochs.assign(epoch, recovered.next_offset);
+        epochs.save(directory)?;
+        let mut state = State {
+            config,
+            status: Status::Open,
+            segments: recovered.segments,
+            next_offset: recovered.next_offset,
+            log_start: recovered.log_start,
+            epoch,
+            epochs,
+            producers: recovered.producers,
+            flushed: Place { offset: 0, base: 0, position: 0 },
+            checkpointed: None,
+            cursors: [None; CURSORS],
+            next_cursor: 0,
+            open_closed: Vec::new(),
+        };
+        state.flushed = state.end();
+        if config.flush_messages <= 1 && recovered.report.scanned_bytes > 0 {
+            // What a killed broker had acknowledged is on disk; what it had not is now.
+            for file in state.segments.iter().filter_map(|segment| segment.file.as_ref()) {
+                file.sync_data()?;
+            }
+        } else if recovered.report.scanned_bytes > 0 {
+            let first = &state.segments[0];
+            state.flushed = Place { offset: state.log_start.min(first.base), base: first.base, position: 0 };
+        }
+        let maintenance = Mutex::new(());
+        Ok(Log { directory: directory.to_path_buf(), report: recovered.report, state: Mutex::new(state), maintenance })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn marks(&self) -> Marks {
+        self.state().marks()
+    }
+
+    pub fn end_offset(&self) -> i64 {
+        self.state().next_offset
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.state().segments.iter().map(|segment| segment.size).sum()
+    }
+
+    pub fn segment_count(&self) -> usize {
+        self.state().segments.len()
+    }
+
+    pub fn must_flush(&self) -> bool {
+        self.state().must_flush()
+    }
+
+    pub fn configure(&self, config: Config) -> Result<()> {
+        if config.flush_messages <= 1 {
+            // From now on only what is flushed can be read: nothing may vanish from readers by this.
+            self.flush()?;
+        }
+        self.state().config = config;
+        Ok(())
+    }
+
+    /// Validates a batch, gives it its offset and epoch, and writes it.
+    pub fn append(&self, bytes: &[u8], writer: Writer, now_ms: i64, scratch: &mut Vec<u8>) -> Result<Appended> {
+        let mut state = self.state();
+        if state.status != Status::Open {
+            return Err(Error::Io(io::Error::other("the partition is closed")));
+        }
+        let config = state.config;
+        let rules = Rules {
+            max_message_bytes: config.max_message_bytes,
+            log_append_time: config.log_append_time,
+            before_max_ms: config.timestamp_before_max_ms,
+            after_max_ms: config.timestamp_after_max_ms,
+            keys_required: config.compact,
+            from_client: writer.is_client,
+            zstd_allowed: writer.zstd_allowed,
+        };
+        let checked = batch::check(bytes, &rules, now_ms, scratch)?;
+        let Some(header) = Header::new(bytes) else { return Err(Error::Malformed("a batch without a header".into())) };
+        let append_time = if config.log_append_time { now_ms } else { NO_TIMESTAMP };
+        let log_start = state.log_start;
+        if let Verdict::Duplicate(first) = state.producers.check(&header)? {
+            let append_time = if config.log_append_time { first.timestamp } else { NO_TIMESTAMP };
+            let must_flush = state.must_flush();
+            return Ok(Appended {
+                base_offset: first.base_offset,
+                append_time,
+                log_start,
+                duplicate: true,
+                must_flush,
+            });
+        }
+        let (size, delta) = (bytes.len() as u64, i64::from(header.last_offset_delta()));
+        if state.should_roll(size, checked.max_timestamp, delta, now_ms) {
+            state.roll(&self.directory, now_ms)?;
+        }
+        let base_offset = state.next_offset;
+        let epoch = state.epoch;
+        let position = state.active().size;
+        match checked.rewritten {
+            None => {
+                let mut head = [0; ASSIGNED_BYTES];
+                assign(&mut head, base_offset, bytes, epoch);
+                state.active().write(&head, &bytes[ASSIGNED_BYTES..])?;
+            }
+            Some(mut head) => {
+                assign(&mut head, base_offset, bytes, epoch);
+                state.active().write(&head, &bytes[HEADER_BYTES..])?;
+            }
+        }
+        let max_timestamp = checked.max_timestamp;
+        let placed = Placed { base_offset, last_offset: base_offset + delta, position, size, max_timestamp };
+        state.active().note(&placed, config.index_interval_bytes.max(0) as u64);
+        state.producers.appended(&header, base_offset, max_timestamp, now_ms);
+        state.next_offset = base_offset + delta + 1;
+        Ok(Appended { base_offset, append_time, log_start, duplicate: false, must_flush: state.must_flush() })
+    }
+
+    /// Finds the bytes from an offset on; None at the high watermark.
+    pub fn plan(&self, offset: i64, bytes_max: usize) -> Result<Option<Planned>> {
+        let mut state = self.state();
+        let visible = state.visible();
+        if offset < state.log_start || offset > visible.offset {
+            let (start, end) = (state.log_start, visible.offset);
+            return Err(Error::OutOfRange(format!("Offset {offset} is outside the log, which is {start} to {end}.")));
+        }
+        let mut index = state.segment_of(offset);
+        while offset < visible.offset && index < state.segments.len() {
+            let (end, end_offset) = state.segment_end(index, &visible);
+            let position = state.locate(index, offset, end)?;
+            if position < end {
+                let file = state.file(index)?;
+                let available = end - position;
+                let bytes = available.min(bytes_max as u64) as usize;
+                let base = state.segments[index].base;
+                return Ok(Some(Planned { file, position, bytes, available, base, end_offset }));
+            }
+            // The rest of this segment holds nothing at or after the offset.
+            index += 1;
+        }
+        Ok(None)
+    }
+
+    /// Remembers where a read ended.
+    fn remember(&self, offset: i64, base: i64, position: u64) {
+        let mut state = self.state();
+        let place = Place { offset, base, position };
+        if state.cursors.contains(&Some(place)) {
+            return;
+        }
+        let slot = state.next_cursor;
+        state.cursors[slot] = Some(place);
+        state.next_cursor = (slot + 1) % CURSORS;
+    }
+
+    /// Reads whole batches into `out` from `at` on, which is made longer as needed; how many bytes they are.
+    ///
+    /// `at_least_one` reads a first batch that is larger than was asked for; otherwise nothing is read of it.
+    pub fn read_planned(&self, planned: &Planned, out: &mut Vec<u8>, at: usize, at_least_one: bool) -> Result<usize> {
+        grow(out, at + planned.bytes);
+        planned.file.read_exact_at(&mut out[at..at + planned.bytes], planned.position)?;
+        if planned.bytes as u64 == planned.available {
+            self.remember(planned.end_offset, planned.base, planned.position + planned.available);
+            return Ok(planned.bytes);
+        }
+        let (whole, next_offset) = whole_batches(&out[at..at + planned.bytes]);
+        if whole > 0 {
+            self.remember(next_offset, planned.base, planned.position + whole as u64);
+            return Ok(whole);
+        }
+        if !at_least_one {
+            return Ok(0);
+        }
+        let mut scan = Scan::new(&planned.file, planned.position, planned.position + planned.available, HEADER_BYTES);
+        let header = scan.header()?.unwrap_or([0; HEADER_BYTES]);
+        let Some(batch) = scan.batch(&header)? else { return Ok(0) };
+        let size = batch.len();
+        grow(out, at + size);
+        out[at..at + size].copy_from_slice(batch);
+        let next_offset = Header::new(&header).map_or(0, |header| header.last_offset().saturating_add(1));
+        self.remember(next_offset, planned.base, planned.position + size as u64);
+        Ok(size)
+    }
+
+    /// (offset, timestamp, leader epoch) of the first record at or after a time.
+    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64, i32)>> {
+        let mut state = self.state();
+        let visible = state.visible();
+        for index in 0..state.segments.len() {
+            let segment = &state.segments[index];
+            if segment.max_timestamp < timestamp || segment.size == 0 {
+                continue;
+            }
+            let start = segment.position_for_time(timestamp)?;
+            let (end, _) = state.segment_end(index, &visible);
+            let file = state.file(index)?;
+            let found = first_record(&file, start, end, state.log_start, |time| time >= timestamp)?;
+            if let Some((offset, time)) = found {
+                return Ok(Some((offset, time, state.epochs.at(offset))));
+            }
+        }
+        Ok(None)
+    }
+
+    /// (offset, timestamp, leader epoch) of the first record with the largest timestamp.
+    pub fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>> {
+        let mut state = self.state();
+        let visible = state.visible();
+        let mut best: Option<(i64, i64)> = None;
+        for index in 0..state.segments.len() {
+            let segment = &state.segments[index];
+            let (max, holder) = (segment.max_timestamp, segment.max_timestamp_offset);
+            if segment.size == 0 || best.is_some_and(|(_, time)| time >= max) {
+                continue;
+            }
+            let start = segment.position(holder)?;
+            let (end, _) = state.segment_end(index, &visible);
+            let file = state.file(index)?;
+            let mut found = first_record(&file, start, end, state.log_start, |time| time >= max)?;
+            if found.is_none() {
+                // The holder is below the log start or not flushed yet: the largest of what is left.
+                found = largest_record(&file, end, state.log_start)?;
+            }
+            best = match (best, found) {
+                (Some(known), Some(new)) if new.1 <= known.1 => Some(known),
+                (known, new) => new.or(known),
+            };
+        }
+        Ok(best.map(|(offset, time)| (offset, time, state.epochs.at(offset))))
+    }
+
+    pub fn epoch_at(&self, offset: i64) -> i32 {
+        self.state().epochs.at(offset)
+    }
+
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> (i32, i64) {
+        let state = self.state();
+        state.epochs.end_offset(epoch, state.visible().offset)
+    }
+
+    /// Moves the log start (-1: to the high watermark), durably, and drops whole segments below it.
+    pub fn delete_before(&self, offset: i64) -> Result<i64> {
+        {
+            let mut state = self.state();
+            let end = state.visible().offset;
+            let target = if offset == -1 { end } else { offset };
+            if target > end || target < 0 {
+                return Err(Error::OutOfRange(format!("Offset {offset} is above the high watermark {end}.")));
+            }
+            state.log_start = state.log_start.max(target);
+        }
+        self.checkpoint()?;
+        self.remove_below_log_start()?;
+        Ok(self.state().log_start)
+    }
+
+    /// Fsyncs all that is appended so far; the high watermark after it.
+    pub fn flush(&self) -> Result<i64> {
+        let (files, place) = {
+            let state = self.state();
+            let unflushed = state.segments.iter().filter(|segment| segment.base >= state.flushed.base);
+            (unflushed.filter_map(|segment| segment.file.clone()).collect::<Vec<_>>(), state.end())
+        };
+        for file in files {
+            file.sync_data()?;
+        }
+        let mut state = self.state();
+        state.flushed = state.flushed.max(place);
+        Ok(state.visible().offset)
+    }
+
+    /// Flushes, writes indexes and producer states, and moves the point from which recovery scans.
+    pub fn checkpoint(&self) -> Result<()> {
+        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        self.checkpoint_alone()
+    }
+
+    fn checkpoint_alone(&self) -> Result<()> {
+        let (checkpoint, indexes, epochs, mark) = {
+            let state = self.state();
+            let mark = (state.next_offset, state.log_start, state.segments[0].base);
+            if state.status != Status::Open || state.checkpointed == Some(mark) {
+                return Ok(());
+            }
+            let indexes: Vec<_> = state
+                .segments
+                .iter()
+                .filter_map(|segment| Some((segment.path.clone(), segment.index.clone()?)))
+                .collect();
+            (snapshot(&state), indexes, state.epochs.clone(), mark)
+        };
+        self.flush()?;
+        for (path, index) in &indexes {
+            index.save(path)?;
+        }
+        epochs.save(&self.directory)?;
+        checkpoint.save(&self.directory)?;
+        let mut state = self.state();
+        state.checkpointed = Some(mark);
+        let active_base = checkpoint.active_base;
+        for segment in state.segments.iter_mut().filter(|segment| segment.base < active_base) {
+            // Closed, flushed and indexed on disk: nothing of it needs to stay open or in memory.
+            (segment.file, segment.index) = (None, None);
+        }
+        Ok(())
+    }
+
+    pub fn close(&self) -> Result<()> {
+        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        self.checkpoint_alone()?;
+        self.state().status = Status::Closed;
+        Ok(())
+    }
+
+    /// The folder is being deleted: nothing is written to it any more.
+    pub fn abandon(&self) {
+        self.state().status = Status::Abandoned;
+    }
+
+    /// One pass of retention (UnifiedLog.deleteOldSegments); how many segments went.
+    pub fn retain(&self, now_ms: i64) -> Result<usize> {
+        {
+            let mut state = self.state();
+            if state.status != Status::Open {
+                return Ok(0);
+            }
+            let expired_before = now_ms.saturating_sub(state.config.producer_expiration_ms);
+            state.producers.expire(expired_before);
+            let keep_from = state.expired(now_ms);
+            if keep_from == 0 {
+                return Ok(0);
+            }
+            if keep_from == state.segments.len() {
+                // The active segment goes too: an empty one that carries on the offsets comes first.
+                state.roll(&self.directory, now_ms)?;
+            }
+            let start = state.segments[keep_from].base;
+            state.log_start = state.log_start.max(start);
+        }
+        File::open(&self.directory)?.sync_all()?;
+        self.checkpoint()?;
+        self.remove_below_log_start()
+    }
+
+    /// Drops whole segments below the log start, oldest first.
+    fn remove_below_log_start(&self) -> Result<usize> {
+        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        let removed = {
+            let mut state = self.state();
+            let log_start = state.log_start;
+            let count = state.segments.windows(2).take_while(|pair| pair[1].base <= log_start).count();
+            state.open_closed.retain(|(base, _)| *base >= log_start);
+            state.epochs.forget_before(log_start);
+            state.segments.drain(..count).collect::<Vec<_>>()
+        };
+        for segment in &removed {
+            segment.remove_files()?;
+        }
+        Ok(removed.len())
+    }
+}
+
+impl State {
+    /// How many of the oldest segments have expired: by time, then by size; the whole log at most.
+    fn expired(&self, now_ms: i64) -> usize {
+        let config = &self.config;
+        let below_start = self.segments.windows(2).take_while(|pair| pair[1].base <= self.log_start).count();
+        if !config.delete {
+            return below_start;
+        }
+        let too_old = |segment: &&Segment| {
+            config.retention_ms >= 0
+                && segment.size > 0
+                && now_ms.saturating_sub(segment.newest_ms()) > config.retention_ms
+        };
+        let by_time = self.segments.iter().take_while(too_old).count();
+        let mut excess = self.segments.iter().map(|segment| segment.size as i64).sum::<i64>() - config.retention_bytes;
+        let mut by_size = 0;
+        while config.retention_bytes >= 0 && by_size < self.segments.len() {
+            excess -= self.segments[by_size].size as i64;
+            if excess < 0 || self.segments[by_size].size == 0 {
+                break;
+            }
+            by_size += 1;
+        }
+        below_start.max(by_time).max(by_size)
+    }
+}
+
+impl Segment {
+    /// The largest timestamp, or the file's own time where records carry none (LogSegment.largestTimestamp).
+    fn newest_ms(&self) -> i64 {
+        if self.max_timestamp >= 0 {
+            return self.max_timestamp;
+        }
+        let modified = self.path.metadata().and_then(|metadata| metadata.modified()).ok();
+        let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        since.map_or(i64::MAX, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+fn assign(head: &mut [u8], base_offset: i64, batch: &[u8], epoch: i32) {
+    head[..8].copy_from_slice(&base_offset.to_be_bytes());
+    head[8..12].copy_from_slice(&batch[8..12]);
+    head[12..16].copy_from_slice(&epoch.to_be_bytes());
+}
+
+fn grow(out: &mut Vec<u8>, size: usize) {
+    if out.len() < size {
+        out.resize(size, 0);
+    }
+}
+
+/// How many bytes of a read are whole batches, and the offset behind them.
+fn whole_batches(bytes: &[u8]) -> (usize, i64) {
+    let (mut whole, mut next_offset) = (0, 0);
+    while let Some(header) = Header::new(&bytes[whole..]) {
+        match header.size_bytes() {
+            Some(size) if size <= bytes.len() - whole => {
+                whole += size;
+                next_offset = header.last_offset().saturating_add(1);
+            }
+            _ => break,
+        }
+    }
+    (whole, next_offset)
+}
+
+fn snapshot(state: &State) -> Checkpoint {
+    let active = &state.segments[state.segments.len() - 1];
+    Checkpoint {
+        log_start: state.log_start,
+        end_offset: state.next_offset,
+        active_base: active.base,
+        active_size: active.size,
+        first_timestamp: active.first_timestamp,
+        max_timestamp: active.max_timestamp,
+        max_timestamp_offset: active.max_timestamp_offset,
+        created_ms: active.created_ms,
+        producers: state.producers.clone(),
+    }
+}
+
+/// Calls `visit` with (offset, timestamp) of each record at or above `least` in batches that `wanted` names.
+fn visit_records(
+    file: &File,
+    start: u64,
+    end: u64,
+    least: i64,
+    wanted: impl Fn(&Header<'_>) -> bool,
+    mut visit: impl FnMut(i64, i64) -> bool,
+) -> Result<()> {
+    let mut scan = Scan::new(file, start, end, WINDOW_BYTES);
+    let mut scratch = Vec::new();
+    while let Some(bytes) = scan.header()? {
+        let Some(header) = Header::new(&bytes) else { break };
+        if header.last_offset() >= least && wanted(&header) {
+            let Some(batch) = scan.batch(&bytes)? else { break };
+            if !visit_batch(batch, least, &mut scratch, &mut visit) {
+                return Ok(());
+            }
+        }
+        if !scan.step(&bytes) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn visit_batch(batch: &[u8], least: i64, scratch: &mut Vec<u8>, visit: &mut impl FnMut(i64, i64) -> bool) -> bool {
+    let Some(header) = Header::new(batch) else { return false };
+    let payload = &batch[HEADER_BYTES..];
+    let records = match header.codec() {
+        Some(Codec::None) => payload,
+        Some(codec) if inflate(codec, payload, scratch).is_ok() => &scratch[..],
+        _ => return true,
+    };
+    let append_time = header.is_log_append_time().then(|| header.max_timestamp());
+    let mut go_on = true;
+    // The batch was walked when it was appended: a fault here can only end the walk early.
+    let _ = records::each(records, header.count(), header.base_timestamp(), |_, record| {
+        let offset = header.base_offset().saturating_add(i64::from(record.offset_delta));
+        if go_on && offset >= least {
+            go_on = visit(offset, append_time.unwrap_or(record.timestamp));
+        }
+    });
+    go_on
+}
+
+fn first_record(
+    file: &File,
+    start: u64,
+    end: u64,
+    least: i64,
+    fits: impl Fn(i64) -> bool,
+) -> Result<Option<(i64, i64)>> {
+    let mut found = None;
+    visit_records(
+        file,
+        start,
+        end,
+        least,
+        |header| fits(header.max_timestamp()),
+        |offset, time| {
+            if fits(time) {
+                found = Some((offset, time));
+            }
+            found.is_none()
+        },
+    )?;
+    Ok(found)
+}
+
+fn largest_record(file: &File, end: u64, least: i64) -> Result<Option<(i64, i64)>> {
+    let mut found: Option<(i64, i64)> = None;
+    visit_records(
+        file,
+        0,
+        end,
+        least,
+        |_| true,
+        |offset, time| {
+            if found.is_none_or(|(_, largest)| time > largest) {
+                found = Some((offset, time));
+            }
+            true
+        },
+    )?;
+    Ok(found)
+}

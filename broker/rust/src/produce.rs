@@ -1,0 +1,186 @@
+//! A whole Produce request (versions 3 to 13), from its frame to the response's.
+//!
+//! Versions 0 to 2 are advertised (KAFKA-18659: librdkafka reads its codecs off that range) but carry message formats
+//! that Kafka 4 does not take any more either. The frame is parsed to its end before anything is appended.
+use crate::error::{Error, Refusal, Result, code, malformed};
+use crate::log::{Appended, Writer};
+use crate::table::{Table, TopicKey};
+use crate::wire::{
+    Reader, RequestHeader, put_array_length, put_i16, put_i32, put_i64, put_nullable_string, put_string, put_tags,
+    request_header, seal_frame,
+};
+
+const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
+const FLEXIBLE_FROM: i16 = 9;
+const TOPIC_IDS_FROM: i16 = 13;
+
+struct Ask<'a> {
+    index: i32,
+    records: &'a [u8],
+}
+
+struct TopicAsk<'a> {
+    key: TopicKey<&'a str>,
+    partitions: Vec<Ask<'a>>,
+}
+
+struct Request<'a> {
+    header: RequestHeader,
+    acks: i16,
+    topics: Vec<TopicAsk<'a>>,
+}
+
+/// What came of a request.
+#[derive(Debug, Default)]
+pub struct Produced {
+    /// The response with its length; None for acks=0.
+    pub frame: Option<Vec<u8>>,
+    pub failed: bool,
+    /// Partitions that consumers can read further now.
+    pub grew: Vec<u32>,
+    /// Partitions to flush before the response may go out.
+    pub unflushed: Vec<u32>,
+    pub fault: Option<String>,
+}
+
+pub fn produce(table: &Table, frame: &[u8], now_ms: i64, scratch: &mut Vec<u8>) -> Result<Produced> {
+    let request = parse(frame)?;
+    let mut produced = Produced::default();
+    let version = request.header.version;
+    let flexible = version >= FLEXIBLE_FROM;
+    let mut out = Vec::with_capacity(128);
+    put_i32(&mut out, 0);
+    put_i32(&mut out, request.header.correlation_id);
+    put_tags(&mut out, flexible);
+    put_array_length(&mut out, request.topics.len(), flexible);
+    for topic in &request.topics {
+        match &topic.key {
+            TopicKey::Name(name) => put_string(&mut out, name, flexible),
+            TopicKey::Id(id) => out.extend_from_slice(id),
+        }
+        put_array_length(&mut out, topic.partitions.len(), flexible);
+        for ask in &topic.partitions {
+            let outcome = append(table, &request, topic, ask, now_ms, scratch, &mut produced);
+            put_outcome(&mut out, version, ask.index, &outcome);
+        }
+        put_tags(&mut out, flexible);
+    }
+    put_i32(&mut out, 0);
+    put_tags(&mut out, flexible);
+    seal_frame(&mut out);
+    produced.frame = (request.acks != 0).then_some(out);
+    Ok(produced)
+}
+
+fn parse(frame: &[u8]) -> Result<Request<'_>> {
+    let mut reader = Reader::new(frame);
+    let header = request_header(&mut reader, FLEXIBLE_FROM)?;
+    let version = header.version;
+    if header.key != 0 || !VERSIONS.contains(&version) {
+        return malformed(format!(
+            "Produce version {version} is not served: message formats before 2 are gone, use 3 to 13"
+        ));
+    }
+    let flexible = version >= FLEXIBLE_FROM;
+    reader.nullable_string(flexible)?;
+    let acks = reader.i16()?;
+    reader.i32()?;
+    let count = reader.array_length(flexible, 3)?;
+    let mut topics = Vec::with_capacity(count);
+    for _ in 0..count {
+        let key = if version >= TOPIC_IDS_FROM {
+            TopicKey::Id(reader.uuid()?)
+        } else {
+            TopicKey::Name(reader.string(flexible)?)
+        };
+        let count = reader.array_length(flexible, 5)?;
+        let mut partitions = Vec::with_capacity(count);
+        for _ in 0..count {
+            let index = reader.i32()?;
+            let records = reader.nullable_bytes(flexible)?.unwrap_or(&[]);
+            reader.tags(flexible)?;
+            partitions.push(Ask { index, records });
+        }
+        reader.tags(flexible)?;
+        topics.push(TopicAsk { key, partitions });
+    }
+    reader.tags(flexible)?;
+    Ok(Request { header, acks, topics })
+}
+
+fn append(
+    table: &Table,
+    request: &Request<'_>,
+    topic: &TopicAsk<'_>,
+    ask: &Ask<'_>,
+    now_ms: i64,
+    scratch: &mut Vec<u8>,
+    produced: &mut Produced,
+) -> std::result::Result<Appended, Refusal> {
+    let outcome = try_append(table, request, topic, ask, now_ms, scratch, produced);
+    produced.failed |= outcome.is_err();
+    outcome
+}
+
+fn try_append(
+    table: &Table,
+    request: &Request<'_>,
+    topic: &TopicAsk<'_>,
+    ask: &Ask<'_>,
+    now_ms: i64,
+    scratch: &mut Vec<u8>,
+    produced: &mut Produced,
+) -> std::result::Result<Appended, Refusal> {
+    if !(-1..=1).contains(&request.acks) {
+        let why = format!("acks must be -1, 0 or 1, not {}.", request.acks);
+        return Err(Refusal::new(code::INVALID_REQUIRED_ACKS, why));
+    }
+    let Some(entry) = table.find(&topic.key, ask.index) else { return Err(unknown(table, &topic.key)) };
+    let writer = Writer { is_client: true, zstd_allowed: request.header.version >= 7 };
+    let appended = entry.log.append(ask.records, writer, now_ms, scratch).map_err(|error| match error {
+        Error::Refused(refusal) => refusal,
+        other => {
+            produced.fault.get_or_insert_with(|| other.to_string());
+            Refusal::new(code::KAFKA_STORAGE_ERROR, format!("The batch could not be written: {other}."))
+        }
+    })?;
+    if appended.must_flush {
+        produced.unflushed.push(entry.handle);
+    } else if !appended.duplicate {
+        produced.grew.push(entry.handle);
+    }
+    Ok(appended)
+}
+
+fn unknown(table: &Table, key: &TopicKey<&str>) -> Refusal {
+    match key {
+        TopicKey::Id(id) if !table.knows_id(id) => {
+            Refusal::new(code::UNKNOWN_TOPIC_ID, "There is no topic with that id.")
+        }
+        _ => Refusal::new(code::UNKNOWN_TOPIC_OR_PARTITION, "There is no such topic or partition."),
+    }
+}
+
+fn put_outcome(out: &mut Vec<u8>, version: i16, index: i32, outcome: &std::result::Result<Appended, Refusal>) {
+    let flexible = version >= FLEXIBLE_FROM;
+    let refusal = outcome.as_ref().err();
+    let appended = outcome.as_ref().ok();
+    put_i32(out, index);
+    put_i16(out, refusal.map_or(code::NONE, |refusal| refusal.code));
+    put_i64(out, appended.map_or(-1, |appended| appended.base_offset));
+    put_i64(out, appended.map_or(-1, |appended| appended.append_time));
+    if version >= 5 {
+        put_i64(out, appended.map_or(-1, |appended| appended.log_start));
+    }
+    if version >= 8 {
+        let records = refusal.map_or(&[][..], |refusal| &refusal.records);
+        put_array_length(out, records.len(), flexible);
+        for (index, why) in records {
+            put_i32(out, *index);
+            put_nullable_string(out, Some(why), flexible);
+            put_tags(out, flexible);
+        }
+        put_nullable_string(out, refusal.map(|refusal| refusal.message.as_str()), flexible);
+    }
+    put_tags(out, flexible);
+}

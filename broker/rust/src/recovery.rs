@@ -1,0 +1,187 @@
+//! Opening a partition's folder: what the checkpoint vouches for is taken as it is, everything behind it is scanned
+//! batch by batch with its CRC, and the first thing that is not a whole batch ends the log.
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::batch::{Header, is_intact};
+use crate::checkpoint::Checkpoint;
+use crate::epochs::Epochs;
+use crate::index::{self, Index};
+use crate::producers::Producers;
+use crate::segment::{Placed, Scan, Segment};
+
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// What opening a log took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Report {
+    pub scanned_bytes: u64,
+    pub cut_bytes: u64,
+    pub dropped_segments: u64,
+}
+
+/// A log as its files tell it.
+pub struct Recovered {
+    pub segments: Vec<Segment>,
+    pub next_offset: i64,
+    pub log_start: i64,
+    pub epochs: Epochs,
+    pub producers: Producers,
+    pub report: Report,
+}
+
+pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result<Recovered> {
+    fs::create_dir_all(directory)?;
+    let files = log_files(directory)?;
+    let epochs = Epochs::load(directory);
+    // Without the epochs' file the batches themselves must tell, all of them.
+    let checkpoint = Checkpoint::load(directory).filter(|_| epochs.latest().is_some());
+    let first_base = files.first().map_or(0, |(base, _)| *base);
+    let mut recovery = Recovery {
+        interval_bytes,
+        next_offset: first_base,
+        epochs,
+        producers: checkpoint.as_ref().map(|known| known.producers.clone()).unwrap_or_default(),
+        report: Report::default(),
+        now_ms,
+    };
+    let mut segments = recovery.segments(files, checkpoint.as_ref())?;
+    recovery.epochs.truncate(recovery.next_offset.saturating_add(1));
+    let (mut next_offset, mut log_start) = (recovery.next_offset, first_base);
+    if let Some(known) = &checkpoint {
+        // An offset that was given once is never given again, whatever the disk lost.
+        next_offset = next_offset.max(known.end_offset);
+        log_start = log_start.max(known.log_start);
+    }
+    if segments.is_empty() {
+        segments.push(Segment::create(directory, next_offset, now_ms)?);
+        log_start = log_start.max(next_offset);
+    }
+    let Recovery { epochs, producers, report, .. } = recovery;
+    Ok(Recovered { segments, next_offset, log_start: log_start.min(next_offset), epochs, producers, report })
+}
+
+/// The segments' files by base offset; what a crash left half done is removed.
+fn log_files(directory: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let extension = path.extension().and_then(|text| text.to_str());
+        let base = path.file_stem().and_then(|text| text.to_str()).and_then(|text| text.parse::<i64>().ok());
+        match (extension, base) {
+            (Some("log"), Some(base)) => files.push((base, path)),
+            (Some("index" | "timeindex"), Some(_)) if !path.with_extension("log").exists() => fs::remove_file(path)?,
+            (Some("tmp"), _) => fs::remove_file(path)?,
+            _ => {}
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+struct Recovery {
+    interval_bytes: u64,
+    next_offset: i64,
+    epochs: Epochs,
+    producers: Producers,
+    report: Report,
+    now_ms: i64,
+}
+
+impl Recovery {
+    fn segments(&mut self, files: Vec<(i64, PathBuf)>, known: Option<&Checkpoint>) -> io::Result<Vec<Segment>> {
+        let mut segments: Vec<Segment> = Vec::with_capacity(files.len());
+        let count = files.len();
+        let mut cut = false;
+        for (position, (base, path)) in files.into_iter().enumerate() {
+            if cut || base < self.next_offset {
+                // Behind a cut nothing can be trusted to follow on (LogLoader.recoverSegments).
+                self.report.dropped_segments += 1;
+                Segment::closed(path, base, 0, self.now_ms).remove_files()?;
+                continue;
+            }
+            let last = position + 1 == count;
+            let trusted = known.filter(|known| !last && base < known.active_base).and_then(|_| trusted(&path, base));
+            if let Some(segment) = trusted {
+                self.next_offset = base;
+                segments.push(segment);
+                continue;
+            }
+            let (mut segment, torn) = self.scan(path, base, known)?;
+            cut = torn;
+            if !last {
+                segment.seal();
+            }
+            segments.push(segment);
+        }
+        Ok(segments)
+    }
+
+    /// Scans a segment from where the checkpoint ends, cuts a torn tail, and rebuilds its index.
+    fn scan(&mut self, path: PathBuf, base: i64, known: Option<&Checkpoint>) -> io::Result<(Segment, bool)> {
+        let file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let end = file.metadata()?.len();
+        let mut segment = Segment::closed(path, base, 0, self.now_ms);
+        self.next_offset = base;
+        segment.index = Some(Index::default());
+        if let Some(known) = known.filter(|known| known.active_base == base && known.active_size <= end) {
+            self.resume(&mut segment, known);
+        }
+        let from = segment.size;
+        let mut scan = Scan::new(&file, from, end, WINDOW_BYTES);
+        while self.next_batch(&mut scan, &mut segment)? {}
+        self.report.scanned_bytes += segment.size - from;
+        let torn = segment.size < end;
+        if torn {
+            self.report.cut_bytes += end - segment.size;
+            file.set_len(segment.size)?;
+            file.sync_all()?;
+        }
+        (&file).seek(SeekFrom::Start(segment.size))?;
+        segment.file = Some(Arc::new(file));
+        Ok((segment, torn))
+    }
+
+    /// Takes over what the checkpoint knows of the active segment.
+    fn resume(&mut self, segment: &mut Segment, known: &Checkpoint) {
+        let trusted_offset = segment.relative(known.end_offset);
+        let Some(index) = Index::load(&segment.path, known.active_size, trusted_offset) else { return };
+        segment.index = Some(index);
+        segment.size = known.active_size;
+        segment.first_timestamp = known.first_timestamp;
+        segment.max_timestamp = known.max_timestamp;
+        segment.max_timestamp_offset = known.max_timestamp_offset;
+        segment.created_ms = known.created_ms;
+        self.next_offset = known.end_offset;
+    }
+
+    fn next_batch(&mut self, scan: &mut Scan<'_>, segment: &mut Segment) -> io::Result<bool> {
+        let position = scan.position;
+        let Some(bytes) = scan.header()? else { return Ok(false) };
+        let Some(header) = Header::new(&bytes) else { return Ok(false) };
+        let Some(batch) = scan.batch(&bytes)? else { return Ok(false) };
+        if header.base_offset() < self.next_offset || !is_intact(batch) {
+            return Ok(false);
+        }
+        let size = batch.len() as u64;
+        let (base_offset, last_offset) = (header.base_offset(), header.last_offset());
+        let max_timestamp = header.max_timestamp();
+        self.epochs.assign(header.leader_epoch(), base_offset);
+        self.producers.appended(&header, base_offset, max_timestamp, self.now_ms);
+        segment.note(&Placed { base_offset, last_offset, position, size, max_timestamp }, self.interval_bytes);
+        self.next_offset = last_offset.saturating_add(1);
+        Ok(scan.step(&bytes))
+    }
+}
+
+/// A closed segment that the checkpoint vouches for, if its indexes are there.
+fn trusted(path: &Path, base: i64) -> Option<Segment> {
+    let (max_timestamp, relative) = index::last_time_on_disk(path)?;
+    let metadata = File::open(path).ok()?.metadata().ok()?;
+    let mut segment = Segment::closed(path.to_path_buf(), base, metadata.len(), 0);
+    segment.max_timestamp = max_timestamp;
+    segment.max_timestamp_offset = base + i64::from(relative);
+    Some(segment)
+}
