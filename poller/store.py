@@ -246,7 +246,7 @@ class MappingStore:
                 f"schema version {found} is not {SCHEMA_VERSION}, the one this Tidemill knows"
             )
         elif (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise StoreUnreadable(fault)
+            raise StoreUnreadable(" ".join(fault.split()))
         db.execute("COMMIT")
 
     @contextmanager

@@ -1,0 +1,32 @@
+"""Routes of the program's own stand beside AWS's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+from aiohttp import web
+
+from poller.control_api import application
+from poller.settings import Settings
+from poller.store import MappingStore
+from tests.fakes.http_thread import serving
+from tests.fakes.lambda_functions import FakeFunctions
+from tests.integration.poller_control_api.conftest import client_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_extra_route_is_served_beside_the_api(tmp_path: Path) -> None:
+    async def health(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    def make() -> web.Application:
+        routes = [web.get("/_tidemill/health", health)]
+        return application(MappingStore(tmp_path), FakeFunctions({}), Settings(), routes)
+
+    with serving(make) as endpoint:
+        with urlopen(f"{endpoint}/_tidemill/health", timeout=5) as reply:
+            assert reply.read() == b'{"status": "ok"}'
+        assert client_of(endpoint).list_event_source_mappings()["EventSourceMappings"] == []

@@ -1,0 +1,98 @@
+"""Functions are found by the real lookup as by the fake one, and a Lambda that gives no answer is named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from poller.control_api import LambdaFunctions, application
+from poller.errors import FunctionLookupFailed
+from poller.settings import Settings
+from poller.store import MappingStore
+from tests.fakes.http_thread import serving
+from tests.fakes.lambda_functions import ARN, FakeFunctions, lambda_api
+from tests.integration.poller_control_api.conftest import FUNCTIONS, client_of
+from tests.integration.poller_control_api.requests import msk
+
+if TYPE_CHECKING:
+    from collections import abc
+    from pathlib import Path
+
+    from poller.control_api import FunctionLookup
+
+NOBODY = "http://127.0.0.1:9"
+"""The discard port: nothing listens there."""
+
+
+@pytest.fixture
+def aws_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.fixture(params=["fake", "real"])
+def lookup(
+    request: pytest.FixtureRequest, aws_environment: pytest.MonkeyPatch
+) -> abc.Iterator[FunctionLookup]:
+    if request.param == "fake":
+        yield FakeFunctions(FUNCTIONS)
+        return
+    with serving(lambda: lambda_api(FUNCTIONS)) as url:
+        aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", url)
+        yield LambdaFunctions("us-east-1")
+
+
+@pytest.mark.parametrize("qualifier", ["", ":1", ":live", ":$LATEST"])
+@pytest.mark.parametrize("prefix", ["", "123456789012:function:", ARN])
+async def test_a_function_is_found_by_every_form_of_its_name(
+    lookup: FunctionLookup, prefix: str, qualifier: str
+) -> None:
+    found = await lookup.resolve(f"{prefix}f{qualifier}")
+    assert found is not None
+    assert (found.arn, found.timeout_s) == (f"{ARN}f{qualifier}", 30)
+
+
+@pytest.mark.parametrize("name", ["absent", "f:absent", "999999999999:function:f"])
+async def test_a_function_that_is_not_there_is_none(lookup: FunctionLookup, name: str) -> None:
+    assert await lookup.resolve(name) is None
+
+
+async def test_a_lambda_that_cannot_be_reached_is_named_without_secrets(
+    aws_environment: pytest.MonkeyPatch,
+) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", NOBODY)
+    with pytest.raises(FunctionLookupFailed, match="AWS_ENDPOINT_URL_LAMBDA") as caught:
+        await LambdaFunctions("us-east-1").resolve("f")
+    assert NOBODY in str(caught.value)
+    assert "very-secret" not in str(caught.value)
+
+
+async def test_a_lambda_in_trouble_is_quoted(aws_environment: pytest.MonkeyPatch) -> None:
+    with serving(lambda: lambda_api({})) as url:
+        aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", url)
+        with pytest.raises(FunctionLookupFailed, match="Out of order"):
+            await LambdaFunctions("us-east-1").resolve("broken")
+
+
+def test_without_lambda_a_create_answers_a_service_exception_and_stores_nothing(
+    aws_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", NOBODY)
+    settings = Settings()
+    with serving(
+        lambda: application(MappingStore(tmp_path), LambdaFunctions("us-east-1"), settings)
+    ) as endpoint:
+        client = client_of(endpoint)
+        with pytest.raises(client.exceptions.ServiceException) as caught:
+            client.create_event_source_mapping(**msk())
+        error = caught.value.response
+        assert error["ResponseMetadata"]["HTTPStatusCode"] == 500
+        assert error["Error"]["Message"].startswith("Lambda cannot be asked about the function: ")
+        assert client.list_event_source_mappings()["EventSourceMappings"] == []

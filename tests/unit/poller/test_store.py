@@ -1,0 +1,285 @@
+"""The mapping store keeps what it was given, through restarts, kills, rivals and damage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from poller.errors import StoreUnavailable, StoreUnreadable, VersionConflict
+from poller.mapping import (
+    Mapping,
+    MskSource,
+    Provisioned,
+    SelfManagedSource,
+    SourceAccess,
+    StartingPosition,
+    State,
+)
+from poller.store import FILE_NAME, SCHEMA_VERSION, MappingStore
+
+if TYPE_CHECKING:
+    from collections import abc
+    from pathlib import Path
+
+NOW_MS = 1_700_000_000_000
+PLAIN = Mapping(
+    uuid="00000000-0000-0000-0000-000000000001",
+    function_arn="arn:aws:lambda:us-east-1:123456789012:function:f",
+    source=MskSource(arn="arn:aws:kafka:us-east-1:123456789012:cluster/c/u-1"),
+    topic="orders",
+    consumer_group_id="g",
+)
+FULL = Mapping(
+    uuid="00000000-0000-0000-0000-000000000002",
+    function_arn="arn:aws:lambda:us-east-1:123456789012:function:f:live",
+    source=SelfManagedSource(bootstrap_servers=("a:1", "b:2")),
+    topic="é",
+    consumer_group_id="g2",
+    batch_size=1,
+    batching_window_s=0,
+    starting_position=StartingPosition.AT_TIMESTAMP,
+    starting_position_timestamp_ms=5,
+    enabled=False,
+    maximum_retry_attempts=3,
+    maximum_record_age_s=60,
+    bisect_batch_on_function_error=True,
+    report_batch_item_failures=True,
+    on_failure="arn:aws:sqs:us-east-1:123456789012:q",
+    filter_patterns=('{"value":["x"]}',),
+    access=(SourceAccess(type="VPC_SUBNET", uri="subnet:subnet-1"),),
+    provisioned=Provisioned(minimum_pollers=2, maximum_pollers=3, group_name="p"),
+    state=State.DISABLED,
+    state_transition_reason="ESM_CONFIG_NOT_VALID",
+    last_processing_result="PROBLEM: Function call failed",
+    last_modified_ms=NOW_MS - 1,
+    version=7,
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> abc.Iterator[MappingStore]:
+    opened = MappingStore(tmp_path, now_ms=lambda: NOW_MS)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("mapping", [PLAIN, FULL], ids=["plain", "full"])
+def test_a_mapping_comes_back_equal_after_a_restart(tmp_path: Path, mapping: Mapping) -> None:
+    first = MappingStore(tmp_path)
+    first.create(mapping, tags={"team": "tide"})
+    first.close()
+    second = MappingStore(tmp_path)
+    assert second.get(mapping.uuid) == mapping
+    assert second.all() == [mapping]
+    assert second.tags(mapping.uuid) == {"team": "tide"}
+    assert second.revision == 1
+    second.close()
+
+
+def test_what_is_not_there_is_none(store: MappingStore) -> None:
+    assert store.get("x") is None
+    assert store.tags("x") is None
+    assert store.all() == []
+    store.delete("x")
+    assert not store.set_status("x", state=State.ENABLED)
+
+
+def test_a_replace_counts_versions_and_keeps_the_fleets_result(store: MappingStore) -> None:
+    store.create(PLAIN)
+    store.set_status(PLAIN.uuid, last_processing_result="OK")
+    written = store.replace(replace(PLAIN, batch_size=5, state=State.UPDATING), expected_version=1)
+    assert written.version == 2
+    assert store.get(PLAIN.uuid) == replace(
+        PLAIN, batch_size=5, state=State.UPDATING, version=2, last_processing_result="OK"
+    )
+
+
+@pytest.mark.parametrize("uuid", [PLAIN.uuid, "absent"])
+def test_a_replace_of_another_version_writes_nothing(store: MappingStore, uuid: str) -> None:
+    store.create(PLAIN)
+    revision = store.revision
+    with pytest.raises(VersionConflict):
+        store.replace(replace(PLAIN, uuid=uuid, batch_size=5), expected_version=2)
+    assert store.all() == [PLAIN]
+    assert store.revision == revision
+
+
+def test_a_state_is_stamped_and_a_result_is_not(store: MappingStore) -> None:
+    store.create(PLAIN)
+    assert store.set_status(PLAIN.uuid, last_processing_result="OK")
+    mapping = store.get(PLAIN.uuid)
+    assert mapping is not None
+    assert mapping.last_modified_ms == 0
+    assert store.set_status(PLAIN.uuid, state=State.ENABLED, reason="EVENT_SOURCE_AUTHN_ERROR")
+    assert store.get(PLAIN.uuid) == replace(
+        PLAIN,
+        state=State.ENABLED,
+        state_transition_reason="EVENT_SOURCE_AUTHN_ERROR",
+        last_processing_result="OK",
+        last_modified_ms=NOW_MS,
+    )
+
+
+def test_a_status_moves_no_revision_and_an_equal_one_is_not_written(store: MappingStore) -> None:
+    store.create(PLAIN)
+    assert store.set_status(PLAIN.uuid, state=State.ENABLED)
+    assert not store.set_status(PLAIN.uuid, state=State.ENABLED)
+    assert store.revision == 1
+
+
+def test_a_status_for_an_older_configuration_is_not_written(store: MappingStore) -> None:
+    store.create(PLAIN)
+    store.replace(replace(PLAIN, state=State.UPDATING), expected_version=1)
+    assert not store.set_status(PLAIN.uuid, state=State.ENABLED, version=1)
+    assert store.set_status(PLAIN.uuid, state=State.ENABLED, version=2)
+
+
+def test_nothing_leads_out_of_deleting_but_the_end(store: MappingStore) -> None:
+    store.create(PLAIN)
+    store.replace(replace(PLAIN, state=State.DELETING), expected_version=1)
+    assert not store.set_status(PLAIN.uuid, state=State.ENABLED, reason="x")
+    mapping = store.get(PLAIN.uuid)
+    assert mapping is not None
+    assert mapping.state is State.DELETING
+    store.delete(PLAIN.uuid)
+    assert store.get(PLAIN.uuid) is None
+
+
+async def test_a_waiter_wakes_at_once_on_every_change_of_configuration(store: MappingStore) -> None:
+    for change in (
+        lambda: store.create(PLAIN),
+        lambda: store.replace(PLAIN, expected_version=1),
+        lambda: store.delete(PLAIN.uuid),
+    ):
+        before = store.revision
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            waiter = group.create_task(store.changed(before))
+            await asyncio.sleep(0)
+            assert not waiter.done()
+            change()
+        assert waiter.result() == before + 1
+
+
+async def test_a_change_that_came_first_is_not_waited_for(store: MappingStore) -> None:
+    store.create(PLAIN)
+    assert await store.changed(0) == 1
+
+
+async def test_another_connections_change_is_seen(store: MappingStore, tmp_path: Path) -> None:
+    other = MappingStore(tmp_path)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        waiter = group.create_task(store.changed(store.revision))
+        await asyncio.sleep(0)
+        other.create(PLAIN)
+    assert waiter.result() == 1
+    assert store.get(PLAIN.uuid) == PLAIN
+    other.close()
+
+
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    """A process writes mappings, says so line by line, and is killed in the middle."""
+    script = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from poller.store import MappingStore
+from tests.unit.poller.test_store import PLAIN
+store = MappingStore(Path(sys.argv[1]))
+for number in range(1_000_000):
+    store.create(replace(PLAIN, uuid=f"{number:036}"))
+    print(number, flush=True)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "."},
+    ) as writer:
+        assert writer.stdout is not None
+        acknowledged = [int(writer.stdout.readline()) for _ in range(50)]
+        writer.send_signal(signal.SIGKILL)
+        acknowledged += [int(line) for line in writer.stdout.read().splitlines()]
+    store = MappingStore(tmp_path)
+    kept = {int(mapping.uuid) for mapping in store.all()}
+    store.close()
+    # One more may have been written than its writer lived to say.
+    assert set(acknowledged) <= kept <= {*acknowledged, acknowledged[-1] + 1}
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_bytes(b"not a database" * 100)
+    with pytest.raises(StoreUnreadable, match=r"mappings\.db: file is not a database; move the file away"):
+        MappingStore(tmp_path)
+    assert file.read_bytes() == b"not a database" * 100
+
+
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    store = MappingStore(tmp_path)
+    for number in range(100):
+        store.create(replace(FULL, uuid=f"{number:036}"))
+    store.close()
+    file = tmp_path / FILE_NAME
+    content = bytearray(file.read_bytes())
+    content[4096:] = b"\xff" * (len(content) - 4096)
+    file.write_bytes(content)
+    with pytest.raises(StoreUnreadable, match=r"mappings\.db: .*move the file away"):
+        MappingStore(tmp_path)
+
+
+@pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1])
+def test_a_file_of_another_schema_is_refused(tmp_path: Path, version: int) -> None:
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("CREATE TABLE other (x)")
+        db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    with pytest.raises(StoreUnreadable, match=f"schema version {version} is not {SCHEMA_VERSION}"):
+        MappingStore(tmp_path)
+
+
+@pytest.mark.parametrize("configuration", ["{", "[]", '{"topic": 5}'])
+def test_a_row_that_cannot_be_read_is_named(tmp_path: Path, store: MappingStore, configuration: str) -> None:
+    store.create(PLAIN)
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("UPDATE mappings SET configuration = ?", (configuration,))
+    db.close()
+    with pytest.raises(StoreUnreadable, match=f"mapping {PLAIN.uuid} cannot be read"):
+        store.get(PLAIN.uuid)
+
+
+def test_a_row_of_an_older_tidemill_gets_the_defaults_of_new_fields(
+    tmp_path: Path, store: MappingStore
+) -> None:
+    store.create(PLAIN)
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("UPDATE mappings SET configuration = json_remove(configuration, '$.batch_size')")
+    db.close()
+    assert store.get(PLAIN.uuid) == PLAIN
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="--data-dir must be a writable directory"):
+        MappingStore(tmp_path / "file" / "below")
+
+
+def test_a_write_that_another_process_blocks_fails_clearly_and_works_later(
+    tmp_path: Path, store: MappingStore
+) -> None:
+    store._db.execute("PRAGMA busy_timeout = 50")  # the test need not wait as long as the program does
+    with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as db:
+        db.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked; nothing was written"):
+            store.create(PLAIN)
+        db.execute("ROLLBACK")
+    db.close()
+    store.create(PLAIN)
+    assert store.all() == [PLAIN]
