@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from poller.offsets import CommitPoint
 from poller.source.client import GroupClient, KafkaGroupClient, OffsetsOutOfRange, RecordsUnreadable
 from poller.status import MappingStatus, PartitionStatus, PollerStatus
 
-__all__ = ["GroupClient", "KafkaGroupClient", "Source", "SourceSetup"]
+__all__ = ["CONNECTION_PROBLEM", "GroupClient", "KafkaGroupClient", "Source", "SourceSetup"]
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +68,19 @@ class Source:
     """One member of the group. It runs once; the fleet makes a new one to try again."""
 
     def __init__(
-        self, setup: SourceSetup, client: GroupClient, *, mapping_status: MappingStatus, status: PollerStatus
+        self,
+        setup: SourceSetup,
+        client: GroupClient,
+        *,
+        mapping_status: MappingStatus,
+        status: PollerStatus,
+        on_joined: Callable[[], None],
     ) -> None:
-        self.joined = asyncio.Event()  # the first assignment came, and its starting positions are committed
+        """`on_joined` is told of every assignment, once its starting positions are committed."""
         self._setup = setup
         self._client = client
         self._board = mapping_status
+        self._on_joined = on_joined
         self._status = status
         self._running: dict[int, _Running] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -258,7 +265,7 @@ class Source:
         self._status.state, self._status.reason, self._status.problem = "polling", "", None
         self._setup.lanes.metrics.count("esm.rebalances", 1, mapping=self._setup.lanes.mapping.uuid)
         log.info("assigned topic=%s partitions=%s", self._setup.topic, sorted(partitions))
-        self.joined.set()
+        self._on_joined()
 
     async def _starting_points(
         self, partitions: Collection[int], *, first_time: bool
