@@ -1,0 +1,116 @@
+"""An MSK cluster's ARN is enough to find its brokers; failures name the ARN, the endpoint and the cause."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from infra.awsapi import ApiError, Service
+from poller.errors import SourceUnavailable
+from poller.kafka_auth import client_options
+from poller.mapping import Mapping, MskSource, SelfManagedSource
+from tests.fakes.http_thread import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+
+    from infra.awsapi import Call
+
+ARN = "arn:aws:kafka:eu-west-1:123456789012:cluster/tidemill/0b4f12a8-1"
+
+
+def mapping(source: MskSource | SelfManagedSource) -> Mapping:
+    return Mapping(
+        uuid="0b4f12a8",
+        function_arn="arn:aws:lambda:eu-west-1:123456789012:function:orders",
+        source=source,
+        topic="orders",
+        consumer_group_id="group",
+    )
+
+
+class Msk:
+    """GetBootstrapBrokers with the answer it was given."""
+
+    def __init__(self) -> None:
+        self.answer: dict[str, str] | ApiError = {}
+        self.asked: list[tuple[str, str]] = []
+
+    def application(self) -> web.Application:
+        service = Service(
+            "kafka",
+            {"GetBootstrapBrokers": self._answer},
+            region="us-east-1",
+            account_id="123456789012",
+        )
+        return service.application()
+
+    async def _answer(self, call: Call) -> dict[str, Any]:
+        self.asked.append((call.params["ClusterArn"], call.region))
+        if isinstance(self.answer, ApiError):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def msk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Msk]:
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    server = Msk()
+    with serving(server.application) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_KAFKA", url)
+        yield server
+
+
+async def test_self_managed_servers_are_taken_as_given() -> None:
+    source = SelfManagedSource(bootstrap_servers=("a:9092", "b:9092"))
+    options = await client_options(mapping(source), boto3.Session(region_name="eu-west-1"))
+    assert options == {"bootstrap_servers": "a:9092,b:9092", "security_protocol": "PLAINTEXT"}
+
+
+async def test_a_cluster_s_plaintext_servers_are_asked_of_its_own_region(msk: Msk) -> None:
+    msk.answer = {"BootstrapBrokerString": "b-1:9092,b-2:9092", "BootstrapBrokerStringTls": "b-1:9094"}
+    options = await client_options(mapping(MskSource(arn=ARN)), boto3.Session(region_name="us-east-1"))
+    assert options == {"bootstrap_servers": "b-1:9092,b-2:9092", "security_protocol": "PLAINTEXT"}
+    assert msk.asked == [(ARN, "eu-west-1")]
+
+
+async def test_an_unknown_cluster_is_named_with_the_endpoint_and_the_answer(msk: Msk) -> None:
+    msk.answer = ApiError("NotFoundException", "The cluster does not exist.")
+    with pytest.raises(SourceUnavailable) as raised:
+        await client_options(mapping(MskSource(arn=ARN)), boto3.Session())
+    assert ARN in str(raised.value)
+    assert "http://127.0.0.1:" in str(raised.value)
+    assert "NotFoundException: The cluster does not exist." in str(raised.value)
+
+
+async def test_a_cluster_without_plaintext_names_what_it_offers_and_the_mend(msk: Msk) -> None:
+    msk.answer = {"BootstrapBrokerStringSaslIam": "b-1:9098", "BootstrapBrokerStringTls": "b-1:9094"}
+    with pytest.raises(SourceUnavailable) as raised:
+        await client_options(mapping(MskSource(arn=ARN)), boto3.Session())
+    assert "it offers BootstrapBrokerStringSaslIam, BootstrapBrokerStringTls" in str(raised.value)
+    assert "SelfManagedEventSource" in str(raised.value)
+
+
+async def test_a_control_plane_that_is_down_is_named(msk: Msk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KAFKA", "http://127.0.0.1:1")
+    with pytest.raises(SourceUnavailable, match=r"http://127\.0\.0\.1:1 for the bootstrap brokers of arn"):
+        await client_options(mapping(MskSource(arn=ARN)), boto3.Session())
+    assert msk.asked == []
+
+
+async def test_missing_credentials_are_named_without_asking(
+    msk: Msk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(SourceUnavailable, match="Unable to locate credentials"):
+        await client_options(mapping(MskSource(arn=ARN)), boto3.Session())
+    assert msk.asked == []
