@@ -1,8 +1,8 @@
 """The read half of the MSK API for the broker's own cluster, so that an ARN is enough for every AWS client.
 
 ListClusters, ListClustersV2, DescribeCluster, DescribeClusterV2, GetBootstrapBrokers, ListNodes. One cluster,
-one node, plaintext only; what does not exist here (subnets, ZooKeeper) is absent, not invented. `__main__` loads
-it at the first connection; `infra.awsapi` does the HTTP.
+one node, plaintext only; what does not exist here (subnets, ZooKeeper) is absent, not invented. `__main__`
+loads it at the first connection; `infra.awsapi` does the HTTP.
 """
 
 import asyncio

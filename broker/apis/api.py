@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.protocol.errors import BrokerError, ErrorCode
 
@@ -19,6 +19,9 @@ Reply = bytes | Sequence[bytes] | None
 Handler = Callable[["Broker", "Connection", "RequestHeader", Any], Any]
 
 
+MESSAGE_CHARACTERS_MAX: Final = 1000
+
+
 class CloseConnection(BrokerError):
     """This connection must end, and only this one; the text is the reason for the server's one log line."""
 
@@ -29,7 +32,8 @@ class Refused(BrokerError):
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(message or code.name)
         self.code = code
-        self.message = message
+        # Names from the request may be as long as they like; old encodings of the reply end at 32,767 bytes.
+        self.message = message and message[:MESSAGE_CHARACTERS_MAX]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

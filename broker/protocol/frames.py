@@ -12,11 +12,11 @@ from functools import cache
 from typing import Any, Final
 
 from kio.index import KioIndexError, load_request_schema
-from kio.serial import entity_reader, entity_writer
-from kio.serial.errors import SerialError
+from kio.serial import entity_writer
 from kio.static.protocol import Entity
 
 from broker.protocol.errors import MalformedFrame
+from broker.protocol.reader import Reader, entity_reader, skip_tagged_fields
 
 API_VERSIONS: Final = 18
 LAST_API_VERSIONS: Final = 4  # the last version of ApiVersions that anybody here can read
@@ -41,8 +41,10 @@ FIRST_FLEXIBLE_VERSION: Final = {
 }
 NEVER: Final = 1 << 15
 
+# What a reader raises on bad bytes beside MalformedFrame: too short, not UTF-8, a number that is no time.
+_DECODE_ERRORS: Final = (struct.error, IndexError, ValueError, OverflowError)
+
 _FIXED_PART: Final = struct.Struct(">hhih")
-_MAX_VARINT_BYTES: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ def read_request_header(frame: memoryview | bytes) -> RequestHeader:
     if api_version >= FIRST_FLEXIBLE_VERSION.get(api_key, NEVER) and not _from_the_future(
         api_key, api_version
     ):
-        offset = _skip_tagged_fields(frame, offset)
+        offset = _skip_tags(frame, offset)
     return RequestHeader(
         api_key=api_key,
         api_version=api_version,
@@ -90,10 +92,11 @@ def decode_request(header: RequestHeader, frame: memoryview | bytes) -> Entity:
 
     Bytes after the body are ignored, as Kafka ignores them.
     """
-    reader = _request_reader(header.api_key, header.api_version)
+    read = _request_reader(header.api_key, header.api_version)
     try:
-        entity, _ = reader(frame, header.body_offset)
-    except (SerialError, ValueError, TypeError, OverflowError, ArithmeticError, MemoryError) as error:
+        entity: Entity
+        entity, _ = read(frame, header.body_offset)
+    except (MalformedFrame, *_DECODE_ERRORS) as error:
         raise MalformedFrame(f"the body is not one of {_described(header)}: {error}") from error
     return entity
 
@@ -118,7 +121,7 @@ def _from_the_future(api_key: int, api_version: int) -> bool:
 
 
 @cache
-def _request_reader(api_key: int, api_version: int) -> Callable[[Any, int], tuple[Entity, int]]:
+def _request_reader(api_key: int, api_version: int) -> Reader:
     try:
         schema = load_request_schema(api_key, api_version)
     except KioIndexError:
@@ -140,24 +143,11 @@ def _client_id(frame: memoryview | bytes, end: int, length: int) -> str:
         raise MalformedFrame("the client id is not UTF-8") from error
 
 
-def _skip_tagged_fields(frame: memoryview | bytes, offset: int) -> int:
-    count, offset = _unsigned_varint(frame, offset)
-    for _ in range(count):
-        _, offset = _unsigned_varint(frame, offset)
-        size, offset = _unsigned_varint(frame, offset)
-        offset += size
-        if offset > len(frame):
-            raise MalformedFrame("a tagged field of the header goes beyond the frame")
-    return offset
-
-
-def _unsigned_varint(frame: memoryview | bytes, offset: int) -> tuple[int, int]:
-    value = 0
-    for index, byte in enumerate(frame[offset : offset + _MAX_VARINT_BYTES]):
-        value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:  # noqa: PLR2004  # the top bit says that more follow
-            return value, offset + index + 1
-    raise MalformedFrame("a tagged field of the header is cut off or has an endless number")
+def _skip_tags(frame: memoryview | bytes, offset: int) -> int:
+    try:
+        return skip_tagged_fields(frame, offset)
+    except IndexError:
+        raise MalformedFrame("the tagged fields of the header are cut off") from None
 
 
 def _described(header: RequestHeader) -> str:
