@@ -1,0 +1,135 @@
+"""The function runtime's program: reads its settings, starts, serves, drains, closes.
+
+Run as `python -m functions` and, the same, as `tidemill functions`. It alone puts the rooms together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from functions.control_api import ControlApi
+from functions.errors import InvalidSettings
+from functions.event_queue import EventQueue, delivering
+from functions.extension_api import ExtensionApi
+from functions.invoke_api import InvokeApi
+from functions.pool import Pool, running
+from functions.registry import Registry
+from functions.settings import Settings, handed_on, read_settings
+from infra.awsapi import Service
+
+log = logging.getLogger("functions")
+
+# CreateFunction's limit for a request: a zip of 50 MB as base64, and the rest of the document.
+REQUEST_BYTES_MAX = 69_905_067
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the first drains, a second forces."""
+    arguments = vars(_parser().parse_args(argv))
+    ready_file: Path | None = arguments.pop("ready_file")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        settings = read_settings(arguments)
+        uvloop.run(_run(settings, ready_file))
+    except InvalidSettings as error:
+        print(f"functions: {error}", file=sys.stderr)  # noqa: T201 - the command line's own answer
+        return 2
+    except OSError as error:
+        print(f"functions: can not start: {error}", file=sys.stderr)  # noqa: T201 - the same
+        return 1
+    return 0
+
+
+async def _run(settings: Settings, ready_file: Path | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop_or_force, stop)
+    async with serving(settings, os.environ) as port:
+        if ready_file is not None:
+            _write_ready(ready_file, {"pid": os.getpid(), "port": port})
+        log.info("ready host=%s port=%d data_dir=%s", settings.host, port, settings.data_dir)
+        await stop.wait()
+        log.info("draining drain_timeout_s=%.0f", settings.drain_timeout_s)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[int]:
+    """The whole runtime, from start to drain; gives the port that it listens on."""
+    registry = Registry(settings.data_dir.resolve(), region=settings.region, account_id=settings.account_id)
+    pool = Pool(registry, settings, handed_on(environ, settings.region))
+    events = EventQueue(registry, pool, settings)
+    # The pool ends last: what the servers and the queue have begun needs it.
+    async with running(pool), delivering(events):
+        application = _application(registry, pool, events, settings)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=settings.drain_timeout_s)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+
+def _application(registry: Registry, pool: Pool, events: EventQueue, settings: Settings) -> web.Application:
+    extension = ExtensionApi(registry, pool, events)
+    control = ControlApi(registry, pool)
+    service = Service(
+        "lambda",
+        {
+            "Invoke": InvokeApi(registry, pool, events).invoke,
+            "CreateFunction": control.create_function,
+            "GetFunction": control.get_function,
+            "GetFunctionConfiguration": control.get_function_configuration,
+            "ListFunctions": control.list_functions,
+            "UpdateFunctionCode": control.update_function_code,
+            "UpdateFunctionConfiguration": control.update_function_configuration,
+            "DeleteFunction": control.delete_function,
+        },
+        region=settings.region,
+        account_id=settings.account_id,
+    )
+    application = service.application(max_body_bytes=REQUEST_BYTES_MAX)
+    extension.add_to(application)
+    return application
+
+
+def _stop_or_force(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)  # the guard ends the handler processes
+    stop.set()
+
+
+def _write_ready(path: Path, document: Mapping[str, int]) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    draft.write_text(json.dumps(document))
+    draft.replace(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidemill functions", description="Run Lambda functions under AWS's own runtime client."
+    )
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port of the Lambda API (4582; 0 for any free one)")
+    parser.add_argument("--data-dir", type=Path, help="where functions, their code and logs are kept")
+    parser.add_argument("--ready-file", type=Path, help="written as JSON once the API answers")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

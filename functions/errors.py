@@ -1,0 +1,40 @@
+"""The function runtime's exceptions; the API rooms turn them into Lambda's errors.
+
+    FunctionsError
+    ├── InvalidSettings      the program can not start with what it was given
+    ├── InvalidFunction      a function's configuration or code that can not be run here
+    │   └── InvalidArchive   a zip that is broken or not safe to unpack
+    ├── FunctionNotFound
+    ├── FunctionExists
+    └── TooManyInvocations   no environment is free and no more may be started
+
+Whatever a handler does wrong is no exception here: it is an ordinary `Result` (environment.py).
+"""
+
+
+class FunctionsError(Exception):
+    """The root of the tree above."""
+
+
+class InvalidSettings(FunctionsError):
+    """Settings that the program can not start with; the message names each of them."""
+
+
+class InvalidFunction(FunctionsError):
+    """A function that can not be run here; the message is one sentence that names the mend."""
+
+
+class InvalidArchive(InvalidFunction):
+    """A zip that is broken or not safe to unpack; nothing of it is left on disk."""
+
+
+class FunctionNotFound(FunctionsError):
+    """No function has this name; the message is its ARN."""
+
+
+class FunctionExists(FunctionsError):
+    """The name is taken; the message is the name."""
+
+
+class TooManyInvocations(FunctionsError):
+    """All environments are busy and no more may be started."""

@@ -1,0 +1,152 @@
+"""Speaks Lambda's Runtime API to one handler process: bytes of HTTP in, calls on its `Client` out.
+
+Knows the five routes that awslambdaric uses and their limits; nothing of processes, time-outs and logs, which
+are its caller's (environment.py). Each environment listens on a port of its own: awslambdaric's init/error
+goes through http.client, which takes no path in AWS_LAMBDA_RUNTIME_API, so a path can not tell slots apart.
+Authority: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and awslambdaric's bootstrap.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol, cast
+
+import httptools
+
+# Lambda's limit for a response (peers.md 4.2): 6 MB and 100 bytes.
+RESPONSE_BYTES_MAX = 6_291_556
+
+_ROOT = b"/2018-06-01/runtime/"
+_INVOCATION = _ROOT + b"invocation/"
+_HEADER_BYTES_MAX = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
+
+
+class Client(Protocol):
+    """What a handler process asks and tells. Called on the event loop; must not block and must not raise."""
+
+    def next_asked(self, connection: RuntimeConnection) -> None:
+        """The process waits for an invocation: `connection.deliver` sends it, now or later."""
+
+    def answered(self, request_id: str, body: bytes, *, failed: bool) -> bool:
+        """The handler's response or error; False if no such invocation is in flight."""
+
+    def answer_too_large(self, request_id: str) -> bool:
+        """A response above the limit was refused; False if no such invocation is in flight."""
+
+    def init_failed(self, body: bytes) -> None:
+        """The handler could not be loaded; the body is the error document."""
+
+
+class RuntimeConnection(asyncio.Protocol):
+    """One connection of a handler process."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._url = b""
+        self._header_bytes = 0
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+
+    def deliver(self, head: bytes, payload: bytes) -> bool:
+        """Answer the pending `next` with these header lines and payload; False if the process hung up."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        transport.writelines(
+            (
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n",
+                head,
+                b"Content-Length: %d\r\n\r\n" % len(payload),
+                payload,
+            )
+        )
+        return True
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the way back."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what is no HTTP ends this connection and nothing else."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._close()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """The process ended or hung up; its exit is told by the operating system."""
+        self._transport = None
+
+    # httptools' callbacks
+
+    def on_url(self, url: bytes) -> None:
+        """May come in parts."""
+        self._url += url
+        self._count_header(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Headers say nothing that the body does not; they are only bounded."""
+        self._count_header(name + value)
+        if value.lower() == b"100-continue":
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a body up to the limit; count the rest."""
+        self._body_bytes += len(data)
+        if self._body_bytes <= RESPONSE_BYTES_MAX:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """One request is complete: route it."""
+        url, body, too_large = self._url, b"".join(self._body), self._body_bytes > RESPONSE_BYTES_MAX
+        self._url, self._body, self._body_bytes, self._header_bytes = b"", [], 0, 0
+        method = self._parser.get_method()
+        if method == b"GET" and url == _INVOCATION + b"next":
+            self._client.next_asked(self)
+        elif method == b"POST" and url.startswith(_INVOCATION):
+            self._take_answer(url, body, too_large=too_large)
+        elif method == b"POST" and url == _ROOT + b"init/error":
+            self._client.init_failed(body)
+            self._accept()
+        else:
+            self._refuse(b"404 Not Found", b"No such route of the Runtime API", b"InvalidRoute")
+
+    def _take_answer(self, url: bytes, body: bytes, *, too_large: bool) -> None:
+        request_id, _, kind = url[len(_INVOCATION) :].decode("ascii", "replace").partition("/")
+        if kind not in ("response", "error"):
+            self._refuse(b"404 Not Found", b"No such route of the Runtime API", b"InvalidRoute")
+        elif too_large and self._client.answer_too_large(request_id):
+            message = b"Exceeded maximum allowed payload size (%d bytes)." % RESPONSE_BYTES_MAX
+            self._refuse(b"413 Payload Too Large", message, b"RequestEntityTooLarge")
+        elif not too_large and self._client.answered(request_id, body, failed=kind == "error"):
+            self._accept()
+        else:
+            self._refuse(b"400 Bad Request", b"Invalid request ID", b"InvalidRequestID")
+
+    def _accept(self) -> None:
+        self._write(
+            b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n"
+            b'{"status":"OK"}\n'
+        )
+
+    def _refuse(self, status: bytes, message: bytes, error_type: bytes) -> None:
+        body = b'{"errorMessage":"%s","errorType":"%s"}\n' % (message, error_type)
+        head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        self._write(head % (status, len(body)) + body)
+
+    def _count_header(self, data: bytes) -> None:
+        self._header_bytes += len(data)
+        if self._header_bytes > _HEADER_BYTES_MAX:
+            self._close()
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
