@@ -1,4 +1,5 @@
-"""The boundary to the native partition-log core: coarse calls, bytes in, bytes out, the lock of the interpreter released.
+# ruff: noqa: PYI021 (the contract of the boundary stands here, nobody reads the Rust for it)
+"""The boundary to the native partition-log core: coarse calls, bytes in, bytes out, the GIL given up.
 
 Errors are the classes of `broker.log.errors`, `broker.protocol.errors.MalformedFrame`, and OSError.
 Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since 1970.
@@ -7,6 +8,8 @@ Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since
 from typing import Final, final
 
 from typing_extensions import Buffer
+
+__all__ = ["BUILD_PROFILE", "LogConfig", "LogTable", "PartitionLog", "WaitingFetch"]
 
 BUILD_PROFILE: Final[str]
 """How the crate was built, "release" or "debug"; a benchmark refuses a debug build."""
@@ -42,7 +45,7 @@ class PartitionLog:
 
     @property
     def recovery(self) -> tuple[int, int, int]:
-        """What opening it took: (bytes scanned, bytes cut off a torn tail, whole segments dropped behind it)."""
+        """What opening it took: (bytes scanned, bytes cut off a torn tail, segments dropped behind it)."""
 
     @property
     def high_watermark(self) -> int:
@@ -69,7 +72,7 @@ class PartitionLog:
         """Validate and append one batch of the broker's own (control batches allowed); its base offset."""
 
     def read(self, offset: int, max_bytes: int) -> bytes:
-        """Whole batches from the one that holds the offset, at least one if there is any; OffsetOutOfRange."""
+        """Whole batches from the one that holds the offset, at least one if there is any."""
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
         """(offset, timestamp, leader epoch) of the first record with at least that timestamp."""
@@ -92,21 +95,17 @@ class PartitionLog:
     def flush(self) -> int:
         """Fsync everything appended so far; the high watermark after it."""
 
+    def roll(self, now_ms: int) -> None:
+        """Begin a new segment unless the active one is empty."""
+
     def checkpoint(self) -> None:
-        """Flush, write indexes and producer states, and move the recovery point: recovery scans from there."""
+        """Flush, write indexes and producer states; recovery scans from here on."""
 
     def close(self) -> None:
         """Checkpoint for the last time; every later append fails."""
 
     def abandon(self) -> None:
         """Write nothing any more: the partition is being deleted."""
-
-@final
-class Frame:
-    """A whole response frame with its 4-byte length; read it through the buffer protocol (memoryview)."""
-
-    def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class WaitingFetch:
@@ -118,24 +117,31 @@ class WaitingFetch:
     def handles(self) -> list[int]:
         """The partitions whose growth may complete it."""
 
-    def poll(self, last: bool, /) -> Frame | None:
-        """Try again; with `last` the answer is what there is."""
+    def poll(self, last: bool) -> memoryview | None:
+        """Try again; with `last` the response frame holds what there is."""
 
 @final
 class LogTable:
     """Names and topic ids to logs: what a Produce or Fetch frame is resolved against."""
 
-    def __new__(cls) -> LogTable: ...
+    def __new__(cls, fetch_bytes_max: int) -> LogTable:
+        """An empty table; no fetch is answered with more bytes of records, but for a first batch."""
+
     def add(self, name: str, topic_id: bytes, index: int, log: PartitionLog) -> int:
         """Make a partition known; the handle that stands for it in the results below."""
 
     def remove(self, name: str) -> None: ...
-    def produce(self, frame: Buffer, now_ms: int) -> tuple[bytes | None, bool, list[int], list[int], str | None]:
+    def produce(
+        self, frame: Buffer, now_ms: int
+    ) -> tuple[bytes | None, bool, list[int], list[int], str | None]:
         """Append what a whole Produce request (v3-v13, without its length) holds.
 
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
         read, handles to flush before the response goes out, the first storage fault). MalformedFrame.
         """
 
-    def fetch(self, frame: Buffer) -> Frame | WaitingFetch:
-        """Answer a whole Fetch request (v4-v17, without its length). MalformedFrame."""
+    def fetch(self, frame: Buffer) -> memoryview | WaitingFetch:
+        """The whole response frame, with its length, to a Fetch request (v4-v18, without its length).
+
+        Or, if its min_bytes are not there yet, what to wait with. MalformedFrame, OSError.
+        """

@@ -8,7 +8,18 @@ import inspect
 from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Final
 
-from broker.apis import cluster, configs, groups, metadata, offsets, producers, topics, versions
+from broker.apis import (
+    cluster,
+    configs,
+    fetch,
+    groups,
+    metadata,
+    offsets,
+    produce,
+    producers,
+    topics,
+    versions,
+)
 from broker.apis.api import Api, CloseConnection, Reply
 from broker.apis.broker import Broker, Connection
 from broker.protocol import frames
@@ -17,7 +28,7 @@ from broker.protocol.frames import RequestHeader
 
 __all__ = ("APIS", "Api", "Broker", "CloseConnection", "Connection", "Reply", "dispatch")
 
-FAMILIES: Final = (cluster, configs, groups, metadata, offsets, producers, topics, versions)
+FAMILIES: Final = (cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions)
 
 
 def table(rows: Iterable[Api]) -> Mapping[int, Api]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # One complete response frame, ready to be written as it is, ALWAYS with its 4-byte length in front: bytes, or
 # chunks for one vectored write. None: no answer (Produce with acks=0).
-Reply = bytes | Sequence[bytes] | None
+Reply = bytes | memoryview | Sequence[bytes] | None
 
 # Decoded: (broker, connection, header, request entity) -> response entity, or an awaitable of it.
 # Raw:     (broker, connection, header, frame without its length: memoryview) -> Reply, or an awaitable of it.

@@ -1,11 +1,12 @@
-"""The topic configs: one table of names, types, defaults and ranges, as Kafka's LogConfig and TopicConfig have them.
+"""The topic configs: one table of names, types, defaults and ranges, as Kafka's TopicConfig has them.
 
-Topics validate against it, DescribeConfigs lists it, and the core gets the few values that it heeds. A config that
-is accepted without effect here says so in `remark`; nothing unknown is accepted.
+Topics validate against it, DescribeConfigs lists it, and the core gets the few values that it heeds. A config
+that is accepted without effect here says so in `remark`; nothing unknown is accepted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -278,10 +279,12 @@ def _number_fault(row: TopicConfig, text: str) -> str | None:
         number = float(text) if row.type is ConfigType.DOUBLE else int(text)
     except ValueError:
         return "not a number"
+    if math.isnan(number):
+        return "not a number"
     limit = INT_MAX if row.type is ConfigType.INT else LONG_MAX
     if row.least is not None and number < row.least:
         return f"must be at least {row.least:g}"
-    if number > (limit if row.most is None else row.most) or number != number:
+    if number > (limit if row.most is None else row.most):
         return f"must be at most {limit if row.most is None else int(row.most)}"
     return None
 

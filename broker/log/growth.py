@@ -1,10 +1,13 @@
-"""Who waits for a partition to grow: a table of callbacks by partition handle, called by appends and flushes."""
+"""Who waits for a partition to grow: callbacks by partition handle, called after appends and flushes."""
 
+from __future__ import annotations
+
+import asyncio
 from collections.abc import Callable, Iterable
 
 
 class Growth:
-    """Callbacks by partition handle; a callback is told once per notification and takes itself out."""
+    """Callbacks by partition handle. Belongs to the event loop."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, set[Callable[[], None]]] = {}
@@ -32,3 +35,8 @@ class Growth:
             woken.update(self._waiting.get(handle, ()))
         for wake in woken:
             wake()
+
+    def grew_soon(self, handles: Iterable[int]) -> None:
+        """The same once the present callback is done, so that a producer's reply goes out first."""
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self.grew, handles)

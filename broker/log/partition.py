@@ -25,7 +25,7 @@ class Partition:
 
     @property
     def high_watermark(self) -> int:
-        """The first offset that consumers may not read yet: the end, or the flushed end with flush.messages=1."""
+        """The first offset that consumers may not read yet (with flush.messages=1: the flushed end)."""
         return self.log.high_watermark
 
     @property
@@ -51,8 +51,8 @@ class Partition:
     def append(self, batch: bytes) -> int:
         """Append one record batch (v2) of the broker's own; its base offset.
 
-        The batch must be whole and its CRC right; base offset and leader epoch are set here. Flushes first if the
-        flush policy says so. Raises InvalidBatch, OSError.
+        The batch must be whole and its CRC right; base offset and leader epoch are set here. Flushes if
+        the flush policy says so. Raises InvalidBatch, OSError.
         """
         base_offset = self.log.append(batch, self._clock_ms())
         if self.log.unflushed:
@@ -61,7 +61,7 @@ class Partition:
         return base_offset
 
     def read(self, offset: int, max_bytes: int) -> bytes:
-        """Whole batches from the one that holds `offset` on, at least one if there is any; OffsetOutOfRange."""
+        """Whole batches from the one that holds `offset`, at least one if there is any; OffsetOutOfRange."""
         return self.log.read(offset, max_bytes)
 
     def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
@@ -69,15 +69,15 @@ class Partition:
         return self.log.offset_for_timestamp(timestamp_ms)
 
     def max_timestamp(self) -> tuple[int, int, int] | None:
-        """(offset, timestamp, leader epoch) of the record with the largest timestamp; None if the log is empty."""
+        """(offset, timestamp, leader epoch) of the first record with the largest timestamp; None if empty."""
         return self.log.max_timestamp()
 
     def epoch_for_offset(self, offset: int) -> int:
-        """The leader epoch that an offset belongs to (ListOffsets fills leader_epoch with it); -1 if unknown."""
+        """The leader epoch that an offset belongs to, for ListOffsets; -1 if unknown."""
         return self.log.epoch_for_offset(offset)
 
     def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
-        """(largest epoch at most the asked one, its end offset); (-1, -1) if unknown (LeaderEpochFileCache)."""
+        """(largest epoch at most the asked one, its end offset), or (-1, -1) (LeaderEpochFileCache)."""
         return self.log.end_offset_for_epoch(epoch)
 
     def delete_before(self, offset: int) -> int:
@@ -86,6 +86,10 @@ class Partition:
         Raises OffsetOutOfRange above the high watermark.
         """
         return self.log.delete_before(offset)
+
+    def roll(self) -> None:
+        """Begin a new segment, so that `delete_before` its first offset frees all that lies before."""
+        self.log.roll(self._clock_ms())
 
     def configure(self, config: LogConfig) -> None:
         """Heed new topic configs from now on."""

@@ -7,6 +7,7 @@ Called on the event loop, except `housekeep` and `close`, which may run in a thr
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -20,8 +21,10 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from broker._core import LogTable, PartitionLog
+from broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414  # apis.fetch takes it from here
 from broker.log import configs as topic_configs
 from broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, UnknownTopic
+from broker.log.flusher import Flusher
 from broker.log.growth import Growth
 from broker.log.partition import Partition
 
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 # Kafka has no limit; this one keeps a slip of the hand from making a million folders.
 PARTITIONS_MAX = 10_000
+# Kafka's fetch.max.bytes.
+FETCH_BYTES_MAX = 55 * 1024 * 1024
 _NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -52,8 +57,10 @@ class Topics:
     ) -> None:
         """Open what is there; `broker_settings` (Kafka's names) give the defaults of topic configs."""
         self.directory = directory
-        self.table = LogTable()
         self.growth = Growth()
+        self._table = LogTable(int(str(broker_settings.get("fetch.max.bytes") or FETCH_BYTES_MAX)))
+        self._flusher = Flusher(self.growth)
+        self._logs: dict[int, PartitionLog] = {}
         self._settings = broker_settings
         self._clock_ms = clock_ms
         self._topics: dict[str, Topic] = {}
@@ -106,11 +113,12 @@ class Topics:
         topic = self._known(name)
         (self._files / f"{name}.json").unlink()
         _sync_directory(self._files)
-        self.table.remove(name)
+        self._table.remove(name)
         del self._topics[name]
         del self._by_id[topic.topic_id]
         for partition in topic.partitions:
             partition.log.abandon()
+            del self._logs[partition.handle]
             self._discard(self._folder(name, partition.index))
         self.growth.grew([partition.handle for partition in topic.partitions])
 
@@ -144,10 +152,34 @@ class Topics:
         """Every config of the topic with its value in force; raises UnknownTopic."""
         return topic_configs.effective(self._known(name).configs, self._settings)
 
+    def produce(
+        self, frame: memoryview, now_ms: int
+    ) -> tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]:
+        """Append what a Produce request (v3-v13, without its length) holds.
+
+        Returns (response frame, or None for acks=0; whether a partition failed; the response as a future
+        where an fsync must come first). Raises MalformedFrame, and then nothing is appended.
+        """
+        reply, failed, grew, unflushed, fault = self._table.produce(frame, now_ms)
+        if fault is not None:
+            logger.error("a batch could not be written: %s", fault)
+        if grew:
+            self.growth.grew_soon(grew)
+        if not unflushed:
+            return reply, failed, None
+        return reply, failed, self._flusher.after([(each, self._logs[each]) for each in unflushed], reply)
+
+    def fetch(self, frame: memoryview) -> memoryview | WaitingFetch:
+        """Answer a Fetch request (v4-v18, without its length), or say that its min_bytes are not there yet.
+
+        The response has its length. Raises MalformedFrame, OSError.
+        """
+        return self._table.fetch(frame)
+
     def housekeep(self, now_ms: int) -> int:
         """One pass of retention and of checkpoints over all partitions; how many segments were deleted.
 
-        Safe in a thread beside the event loop. A partition whose disk fails is logged and left for the next pass.
+        Safe in a thread beside the event loop. A partition whose disk fails is logged and left alone.
         """
         deleted = 0
         for topic in list(self._topics.values()):
@@ -155,14 +187,13 @@ class Topics:
                 try:
                     deleted += partition.log.retain(now_ms)
                     partition.log.checkpoint()
-                except OSError as fault:
-                    logger.exception(
-                        "housekeeping failed topic=%s partition=%d: %s", topic.name, partition.index, fault
-                    )
+                except OSError:
+                    logger.exception("housekeeping failed topic=%s partition=%d", topic.name, partition.index)
         return deleted
 
     def close(self) -> None:
         """Flush and checkpoint every partition; nothing can be appended afterwards."""
+        self._flusher.close()
         for topic in self._topics.values():
             for partition in topic.partitions:
                 partition.log.close()
@@ -186,7 +217,8 @@ class Topics:
             self._claim(folder, topic.topic_id)
             log = PartitionLog(str(folder), config, self._clock_ms())
             _tell_recovery(folder.name, log)
-            handle = self.table.add(topic.name, topic.topic_id.bytes, index, log)
+            handle = self._table.add(topic.name, topic.topic_id.bytes, index, log)
+            self._logs[handle] = log
             partitions.append(Partition(index, handle, log, self.growth, self._clock_ms))
         topic.partitions = tuple(partitions)
         self._topics[topic.name] = topic
@@ -241,7 +273,7 @@ def validate_topic_name(name: str) -> None:
     """Kafka's rules for topic names (org.apache.kafka.common.internals.Topic); raises InvalidTopicName."""
     if name in {".", ".."} or not _NAME.fullmatch(name):
         raise InvalidTopicName(
-            f"Topic name is invalid: '{name[:300]}' must be 1 to 249 of a-z A-Z 0-9 . _ - and neither '.' nor '..'."
+            f"Topic name '{name[:300]}' is invalid: use 1 to 249 of a-z A-Z 0-9 . _ -, not '.' or '..'."
         )
 
 

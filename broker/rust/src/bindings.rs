@@ -11,7 +11,7 @@ use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyOSError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyMemoryView};
 
 use crate::error::Error;
 use crate::fetch::{self, Page, Pool, Request};
@@ -209,6 +209,10 @@ impl PartitionLog {
         Ok(py.detach(|| self.0.flush())?)
     }
 
+    fn roll(&self, py: Python<'_>, now_ms: i64) -> PyResult<()> {
+        Ok(py.detach(|| self.0.roll(now_ms))?)
+    }
+
     fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.0.checkpoint())?)
     }
@@ -222,15 +226,17 @@ impl PartitionLog {
     }
 }
 
+/// What a memoryview of a response stands on; Python never sees it by itself.
 #[pyclass(frozen, module = "broker._core")]
 struct Frame(Page);
 
+/// The finished response as Python gets it: a view, not a copy.
+fn view(py: Python<'_>, page: Page) -> PyResult<Bound<'_, PyMemoryView>> {
+    PyMemoryView::from(Bound::new(py, Frame(page))?.as_any())
+}
+
 #[pymethods]
 impl Frame {
-    fn __len__(&self) -> usize {
-        self.0.bytes().len()
-    }
-
     /// SAFETY: the class is frozen and its page never changes, so the memory stays as it is while a view (which holds
     /// a reference to `slf`) lives.
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
@@ -246,6 +252,7 @@ impl Frame {
 struct Shared {
     table: RwLock<Table>,
     pool: Arc<Pool>,
+    fetch_bytes_max: usize,
 }
 
 impl Shared {
@@ -273,14 +280,14 @@ impl WaitingFetch {
         self.request.handles(&self.shared.table.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn poll(&self, py: Python<'_>, last: bool) -> PyResult<Option<Frame>> {
-        Ok(py.detach(|| self.shared.answer(&self.request, last))?.map(Frame))
+    fn poll<'py>(&self, py: Python<'py>, last: bool) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        py.detach(|| self.shared.answer(&self.request, last))?.map(|page| view(py, page)).transpose()
     }
 }
 
 #[derive(IntoPyObject)]
-enum Fetched {
-    Ready(Frame),
+enum Fetched<'py> {
+    Ready(Bound<'py, PyMemoryView>),
     Waiting(WaitingFetch),
 }
 
@@ -298,8 +305,9 @@ const SCRATCH_BYTES_KEPT: usize = 4 << 20;
 #[pymethods]
 impl LogTable {
     #[new]
-    fn new() -> Self {
-        LogTable { shared: Arc::default(), scratch: Mutex::default() }
+    fn new(fetch_bytes_max: usize) -> Self {
+        let shared = Shared { fetch_bytes_max, ..Shared::default() };
+        LogTable { shared: Arc::new(shared), scratch: Mutex::default() }
     }
 
     fn add(&self, name: &str, topic_id: [u8; 16], index: usize, log: &PartitionLog) -> u32 {
@@ -326,16 +334,16 @@ impl LogTable {
         Ok((response, produced.failed, produced.grew, produced.unflushed, produced.fault))
     }
 
-    fn fetch(&self, py: Python<'_>, frame: &Bound<'_, PyAny>) -> PyResult<Fetched> {
+    fn fetch<'py>(&self, py: Python<'py>, frame: &Bound<'py, PyAny>) -> PyResult<Fetched<'py>> {
         let frame = Borrowed::new(frame)?;
         let bytes = frame.bytes();
         let (request, page) = py.detach(|| {
-            let request = fetch::parse(bytes)?;
+            let request = fetch::parse(bytes, self.shared.fetch_bytes_max)?;
             let page = self.shared.answer(&request, false)?;
             Ok::<_, Error>((request, page))
         })?;
         Ok(match page {
-            Some(page) => Fetched::Ready(Frame(page)),
+            Some(page) => Fetched::Ready(view(py, page)?),
             None => Fetched::Waiting(WaitingFetch { request, shared: self.shared.clone() }),
         })
     }
@@ -344,7 +352,7 @@ impl LogTable {
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{Frame, LogConfig, LogTable, PartitionLog, WaitingFetch};
+    use super::{LogConfig, LogTable, PartitionLog, WaitingFetch};
 
     /// How the crate was built; a benchmark refuses a debug build.
     #[pymodule_export]

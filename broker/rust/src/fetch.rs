@@ -14,8 +14,6 @@ use crate::wire::{
 const VERSIONS: std::ops::RangeInclusive<i16> = 4..=18;
 const FLEXIBLE_FROM: i16 = 12;
 const TOPIC_IDS_FROM: i16 = 13;
-/// Kafka's fetch.max.bytes: no response is larger, but for one batch.
-const RESPONSE_BYTES_MAX: usize = 55 << 20;
 /// Buffers that are kept for the next responses; larger ones are given back to the system.
 const POOLED_BYTES_MAX: usize = 8 << 20;
 const POOLED_MAX: usize = 4;
@@ -103,7 +101,7 @@ enum Answer {
 
 const NO_MARKS: Marks = Marks { high_watermark: -1, log_start: -1, epoch: -1 };
 
-pub fn parse(frame: &[u8]) -> Result<Request> {
+pub fn parse(frame: &[u8], fetch_bytes_max: usize) -> Result<Request> {
     let mut reader = Reader::new(frame);
     let header = request_header(&mut reader, FLEXIBLE_FROM)?;
     let version = header.version;
@@ -115,7 +113,7 @@ pub fn parse(frame: &[u8]) -> Result<Request> {
     }
     let max_wait_ms = reader.i32()?;
     let min_bytes = reader.i32()?.max(0) as usize;
-    let bytes_max = (reader.i32()?.max(0) as usize).min(RESPONSE_BYTES_MAX);
+    let bytes_max = (reader.i32()?.max(0) as usize).min(fetch_bytes_max);
     let read_committed = reader.i8()? == 1;
     let mut session_unknown = false;
     if version >= 7 {

@@ -498,11 +498,24 @@ impl Log {
             (unflushed.filter_map(|segment| segment.file.clone()).collect::<Vec<_>>(), state.end())
         };
         for file in files {
-            file.sync_data()?;
+            if let Err(fault) = file.sync_data() {
+                // A later fsync may succeed without these bytes: only a restart, which reads them, can tell.
+                self.state().status = Status::Closed;
+                return Err(fault.into());
+            }
         }
         let mut state = self.state();
         state.flushed = state.flushed.max(place);
         Ok(state.visible().offset)
+    }
+
+    /// Begins a new segment unless the active one is empty.
+    pub fn roll(&self, now_ms: i64) -> Result<()> {
+        let mut state = self.state();
+        if state.status == Status::Open && state.active().size > 0 {
+            state.roll(&self.directory, now_ms)?;
+        }
+        Ok(())
     }
 
     /// Flushes, writes indexes and producer states, and moves the point from which recovery scans.

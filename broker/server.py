@@ -1,0 +1,365 @@
+"""Connections: bytes from sockets to frames, frames to `apis.dispatch`, replies back in order.
+
+Knows nothing of any API. A frame is read straight into the connection's buffer and handed on as a view of
+it; a peer that does not read its replies is not read from either. A fault ends its connection and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Final, cast
+
+from broker.apis import CloseConnection, Connection, dispatch
+from broker.apis.api import Reply
+
+if TYPE_CHECKING:
+    from broker.apis import Broker
+    from broker.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LENGTH_BYTES: Final = 4
+# What an idle connection keeps; larger frames borrow a larger buffer until the peer is idle.
+BUFFER_BYTES: Final = 64 * 1024
+# A buffer grows to at most this ahead of what has really come: a length alone costs no memory.
+GROWTH_BYTES: Final = 4 * 1024 * 1024
+# Above this many bytes that the peer has not taken yet, its requests wait.
+UNREAD_BYTES_MAX: Final = 1024 * 1024
+# Requests of one connection that may be in work at a time, and bytes of replies that wait for an earlier one.
+PENDING_MAX: Final = 64
+PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
+DRAIN_S: Final = 2.0
+BACKLOG: Final = 512
+# A connection that was silent for the idle limit less this much gives its large buffer back.
+QUIET_S: Final = 300.0
+
+
+async def serve(broker: Broker, settings: Settings) -> Server:
+    """Listen on the settings' host and port; `close` from the same task. Raises OSError."""
+    _raise_file_limit()
+    server = Server(broker, settings)
+    await server.start()
+    return server
+
+
+class Server:
+    """The listening socket and every connection."""
+
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        self.broker = broker
+        self.frame_bytes_max = settings.socket_request_max_bytes
+        self.connections: set[_Peer] = set()
+        self.loop = asyncio.get_running_loop()
+        self.tasks = asyncio.TaskGroup()
+        self._settings = settings
+        self._idle_s = settings.connections_max_idle_ms / 1000
+        self._sweep: asyncio.TimerHandle | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        settings = self._settings
+        self._listener = await self.loop.create_server(
+            lambda: _Peer(self), settings.host, settings.port, backlog=BACKLOG
+        )
+        # Left in `close`: the group holds the replies of asynchronous handlers, whose faults never reach it.
+        await self.tasks.__aenter__()
+        self._sweep_later()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        assert self._listener is not None
+        port: int = self._listener.sockets[0].getsockname()[1]
+        return port
+
+    def admits(self) -> bool:
+        """Whether one more connection may stay."""
+        return len(self.connections) < self._settings.max_connections
+
+    async def close(self) -> None:
+        """Stop accepting, let replies in work go out (for DRAIN_S at most), then end every connection."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for peer in self.connections:
+            peer.drain()
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while self.connections:
+                    await next(iter(self.connections)).lost.wait()
+        except TimeoutError:
+            logger.warning("ending connections with unfinished requests count=%d", len(self.connections))
+        for peer in list(self.connections):
+            peer.abort()
+        await self.tasks.__aexit__(None, None, None)
+
+    def _sweep_later(self) -> None:
+        if self._idle_s > 0:
+            self._sweep = self.loop.call_later(max(self._idle_s / 4, 0.05), self._end_idle)
+
+    def _end_idle(self) -> None:
+        since = self.loop.time() - self._idle_s
+        for peer in list(self.connections):
+            peer.end_if_idle(since)
+        self._sweep_later()
+
+
+class _Pending:
+    """A reply that cannot go out yet: not there, or behind one that is not."""
+
+    __slots__ = ("future", "reply", "settled")
+
+    def __init__(self) -> None:
+        self.reply: Reply = None
+        self.settled = False
+        self.future: asyncio.Future[Reply] | None = None
+
+
+class _Peer(asyncio.BufferedProtocol):
+    """One connection."""
+
+    def __init__(self, server: Server) -> None:
+        self.lost = asyncio.Event()
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._info = Connection(peer="")
+        self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._filled = 0
+        self._frame_end = 0  # of a frame that has begun to come, length included; 0: not known yet
+        self._pending: deque[_Pending] = deque()
+        self._pending_bytes = 0
+        self._unread = False
+        self._held = False
+        self._draining = False
+        self._last_s = server.loop.time()
+
+    # From the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        peername = transport.get_extra_info("peername")
+        self._info.peer = f"{peername[0]}:{peername[1]}" if peername else "unknown"
+        admitted = self._server.admits()
+        self._server.connections.add(self)
+        if not admitted:
+            self._end("too many connections: raise max.connections")
+            return
+        self._transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio calls it
+        self._server.connections.discard(self)
+        self._transport = None
+        for pending in self._pending:
+            if pending.future is not None:
+                pending.future.cancel()
+        self._pending.clear()
+        self.lost.set()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio calls it
+        # Up to the end of the frame that is coming: what follows it then needs no moving.
+        end = self._frame_end or len(self._view)
+        return self._view[self._filled : min(end, len(self._view))]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._filled += nbytes
+        if self._filled < self._frame_end and self._filled < len(self._view):
+            return
+        self._last_s = self._server.loop.time()
+        self._serve_frames()
+
+    def pause_writing(self) -> None:
+        self._unread = True
+        self._hold_if_needed()
+
+    def resume_writing(self) -> None:
+        self._unread = False
+        self._go_on()
+
+    # From the server.
+
+    def drain(self) -> None:
+        """Take no more requests; end once the replies in work are out."""
+        self._draining = True
+        self._hold_if_needed()
+        if not self._pending:
+            self._end(None)
+
+    def abort(self) -> None:
+        """End now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def end_if_idle(self, since_s: float) -> None:
+        """End a connection that has been silent since then, unless it waits for us; a quiet one shrinks."""
+        if self._last_s < since_s and not self._pending:
+            self._end(None)
+        elif self._filled == 0 and len(self._view) > BUFFER_BYTES and self._last_s < since_s + QUIET_S:
+            self._view = memoryview(bytearray(BUFFER_BYTES))
+
+    # Frames.
+
+    def _serve_frames(self) -> None:
+        """Serve every whole frame in the buffer, then make room for the next."""
+        start = 0
+        while self._transport is not None and not self._held:
+            body = start + LENGTH_BYTES
+            if self._filled < body:
+                break
+            length = int.from_bytes(self._view[start:body], "big", signed=True)
+            if not 0 <= length <= self._server.frame_bytes_max:
+                self._end(f"a frame of {length} bytes: a request has 0 to {self._server.frame_bytes_max}")
+                return
+            if self._filled < body + length:
+                break
+            self._serve(self._view[body : body + length])
+            start = body + length
+        self._make_room(start)
+
+    def _make_room(self, start: int) -> None:
+        """Move what is left to the front, and grow the buffer if the frame that has begun needs it."""
+        left = self._filled - start
+        length = LENGTH_BYTES
+        if left >= LENGTH_BYTES:
+            length += int.from_bytes(self._view[start : start + LENGTH_BYTES], "big")
+        self._frame_end = length if left >= LENGTH_BYTES else 0
+        if length > len(self._view):
+            grown = memoryview(bytearray(min(length, max(2 * left, GROWTH_BYTES))))
+            grown[:left] = self._view[start : self._filled]
+            self._view = grown
+        elif left and start:
+            self._view[:left] = self._view[start : self._filled].tobytes()
+        elif not left and len(self._view) > GROWTH_BYTES:
+            self._view = memoryview(bytearray(BUFFER_BYTES))
+        self._filled = left
+
+    def _serve(self, frame: memoryview) -> None:
+        try:
+            reply = dispatch(self._server.broker, self._info, frame)
+        except CloseConnection as reason:
+            self._end(str(reason))
+        except Exception:  # the edge of a connection: a bug of ours ends this one only
+            logger.exception("request failed peer=%s", self._info.peer)
+            self._end("the request could not be served")
+        else:
+            self._answer(reply)
+
+    # Replies.
+
+    def _answer(self, reply: Reply | Awaitable[Reply]) -> None:
+        if reply is None:
+            return
+        if not isinstance(reply, bytes | memoryview) and isinstance(reply, Awaitable):
+            self._answer_later(reply)
+        elif not self._pending:
+            self._write(reply)
+        else:
+            pending = _Pending()
+            self._pending.append(pending)
+            self._settle(pending, reply)
+            self._hold_if_needed()
+
+    def _answer_later(self, reply: Awaitable[Reply]) -> None:
+        pending = _Pending()
+        if isinstance(reply, asyncio.Future):
+            future = reply
+        else:
+            future = self._server.tasks.create_task(self._guarded(reply), name=f"reply to {self._info.peer}")
+        pending.future = future
+        self._pending.append(pending)
+        future.add_done_callback(partial(self._settled, pending))
+        self._hold_if_needed()
+
+    async def _guarded(self, reply: Awaitable[Reply]) -> Reply:
+        """Keep a fault of one reply from the group of all."""
+        try:
+            return await reply
+        except CloseConnection as reason:
+            self._end(str(reason))
+        except Exception:  # the edge of a task: a bug of ours ends this connection only
+            logger.exception("request failed peer=%s", self._info.peer)
+            self._end("the request could not be served")
+        return None
+
+    def _settled(self, pending: _Pending, future: asyncio.Future[Reply]) -> None:
+        if future.cancelled() or self._transport is None:
+            return
+        fault = future.exception()
+        if fault is not None:
+            logger.error("request failed peer=%s: %s", self._info.peer, fault)
+            self._end("the request could not be served")
+            return
+        self._settle(pending, future.result())
+        while self._pending and self._pending[0].settled:
+            head = self._pending.popleft()
+            self._pending_bytes -= _size(head.reply)
+            if head.reply is not None:
+                self._write(head.reply)
+        if self._draining and not self._pending:
+            self._end(None)
+        else:
+            self._go_on()
+
+    def _settle(self, pending: _Pending, reply: Reply) -> None:
+        pending.reply = reply
+        pending.settled = True
+        self._pending_bytes += _size(reply)
+
+    def _write(self, reply: bytes | memoryview | Sequence[bytes]) -> None:
+        if self._transport is None:
+            return
+        if isinstance(reply, bytes | memoryview):
+            self._transport.write(reply)
+        else:
+            self._transport.writelines(reply)
+
+    # Back-pressure.
+
+    def _overloaded(self) -> bool:
+        return (
+            self._unread
+            or self._draining
+            or len(self._pending) >= PENDING_MAX
+            or self._pending_bytes > PENDING_BYTES_MAX
+        )
+
+    def _hold_if_needed(self) -> None:
+        if not self._held and self._transport is not None and self._overloaded():
+            self._held = True
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Serve what waits in the buffer and read again, if nothing stands against it."""
+        if not self._held or self._overloaded() or self._transport is None:
+            return
+        self._held = False
+        self._transport.resume_reading()
+        self._serve_frames()
+
+    def _end(self, reason: str | None) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if reason is not None:
+            logger.warning(
+                "closing connection peer=%s client=%s: %s", self._info.peer, self._info.client_id, reason
+            )
+        self._transport.close()
+
+
+def _size(reply: Reply) -> int:
+    if reply is None:
+        return 0
+    return len(reply) if isinstance(reply, bytes | memoryview) else sum(map(len, reply))
+
+
+def _raise_file_limit() -> None:
+    """A partition holds a file or two open: take as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
