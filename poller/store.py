@@ -150,31 +150,32 @@ class MappingStore:
         that the fleet acted on is moved: a newer one still has its own transition to make. Neither the
         configuration nor the revision changes. A write that would change nothing is not made.
         """
+        rows = self._rows(
+            "SELECT version, state, state_transition_reason, last_processing_result"
+            " FROM mappings WHERE uuid = ?",
+            (uuid,),
+        )
+        if not rows or (version is not None and rows[0][0] != version):
+            return False
+        found, *before = rows[0]
+        sticky = before[0] == State.DELETING
+        after = [
+            before[0] if state is None or sticky else str(state),
+            before[1] if reason is None or sticky else reason,
+            before[2] if last_processing_result is None else last_processing_result,
+        ]
+        if after == before:
+            return False
+        # LastModified: "last updated, or its state changed" (AWS API reference); a new result is neither.
+        moved_at_ms = self._now_ms() if after[:2] != before[:2] else None
         with self._transaction():
-            row = self._db.execute(
-                "SELECT version, state, state_transition_reason, last_processing_result"
-                " FROM mappings WHERE uuid = ?",
-                (uuid,),
-            ).fetchone()
-            if row is None or (version is not None and row[0] != version):
-                return False
-            before = row[1:]
-            sticky = before[0] == State.DELETING
-            after = (
-                before[0] if state is None or sticky else str(state),
-                before[1] if reason is None or sticky else reason,
-                before[2] if last_processing_result is None else last_processing_result,
-            )
-            if after == before:
-                return False
-            # LastModified: "last updated, or its state changed" (AWS API reference); a new result is neither.
-            moved_at_ms = self._now_ms() if after[:2] != before[:2] else None
-            self._db.execute(
+            # Another process may have written since; then its status stands.
+            cursor = self._db.execute(
                 "UPDATE mappings SET state = ?, state_transition_reason = ?, last_processing_result = ?,"
-                " last_modified_ms = coalesce(?, last_modified_ms) WHERE uuid = ?",
-                (*after, moved_at_ms, uuid),
+                " last_modified_ms = coalesce(?, last_modified_ms) WHERE uuid = ? AND version = ? AND state = ?",
+                (*after, moved_at_ms, uuid, found, before[0]),
             )
-        return True
+        return cursor.rowcount == 1
 
     def tags(self, uuid: str) -> dict[str, str] | None:
         """The mapping's tags, or None when there is no such mapping."""

