@@ -1,0 +1,59 @@
+"""One Tidemill broker and one Apache Kafka for all conformance tests; `kafka_like` is each in turn."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
+
+from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
+from tests.oracles.group_members import wait_until
+from tests.oracles.tidemill_broker import TidemillBroker
+
+KafkaLike = TidemillBroker | ApacheKafka
+# Both: groups form at once, and a killed member is missed soon.
+SETTINGS = {"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000"}
+PARTITIONS = 6
+
+
+@pytest.fixture(scope="session")
+def tidemill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TidemillBroker]:
+    broker = TidemillBroker(data_dir=tmp_path_factory.mktemp("tidemill"), settings=SETTINGS).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    jars_or_skip()
+    broker = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka"), properties=SETTINGS).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(params=["tidemill", pytest.param("kafka", marks=pytest.mark.kafka)])
+def kafka_like(request: pytest.FixtureRequest) -> KafkaLike:
+    """The broker under test, and the one that is right by definition."""
+    name = "tidemill" if request.param == "tidemill" else "apache_kafka"
+    broker: KafkaLike = request.getfixturevalue(name)
+    return broker
+
+
+@pytest.fixture
+def topic(kafka_like: KafkaLike) -> str:
+    """A new topic of six partitions."""
+    name = f"topic-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": kafka_like.bootstrap_servers})
+    for made in admin.create_topics([NewTopic(name, PARTITIONS, 1)]).values():
+        made.result(20)
+    # Kafka's controller confirms before its broker knows.
+    wait_until(lambda: name in admin.list_topics(timeout=10).topics, what=f"{name} in the metadata")
+    return name
+
+
+@pytest.fixture
+def group() -> str:
+    """The name of a group that nobody has used."""
+    return f"group-{uuid.uuid4().hex[:8]}"
