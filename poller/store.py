@@ -172,7 +172,8 @@ class MappingStore:
             # Another process may have written since; then its status stands.
             cursor = self._db.execute(
                 "UPDATE mappings SET state = ?, state_transition_reason = ?, last_processing_result = ?,"
-                " last_modified_ms = coalesce(?, last_modified_ms) WHERE uuid = ? AND version = ? AND state = ?",
+                " last_modified_ms = coalesce(?, last_modified_ms)"
+                " WHERE uuid = ? AND version = ? AND state = ?",
                 (*after, moved_at_ms, uuid, found, before[0]),
             )
         return cursor.rowcount == 1
