@@ -9,14 +9,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{self, ASSIGNED_BYTES, HEADER_BYTES, Header, NO_TIMESTAMP, Rules};
-use crate::checkpoint::Checkpoint;
-use crate::codec::{Codec, inflate};
 use crate::epochs::Epochs;
 use crate::error::{Error, Result};
 use crate::producers::{Producers, Verdict};
-use crate::records;
 use crate::recovery::{Report, recover};
 use crate::segment::{Placed, Scan, Segment};
+
+mod durability;
+mod retention;
+mod search;
+#[cfg(test)]
+mod tests;
 
 /// Kafka's limit on a segment: positions in its index are 31 bits.
 const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
@@ -418,53 +421,6 @@ impl Log {
         Ok(size)
     }
 
-    /// (offset, timestamp, leader epoch) of the first record at or after a time.
-    pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<(i64, i64, i32)>> {
-        let mut state = self.state();
-        let visible = state.visible();
-        for index in 0..state.segments.len() {
-            let segment = &state.segments[index];
-            if segment.max_timestamp < timestamp || segment.size == 0 {
-                continue;
-            }
-            let start = segment.position_for_time(timestamp)?;
-            let (end, _) = state.segment_end(index, &visible);
-            let file = state.file(index)?;
-            let found = first_record(&file, start, end, state.log_start, |time| time >= timestamp)?;
-            if let Some((offset, time)) = found {
-                return Ok(Some((offset, time, state.epochs.at(offset))));
-            }
-        }
-        Ok(None)
-    }
-
-    /// (offset, timestamp, leader epoch) of the first record with the largest timestamp.
-    pub fn max_timestamp(&self) -> Result<Option<(i64, i64, i32)>> {
-        let mut state = self.state();
-        let visible = state.visible();
-        let mut best: Option<(i64, i64)> = None;
-        for index in 0..state.segments.len() {
-            let segment = &state.segments[index];
-            let (max, holder) = (segment.max_timestamp, segment.max_timestamp_offset);
-            if segment.size == 0 || best.is_some_and(|(_, time)| time >= max) {
-                continue;
-            }
-            let start = segment.position(holder)?;
-            let (end, _) = state.segment_end(index, &visible);
-            let file = state.file(index)?;
-            let mut found = first_record(&file, start, end, state.log_start, |time| time >= max)?;
-            if found.is_none() {
-                // The holder is below the log start or not flushed yet: the largest of what is left.
-                found = largest_record(&file, end, state.log_start)?;
-            }
-            best = match (best, found) {
-                (Some(known), Some(new)) if new.1 <= known.1 => Some(known),
-                (known, new) => new.or(known),
-            };
-        }
-        Ok(best.map(|(offset, time)| (offset, time, state.epochs.at(offset))))
-    }
-
     pub fn epoch_at(&self, offset: i64) -> i32 {
         self.state().epochs.at(offset)
     }
@@ -474,177 +430,9 @@ impl Log {
         state.epochs.end_offset(epoch, state.visible().offset)
     }
 
-    /// Moves the log start (-1: to the high watermark), durably, and drops whole segments below it.
-    pub fn delete_before(&self, offset: i64) -> Result<i64> {
-        {
-            let mut state = self.state();
-            let end = state.visible().offset;
-            let target = if offset == -1 { end } else { offset };
-            if target > end || target < 0 {
-                return Err(Error::OutOfRange(format!("Offset {offset} is above the high watermark {end}.")));
-            }
-            state.log_start = state.log_start.max(target);
-        }
-        self.checkpoint()?;
-        self.remove_below_log_start()?;
-        Ok(self.state().log_start)
-    }
-
-    /// Fsyncs all that is appended so far; the high watermark after it.
-    pub fn flush(&self) -> Result<i64> {
-        let (files, place) = {
-            let state = self.state();
-            let unflushed = state.segments.iter().filter(|segment| segment.base >= state.flushed.base);
-            (unflushed.filter_map(|segment| segment.file.clone()).collect::<Vec<_>>(), state.end())
-        };
-        for file in files {
-            if let Err(fault) = file.sync_data() {
-                // A later fsync may succeed without these bytes: only a restart, which reads them, can tell.
-                self.state().status = Status::Closed;
-                return Err(fault.into());
-            }
-        }
-        let mut state = self.state();
-        state.flushed = state.flushed.max(place);
-        Ok(state.visible().offset)
-    }
-
-    /// Begins a new segment unless the active one is empty.
-    pub fn roll(&self, now_ms: i64) -> Result<()> {
-        let mut state = self.state();
-        if state.status == Status::Open && state.active().size > 0 {
-            state.roll(&self.directory, now_ms)?;
-        }
-        Ok(())
-    }
-
-    /// Flushes, writes indexes and producer states, and moves the point from which recovery scans.
-    pub fn checkpoint(&self) -> Result<()> {
-        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        self.checkpoint_alone()
-    }
-
-    fn checkpoint_alone(&self) -> Result<()> {
-        let (checkpoint, indexes, epochs, mark) = {
-            let state = self.state();
-            let mark = (state.next_offset, state.log_start, state.segments[0].base);
-            if state.status != Status::Open || state.checkpointed == Some(mark) {
-                return Ok(());
-            }
-            let indexes: Vec<_> = state
-                .segments
-                .iter()
-                .filter_map(|segment| Some((segment.path.clone(), segment.index.clone()?)))
-                .collect();
-            (snapshot(&state), indexes, state.epochs.clone(), mark)
-        };
-        self.flush()?;
-        for (path, index) in &indexes {
-            index.save(path)?;
-        }
-        epochs.save(&self.directory)?;
-        checkpoint.save(&self.directory)?;
-        let mut state = self.state();
-        state.checkpointed = Some(mark);
-        let active_base = checkpoint.active_base;
-        for segment in state.segments.iter_mut().filter(|segment| segment.base < active_base) {
-            // Closed, flushed and indexed on disk: nothing of it needs to stay open or in memory.
-            (segment.file, segment.index) = (None, None);
-        }
-        Ok(())
-    }
-
-    pub fn close(&self) -> Result<()> {
-        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        self.checkpoint_alone()?;
-        self.state().status = Status::Closed;
-        Ok(())
-    }
-
     /// The folder is being deleted: nothing is written to it any more.
     pub fn abandon(&self) {
         self.state().status = Status::Abandoned;
-    }
-
-    /// One pass of retention (UnifiedLog.deleteOldSegments); how many segments went.
-    pub fn retain(&self, now_ms: i64) -> Result<usize> {
-        {
-            let mut state = self.state();
-            if state.status != Status::Open {
-                return Ok(0);
-            }
-            let expired_before = now_ms.saturating_sub(state.config.producer_expiration_ms);
-            state.producers.expire(expired_before);
-            let keep_from = state.expired(now_ms);
-            if keep_from == 0 {
-                return Ok(0);
-            }
-            if keep_from == state.segments.len() {
-                // The active segment goes too: an empty one that carries on the offsets comes first.
-                state.roll(&self.directory, now_ms)?;
-            }
-            let start = state.segments[keep_from].base;
-            state.log_start = state.log_start.max(start);
-        }
-        File::open(&self.directory)?.sync_all()?;
-        self.checkpoint()?;
-        self.remove_below_log_start()
-    }
-
-    /// Drops whole segments below the log start, oldest first.
-    fn remove_below_log_start(&self) -> Result<usize> {
-        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = {
-            let mut state = self.state();
-            let log_start = state.log_start;
-            let count = state.segments.windows(2).take_while(|pair| pair[1].base <= log_start).count();
-            state.open_closed.retain(|(base, _)| *base >= log_start);
-            state.epochs.forget_before(log_start);
-            state.segments.drain(..count).collect::<Vec<_>>()
-        };
-        for segment in &removed {
-            segment.remove_files()?;
-        }
-        Ok(removed.len())
-    }
-}
-
-impl State {
-    /// How many of the oldest segments have expired: by time, then by size; the whole log at most.
-    fn expired(&self, now_ms: i64) -> usize {
-        let config = &self.config;
-        let below_start = self.segments.windows(2).take_while(|pair| pair[1].base <= self.log_start).count();
-        if !config.delete {
-            return below_start;
-        }
-        let too_old = |segment: &&Segment| {
-            config.retention_ms >= 0
-                && segment.size > 0
-                && now_ms.saturating_sub(segment.newest_ms()) > config.retention_ms
-        };
-        let by_time = self.segments.iter().take_while(too_old).count();
-        let mut excess = self.segments.iter().map(|segment| segment.size as i64).sum::<i64>() - config.retention_bytes;
-        let mut by_size = 0;
-        while config.retention_bytes >= 0 && by_size < self.segments.len() {
-            excess -= self.segments[by_size].size as i64;
-            if excess < 0 || self.segments[by_size].size == 0 {
-                break;
-            }
-            by_size += 1;
-        }
-        below_start.max(by_time).max(by_size)
-    }
-}
-
-impl Segment {
-    /// The largest timestamp, or the file's own time where records carry none (LogSegment.largestTimestamp).
-    fn newest_ms(&self) -> i64 {
-        if self.max_timestamp >= 0 {
-            return self.max_timestamp;
-        }
-        let modified = self.path.metadata().and_then(|metadata| metadata.modified()).ok();
-        let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        since.map_or(i64::MAX, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 }
 
@@ -673,107 +461,4 @@ fn whole_batches(bytes: &[u8]) -> (usize, i64) {
         }
     }
     (whole, next_offset)
-}
-
-fn snapshot(state: &State) -> Checkpoint {
-    let active = &state.segments[state.segments.len() - 1];
-    Checkpoint {
-        log_start: state.log_start,
-        end_offset: state.next_offset,
-        active_base: active.base,
-        active_size: active.size,
-        first_timestamp: active.first_timestamp,
-        max_timestamp: active.max_timestamp,
-        max_timestamp_offset: active.max_timestamp_offset,
-        created_ms: active.created_ms,
-        producers: state.producers.clone(),
-    }
-}
-
-/// Calls `visit` with (offset, timestamp) of each record at or above `least` in batches that `wanted` names.
-fn visit_records(
-    file: &File,
-    start: u64,
-    end: u64,
-    least: i64,
-    wanted: impl Fn(&Header<'_>) -> bool,
-    mut visit: impl FnMut(i64, i64) -> bool,
-) -> Result<()> {
-    let mut scan = Scan::new(file, start, end, WINDOW_BYTES);
-    let mut scratch = Vec::new();
-    while let Some(bytes) = scan.header()? {
-        let Some(header) = Header::new(&bytes) else { break };
-        if header.last_offset() >= least && wanted(&header) {
-            let Some(batch) = scan.batch(&bytes)? else { break };
-            if !visit_batch(batch, least, &mut scratch, &mut visit) {
-                return Ok(());
-            }
-        }
-        if !scan.step(&bytes) {
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn visit_batch(batch: &[u8], least: i64, scratch: &mut Vec<u8>, visit: &mut impl FnMut(i64, i64) -> bool) -> bool {
-    let Some(header) = Header::new(batch) else { return false };
-    let payload = &batch[HEADER_BYTES..];
-    let records = match header.codec() {
-        Some(Codec::None) => payload,
-        Some(codec) if inflate(codec, payload, scratch).is_ok() => &scratch[..],
-        _ => return true,
-    };
-    let append_time = header.is_log_append_time().then(|| header.max_timestamp());
-    let mut go_on = true;
-    // The batch was walked when it was appended: a fault here can only end the walk early.
-    let _ = records::each(records, header.count(), header.base_timestamp(), |_, record| {
-        let offset = header.base_offset().saturating_add(i64::from(record.offset_delta));
-        if go_on && offset >= least {
-            go_on = visit(offset, append_time.unwrap_or(record.timestamp));
-        }
-    });
-    go_on
-}
-
-fn first_record(
-    file: &File,
-    start: u64,
-    end: u64,
-    least: i64,
-    fits: impl Fn(i64) -> bool,
-) -> Result<Option<(i64, i64)>> {
-    let mut found = None;
-    visit_records(
-        file,
-        start,
-        end,
-        least,
-        |header| fits(header.max_timestamp()),
-        |offset, time| {
-            if fits(time) {
-                found = Some((offset, time));
-            }
-            found.is_none()
-        },
-    )?;
-    Ok(found)
-}
-
-fn largest_record(file: &File, end: u64, least: i64) -> Result<Option<(i64, i64)>> {
-    let mut found: Option<(i64, i64)> = None;
-    visit_records(
-        file,
-        0,
-        end,
-        least,
-        |_| true,
-        |offset, time| {
-            if found.is_none_or(|(_, largest)| time > largest) {
-                found = Some((offset, time));
-            }
-            true
-        },
-    )?;
-    Ok(found)
 }
