@@ -18,8 +18,9 @@ NO_THROTTLE: Final = timedelta(0)
 class ResponseSchema:
     """Builds kio's response classes by their names: `schema.MetadataResponseTopic(name=…, topic_id=…)`.
 
-    A member that the class lacks in this version is dropped, as Kafka's own generated messages do with
-    "ignorable" fields. `throttle_time` is 0 unless given. A test checks that every name in use exists.
+    What this version lacks is dropped, a member or a whole class with the member that holds it, as Kafka's
+    own generated messages do with "ignorable" fields; a test checks that every name in use exists somewhere.
+    `throttle_time` is 0 unless given.
     """
 
     def __init__(self, module: ModuleType) -> None:
@@ -27,7 +28,8 @@ class ResponseSchema:
 
     def __getattr__(self, class_name: str) -> Callable[..., Any]:
         """Make the builder of one class, once."""
-        build = _builder(getattr(self._module, class_name))
+        entity_type = getattr(self._module, class_name, None)
+        build = _drop if entity_type is None else _builder(entity_type)
         setattr(self, class_name, build)
         return build
 
@@ -40,6 +42,10 @@ def response_schema(header: RequestHeader) -> ResponseSchema:
 @cache
 def _response_schema(api_key: int, api_version: int) -> ResponseSchema:
     return ResponseSchema(load_payload_module(api_key, api_version, EntityType.response))
+
+
+def _drop(**_members: object) -> None:
+    """Stand for a class that the version lacks."""
 
 
 def _builder(entity_type: type[Any]) -> Callable[..., Any]:

@@ -1,0 +1,59 @@
+"""A broker without a socket: the real rooms put together on a folder, asked by request frames."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from broker.apis import Broker, Connection, dispatch
+from broker.apis.groups import GroupService
+from broker.apis.producers import ProducerIds
+from broker.log.topics import Topics
+from broker.settings import Settings, parse_kafka_settings
+from tests.fakes.kafka_frames import read_response, request, request_frame
+
+CLUSTER = UUID("0d2c9c0e-6f3a-4c51-9a57-2f0f6c1f7a11")
+START_MS = 1_700_000_000_000
+
+
+@dataclass
+class InnerBroker:
+    """`ask` sends one request through frame, table and handler, and reads the reply's frame."""
+
+    broker: Broker
+    connection: Connection = field(default_factory=lambda: Connection(peer="127.0.0.1:50000"))
+
+    def ask(self, api_key: int, version: int, **members: Any) -> Any:
+        frame = request_frame(request(api_key, version, **members))
+        reply = dispatch(self.broker, self.connection, memoryview(frame))
+        assert isinstance(reply, bytes), "these handlers answer at once"
+        return read_response(api_key, version, reply)
+
+
+@contextmanager
+def inner_broker(directory: Path, *settings: str) -> Iterator[InnerBroker]:
+    chosen = Settings(data_dir=directory, **parse_kafka_settings(settings))
+    topics = Topics(directory / "log", chosen.kafka_values(), clock_ms=lambda: START_MS)
+    try:
+        yield InnerBroker(
+            Broker(
+                settings=chosen,
+                topics=topics,
+                groups=GroupService(topics, chosen, now_ms=lambda: START_MS, monotonic_s=lambda: 0.0),
+                producer_ids=ProducerIds(directory / "producer_ids.json"),
+                cluster_id=urlsafe_b64encode(CLUSTER.bytes).rstrip(b"=").decode(),
+                cluster_arn=f"arn:aws:kafka:us-east-1:123456789012:cluster/tidemill/{CLUSTER}-1",
+                created_ms=START_MS,
+                host="127.0.0.1",
+                port=9092,
+                now_ms=lambda: START_MS,
+                monotonic_s=lambda: 0.0,
+            )
+        )
+    finally:
+        topics.close()
