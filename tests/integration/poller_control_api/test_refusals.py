@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 from botocore.exceptions import ClientError
@@ -659,6 +660,11 @@ def test_a_poller_group_has_two_thousand_pollers_at_most(client: Any) -> None:
         INVALID,
         "The poller group 'g' would have MaximumPollers of 2400 in all; 2000 at most.",
     )
+
+
+def test_a_path_may_end_in_a_slash(endpoint: str) -> None:
+    with urlopen(f"{endpoint}/2015-03-31/event-source-mappings/", timeout=5) as reply:
+        assert reply.read() == b'{"EventSourceMappings":[]}'
 
 
 def test_a_marker_of_nobody_is_refused(client: Any) -> None:

@@ -165,6 +165,28 @@ def test_a_destination_stays_when_the_block_names_none() -> None:
         assert updated(before, DestinationConfig=config).on_failure == queue
 
 
+def test_forms_of_unbuilt_fields_that_ask_for_nothing_are_accepted() -> None:
+    forms: dict[str, Any] = {
+        "KMSKeyArn": "",
+        "MetricsConfig": {"Metrics": []},
+        "LoggingConfig": {},
+        "AmazonManagedKafkaEventSourceConfig": {"SchemaRegistryConfig": {}},
+    }
+    assert made(**forms) == made()
+    source = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["a:1"]}}
+    vpc = [
+        {"Type": "VPC_SUBNET", "URI": "subnet:subnet-1"},
+        {"Type": "VPC_SECURITY_GROUP", "URI": "security_group:sg-1"},
+    ]
+    stream = {"ConsumptionMode": "Stream"}
+    assert made(
+        EventSourceArn=None,
+        SelfManagedEventSource=source,
+        SourceAccessConfigurations=vpc,
+        SelfManagedKafkaEventSourceConfig=stream,
+    ).enabled
+
+
 @pytest.mark.parametrize(
     "destination",
     [
