@@ -79,8 +79,10 @@ class Gateway:
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
         raw_path, _, query_string = request.raw_path.partition("?")
-        upstream, path = upstream_of(raw_path, query_string, request.headers)
-        target = f"{self._upstreams[upstream]}{path}" + (f"?{query_string}" if query_string else "")
+        upstream = upstream_of(raw_path, query_string, request.headers)
+        if upstream is None:
+            raise web.HTTPNotFound(text=f"Tidemill has no route {raw_path}.\n")
+        target = str(self._upstreams[upstream]).rstrip("/") + request.raw_path
         try:
             async with self._session.request(
                 request.method,
@@ -91,7 +93,7 @@ class Gateway:
             ) as answer:
                 return await _stream_back(request, answer)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            log.warning("no answer upstream=%s path=%s error=%s", upstream, path, type(error).__name__)
+            log.warning("no answer upstream=%s path=%s error=%s", upstream, raw_path, type(error).__name__)
             return _no_answer(request, upstream, query_string)
 
     async def _health(self, _request: web.Request) -> web.Response:

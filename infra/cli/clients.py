@@ -1,0 +1,97 @@
+"""Owns the command line's way to the endpoint: boto3 clients, our own HTTP routes, and Kafka's addresses."""
+
+import json
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from infra.cli.errors import Complaint
+from infra.local.programs import has_credentials
+from infra.local.settings import DEFAULT_PORT, DEFAULT_REGION
+
+DEFAULT_ENDPOINT_URL = f"http://127.0.0.1:{DEFAULT_PORT}"
+_CONNECT_TIMEOUT_S = 3
+# An Invoke may take a function's whole 15 minutes.
+_READ_TIMEOUT_S = 16 * 60
+_OWN_ROUTE_TIMEOUT_S = 30
+
+
+class Endpoint:
+    """The one endpoint that a command talks to."""
+
+    def __init__(self, url: str | None) -> None:
+        self.url = (url or DEFAULT_ENDPOINT_URL).rstrip("/")
+
+    @cached_property
+    def _session(self) -> Any:
+        import boto3
+
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+        if has_credentials(os.environ):
+            return boto3.Session(region_name=region)
+        # The local programs verify no signature; an SDK cannot sign without something to sign with.
+        return boto3.Session(region_name=region, aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106  # no secret: see above
+
+    def aws(self, service: str) -> Any:
+        """A boto3 client of one service behind the endpoint."""
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            read_timeout=_READ_TIMEOUT_S,
+            retries={"total_max_attempts": 2, "mode": "standard"},
+        )
+        return self._session.client(service, endpoint_url=self.url, config=config)
+
+    def own(self, method: str, path: str, document: Any = None) -> Any:
+        """Call a ``/_tidemill/`` route and give its JSON back."""
+        with self._open(method, path, document) as reply:
+            return json.loads(reply.read() or b"null")
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """The lines of a ``/_tidemill/`` route as they come."""
+        with self._open("GET", path, None) as reply:
+            yield from reply
+
+    def _open(self, method: str, path: str, document: Any) -> Any:
+        request = Request(  # noqa: S310  # the user's own endpoint, http or https
+            self.url + path,
+            method=method,
+            data=None if document is None else json.dumps(document).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            return urlopen(request, timeout=_OWN_ROUTE_TIMEOUT_S)  # noqa: S310  # as above
+        except HTTPError as error:
+            raise Complaint(_sentence_of(error)) from None
+        except URLError as error:
+            raise Complaint(
+                f"Cannot reach {self.url}: {error.reason}.",
+                hint="Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url.",
+            ) from None
+
+    def cluster_arn(self) -> str:
+        """The ARN of the one cluster behind the endpoint."""
+        clusters = self.aws("kafka").list_clusters_v2()["ClusterInfoList"]
+        if not clusters:
+            raise Complaint("The endpoint has no Kafka cluster.", hint="Name one with --cluster-arn.")
+        return str(clusters[0]["ClusterArn"])
+
+    def bootstrap_servers(self, given: str | None) -> str:
+        """The Kafka addresses: as given, or those of the cluster behind the endpoint."""
+        if given:
+            return given
+        brokers = self.aws("kafka").get_bootstrap_brokers(ClusterArn=self.cluster_arn())
+        return str(brokers["BootstrapBrokerString"])
+
+
+def _sentence_of(error: HTTPError) -> str:
+    """What a program said about a refused request."""
+    try:
+        body = json.loads(error.read())
+        return str(body.get("error") or body.get("message") or body.get("Message") or body)
+    except (ValueError, AttributeError):
+        return f"{error.url} answered {error.code} {error.reason}."

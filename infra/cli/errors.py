@@ -1,0 +1,61 @@
+"""Owns what the command line says when something goes wrong: one sentence that names the mend, no traceback.
+
+Complaint is raised by commands; `explain` turns the libraries' exceptions into one.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+
+class Complaint(Exception):
+    """What the user reads after ``error:``; ``hint`` is an own line."""
+
+    def __init__(self, sentence: str, *, hint: str | None = None) -> None:
+        super().__init__(sentence)
+        self.hint = hint
+
+
+def explain(error: Exception) -> Complaint | None:
+    """The complaint about a library's exception; None for what is our own bug."""
+    if isinstance(error, Complaint):
+        return error
+    library = type(error).__module__.partition(".")[0]
+    if library == "botocore":
+        return _explain_aws(error)
+    if library == "aiokafka":
+        return _explain_kafka(error)
+    if library == "aiohttp":
+        return Complaint(f"The endpoint does not answer: {error}.", hint=_IS_IT_RUNNING)
+    if isinstance(error, OSError) and error.filename is not None:
+        return Complaint(f"Cannot read {error.filename}: {error.strerror}.")
+    return None
+
+
+_IS_IT_RUNNING = (
+    "Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url or AWS_ENDPOINT_URL."
+)
+
+
+def _explain_aws(error: Any) -> Complaint:
+    from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError
+
+    if isinstance(error, ClientError):
+        about = error.response["Error"]
+        return Complaint(f"{about['Code']}: {about.get('Message', '')}")
+    if isinstance(error, EndpointConnectionError | HTTPClientError):
+        address = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+        return Complaint(f"Cannot reach {address.scheme}://{address.netloc}.", hint=_IS_IT_RUNNING)
+    # ParamValidationError and its like list what is wrong, one to a line.
+    return Complaint(" ".join(str(error).split()))
+
+
+def _explain_kafka(error: Any) -> Complaint:
+    from aiokafka.errors import KafkaConnectionError
+
+    if isinstance(error, KafkaConnectionError):
+        return Complaint(
+            f"Cannot reach Kafka: {error}.",
+            hint="Is `tidemill up` running? Name another broker with --bootstrap-servers.",
+        )
+    text = str(error) or str(getattr(error, "description", ""))
+    return Complaint(text if text.startswith("[Error") else f"{type(error).__name__}: {text}")

@@ -1,0 +1,37 @@
+"""Owns the options that many commands share, and the parsing of NAME=VALUE pairs."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from infra.cli.clients import DEFAULT_ENDPOINT_URL, Endpoint
+from infra.cli.errors import Complaint
+
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint-url", envvar="AWS_ENDPOINT_URL", help=f"The one endpoint. Default: {DEFAULT_ENDPOINT_URL}"
+    ),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option("--bootstrap-servers", help="Kafka's addresses. Default: those of the endpoint's cluster"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
+
+
+def endpoint(url: str | None) -> Endpoint:
+    """The endpoint that a command was given, or the default."""
+    return Endpoint(url)
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """NAME=VALUE options as a dictionary."""
+    found = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not equals or not name:
+            raise Complaint(f"{flag} takes NAME=VALUE, not {value!r}.")
+        found[name] = text
+    return found

@@ -1,0 +1,65 @@
+"""Owns how results are shown: JSON for scripts, tables and sentences for people."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+_PIPED_WIDTH = 240
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; times as ISO 8601."""
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """A table, or the sentence for an empty one."""
+    listed = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if not listed:
+        print(empty)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for position, column in enumerate(columns):
+        # The first column names the thing: it is what people copy.
+        table.add_column(column, overflow="fold", no_wrap=position == 0)
+    for row in listed:
+        table.add_row(*row)
+    open_console().print(table)
+
+
+def open_console() -> Any:
+    """A Rich console; where no terminal sets the width, lines are not folded at 80."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
+
+
+def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
+    """Names and values, one to a line; absent values are left out."""
+    shown = [(name, value) for name, value in facts if value not in (None, "", [], {})]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        text = json.dumps(value, default=_plain) if isinstance(value, dict | list) else value
+        print(f"{name:<{width}}  {text}")
+
+
+def say(sentence: str) -> None:
+    """A sentence for people, beside the result: on standard error."""
+    print(sentence, file=sys.stderr)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    return str(value)
+
+
+def without_metadata(reply: dict[str, Any]) -> dict[str, Any]:
+    """A boto3 reply as the service meant it."""
+    return {name: value for name, value in reply.items() if name != "ResponseMetadata"}

@@ -1,0 +1,112 @@
+"""Commands that run programs: up, demo, and each program by itself."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.cli.errors import Complaint
+from infra.local.settings import DEFAULT_DATA_DIR, DEFAULT_KAFKA_PORT, DEFAULT_PORT
+
+_PROGRAM_HELP = {
+    "broker": "The Kafka broker by itself: tidemill broker --port 9092 --set num.partitions=6",
+    "poller": "The poller by itself; finds functions and destinations as every AWS client does",
+    "functions": "The function runtime by itself",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(up)
+    app.command()(demo)
+    for name, text in _PROGRAM_HELP.items():
+        app.command(name, help=text, add_help_option=False)(_forwarded)
+
+
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept")] = DEFAULT_DATA_DIR,
+    port: Annotated[int, typer.Option(help="The one endpoint's port; 0 takes any free one")] = DEFAULT_PORT,
+    kafka_port: Annotated[int, typer.Option(help="Kafka's port; 0 takes any free one")] = DEFAULT_KAFKA_PORT,
+    aws_endpoint_url: Annotated[
+        str | None, typer.Option(help="Another AWS emulator instead of the embedded one")
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Gets JSON with endpoints and pids once all answer")
+    ] = None,
+) -> None:
+    """Start broker, poller, functions, an embedded AWS and the one endpoint; Ctrl-C drains.
+
+    For example:
+
+        tidemill up
+
+        tidemill up --port 0 --kafka-port 0 --ready-file ready.json
+
+        tidemill up --aws-endpoint-url http://127.0.0.1:4566
+
+    A second `up` on the same data directory goes on where the first stopped. The embedded AWS keeps its queues
+    and tables in memory only: they end with it.
+    """
+    import uvloop
+
+    from infra.local.console_log import ConsoleLog
+    from infra.local.errors import UpError
+    from infra.local.launcher import Ready
+    from infra.local.launcher import up as launch
+    from infra.local.settings import read_settings
+
+    settings = read_settings(
+        data_dir=data_dir,
+        port=port,
+        kafka_port=kafka_port,
+        aws_endpoint_url=aws_endpoint_url,
+        ready_file=ready_file,
+    )
+
+    def announce(ready: Ready) -> None:
+        print(
+            f"\n  endpoint  {ready.endpoint_url}\n"
+            f"  Kafka     {ready.bootstrap_servers}\n"
+            f"  cluster   {ready.cluster_arn}\n\n"
+            f"  export AWS_ENDPOINT_URL={ready.endpoint_url}\n",
+            flush=True,
+        )
+
+    try:
+        status = uvloop.run(launch(settings, ConsoleLog(), announce))
+    except UpError as error:
+        raise Complaint(str(error)) from None
+    raise typer.Exit(status)
+
+
+def demo(
+    flights: Annotated[str, typer.Option(help="How many flights of 2013, or `all`")] = "20000",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end")] = False,
+) -> None:
+    """Run the main job on real data with real poison, and prove that no flight was lost.
+
+    For example:
+
+        tidemill demo
+
+        tidemill demo --flights all
+
+        tidemill demo --keep
+    """
+    from infra.cli.demo.run import run_demo
+
+    raise typer.Exit(run_demo(_flight_count(flights), keep=keep))
+
+
+def _flight_count(text: str) -> int | None:
+    """A number of flights; None for all."""
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) == 0:
+        raise Complaint(f"--flights takes a number above 0 or `all`, not {text!r}.")
+    return int(text)
+
+
+def _forwarded() -> None:
+    """Never runs: main() hands these programs their arguments before Typer sees them."""
+    raise AssertionError

@@ -1,0 +1,79 @@
+"""The live view of one mapping: what each partition does, why it waits, and the latest retry trees."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from infra.cli.clients import Endpoint
+from infra.cli.output import open_console
+from poller.tracing.tree import render_tree
+
+_REFRESH_S = 0.5
+_COLUMNS = ("partition", "state", "committed", "end", "lag", "attempt", "blocked by", "for", "reason")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at a mapping."""
+
+    status: dict[str, Any]
+    deliveries: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts: the poller's own JSON."""
+        return {"status": self.status, "deliveries": self.deliveries}
+
+
+def look(there: Endpoint, uuid: str, trees: int) -> Look:
+    """Ask the poller for the state, and for deliveries with retries first."""
+    status = there.own("GET", f"/_tidemill/mappings/{uuid}/status")
+    deliveries = there.own("GET", f"/_tidemill/mappings/{uuid}/deliveries") if trees else []
+    deliveries.sort(key=lambda delivery: len(delivery["spans"]), reverse=True)
+    return Look(status=status, deliveries=deliveries[:trees])
+
+
+def watch_live(there: Endpoint, uuid: str, trees: int, *, once: bool) -> None:
+    """Draw the mapping until Ctrl-C, or once."""
+    console = open_console()
+    if once or not console.is_terminal:
+        console.print(_drawing(look(there, uuid, trees)))
+        return
+    with Live(_drawing(look(there, uuid, trees)), console=console, refresh_per_second=4) as live:
+        while True:
+            time.sleep(_REFRESH_S)
+            live.update(_drawing(look(there, uuid, trees)))
+
+
+def _drawing(seen: Look) -> Group:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in _COLUMNS:
+        table.add_column(column)
+    now_ms = time.time() * 1000
+    for partition in seen.status["partitions"]:
+        table.add_row(*_cells(partition, now_ms))
+    parts: list[Any] = [Text(str(seen.status.get("result") or "No records processed"), style="bold"), table]
+    parts += [
+        Text("\n" + render_tree(tree["spans"]), no_wrap=True, overflow="ignore") for tree in seen.deliveries
+    ]
+    return Group(*parts)
+
+
+def _cells(partition: dict[str, Any], now_ms: float) -> list[str]:
+    since_ms = partition.get("since_ms") or now_ms
+    shown = (
+        f"{partition['topic']}-{partition['partition']}",
+        partition["state"],
+        partition.get("committed"),
+        partition.get("end"),
+        partition.get("lag"),
+        partition.get("attempt"),
+        partition.get("blocked_by"),
+        f"{max(0, now_ms - since_ms) / 1000:.0f} s",
+        partition.get("reason"),
+    )
+    return ["" if cell is None else str(cell) for cell in shown]
