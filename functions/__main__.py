@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from functions.control_api import ControlApi
 from functions.errors import InvalidSettings
 from functions.event_queue import EventQueue, delivering
 from functions.extension_api import ExtensionApi
+from functions.front import Front, FrontConnection
 from functions.invoke_api import InvokeApi
 from functions.pool import Pool, running
 from functions.registry import Registry
@@ -74,15 +75,40 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     pool = Pool(registry, settings, handed_on(environ, settings.region))
     events = EventQueue(registry, pool, settings)
     # The pool ends last: what the servers and the queue have begun needs it.
-    async with running(pool), delivering(events):
-        application = _application(registry, pool, events, settings)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=settings.drain_timeout_s)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, settings.host, settings.port).start()
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
+    async with (
+        running(pool),
+        delivering(events),
+        _general_server(registry, pool, events, settings) as general,
+    ):
+        front = Front(registry, pool, general)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: FrontConnection(front), settings.host, settings.port)
+        async with asyncio.TaskGroup() as tasks:
+            sweep = tasks.create_task(front.sweep(), name="sweep connections")
+            try:
+                yield server.sockets[0].getsockname()[1]
+            finally:
+                server.close()
+                front.stop()
+                sweep.cancel()
+
+
+@asynccontextmanager
+async def _general_server(
+    registry: Registry, pool: Pool, events: EventQueue, settings: Settings
+) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
+    """Aiohttp's server without a socket of its own: the front gives it connections."""
+    runner = web.AppRunner(
+        _application(registry, pool, events, settings),
+        access_log=None,
+        shutdown_timeout=settings.drain_timeout_s,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    try:
+        yield runner.server
+    finally:
+        await runner.cleanup()
 
 
 def _application(registry: Registry, pool: Pool, events: EventQueue, settings: Settings) -> web.Application:

@@ -70,19 +70,25 @@ class Pool:
         return self._in_flight
 
     async def invoke(self, function: Function, invocation: Invocation) -> Result:
-        """Run one invocation to its end.
+        """Run one invocation to its end; raises what `submit` raises and what it sets."""
+        self.submit(function, invocation)
+        return await invocation.done
 
-        Raises TooManyInvocations at once if there is no place, FunctionNotFound if it is deleted meanwhile.
+    def submit(self, function: Function, invocation: Invocation) -> None:
+        """Begin one invocation, or let it wait for an environment; `invocation.done` gets the result.
+
+        Raises TooManyInvocations at once if there is no place. FunctionNotFound is set on `done` if the
+        function is deleted while the invocation waits.
         """
         if self._in_flight >= self._settings.max_environments or self._closing:
             raise TooManyInvocations(function.name)
         self._in_flight += 1
-        try:
-            self._assign(function, invocation)
-            return await invocation.done
-        finally:
-            self._in_flight -= 1
-            self._changed.set()
+        invocation.done.add_done_callback(self._left)
+        self._assign(function, invocation)
+
+    def _left(self, _done: asyncio.Future[Result]) -> None:
+        self._in_flight -= 1
+        self._changed.set()
 
     def log_of(self, name: str) -> FunctionLog:
         """The log of the function of this name."""
