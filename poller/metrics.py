@@ -26,6 +26,7 @@ CounterName = Literal[
     "esm.events.dropped",
     "esm.events.delivered_to_destination",
     "esm.events.committed",
+    "esm.invocations",
     "esm.errors.polling",
     "esm.errors.invoke",
     "esm.errors.throttled",
@@ -54,6 +55,7 @@ COUNTERS: Final[Mapping[CounterName, str]] = {
         "Records in failure records that a destination took; AWS's OnFailureDestinationDeliveredEventCount"
     ),
     "esm.events.committed": "Offsets that commits moved forward; AWS's CommittedEventCount",
+    "esm.invocations": "Invocations, again at each retry and for each half; Lambda's own Invocations",
     "esm.errors.polling": "Polls and joins of the group that failed; AWS's PollingErrorCount",
     "esm.errors.invoke": "Invocations that failed or did not reach the function; AWS's InvokeErrorCount",
     "esm.errors.throttled": "Invocations that Lambda refused with 429; part of AWS's InvokeErrorCount",

@@ -403,6 +403,7 @@ class Lane:
     def _note(self, outcome: Outcome, decision: Decision, step: Step, count: int) -> None:
         """Tell trace, metrics, status and log how an invocation ended."""
         status = self._status
+        self._count("esm.invocations", 1)
         self._count("esm.events.invoked", count)
         match outcome:
             case Delivered():
