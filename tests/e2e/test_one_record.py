@@ -1,0 +1,54 @@
+"""The whole path for one record: topic, mapping, handler, destination; on our broker and on Apache Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.oracles.stack import ACCOUNT, wait_until
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Bench
+
+
+@pytest.mark.parametrize(
+    "kafka", ["tidemill", pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.slow])]
+)
+def test_a_good_record_reaches_the_handler_and_a_bad_one_the_queue(
+    kafka: str, request: pytest.FixtureRequest
+) -> None:
+    """One record is processed once; the next raises and lies in the queue with its offset and its reason."""
+    bench: Bench = request.getfixturevalue("bench" if kafka == "tidemill" else "apache_bench")
+    stack = bench.stack
+    function_arn = bench.create_function()
+    queue_arn = stack.create_queue(bench.name)
+    bench.produce([("k", "0 good"), ("k", "1 poison"), ("k", "2 good")], partition=0)
+    bench.flush()
+    uuid = stack.create_mapping(
+        bench.name,
+        bench.name,
+        BatchSize=1,
+        MaximumRetryAttempts=1,
+        ProvisionedPollerConfig={"MinimumPollers": 1, "MaximumPollers": 1},
+        DestinationConfig={"OnFailure": {"Destination": queue_arn}},
+    )
+    bench.wait_until_done({(0, 0), (0, 2)})
+    [failure] = wait_until(lambda: stack.received(bench.name), what="the failure record")
+    assert bench.proof.done(f"{bench.name}-0") == [(0, "k", "0 good"), (2, "k", "2 good")]
+    assert [rows[0][0] for rows in bench.proof.attempts(f"{bench.name}-0")] == [0, 1, 1, 2]
+    context = failure["requestContext"]
+    assert context["functionArn"].startswith(f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{bench.name}")
+    assert (context["condition"], context["approximateInvokeCount"]) == ("RetryAttemptsExhausted", 2)
+    assert failure["responseContext"]["functionError"] == "Unhandled"
+    info = failure["KafkaBatchInfo"]
+    assert info["batchSize"] == 1
+    assert info["recordsInfo"][f"{bench.name}-0"]["firstRecordOffset"] == "1"
+    assert info["recordsInfo"][f"{bench.name}-0"]["lastRecordOffset"] == "1"
+    assert ("eventSourceArn" in info) == (kafka == "tidemill")
+    assert function_arn.startswith(context["functionArn"].removesuffix(":$LATEST"))
+    wait_until(
+        lambda: [p["lag"] for p in stack.status(uuid)["partitions"]] == [0, 0, 0], what="the lag to be 0"
+    )
+    reply = stack.client("lambda").get_event_source_mapping(UUID=uuid)
+    assert reply["State"] == "Enabled"
