@@ -273,10 +273,12 @@ class PythonConsumer:
             session_timeout_ms=wish.session_ms,
             heartbeat_interval_ms=HEARTBEAT_MS,
             fetch_max_wait_ms=100,
-            # A leader that does not know the topic yet assigns nothing until it asks again: 5 minutes by default.
-            metadata_max_age_ms=1_000,
             retry_backoff_ms=50,
         )
+        # A leader that does not know its topics yet assigns nothing, joins again, and (3.0.12) may then hang for
+        # ever, with Apache Kafka too: see FINDINGS.md. So let it know them before it joins.
+        for topic in wish.topics:
+            self._consumer.partitions_for_topic(topic)
 
     def poll(self, timeout_s: float) -> list[Received]:
         batches = self._consumer.poll(timeout_ms=int(timeout_s * 1000))
