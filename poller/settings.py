@@ -6,6 +6,8 @@ Nothing else in the poller reads the environment for Tidemill's own settings; AW
 
 from __future__ import annotations
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,11 +101,29 @@ def read_settings(**overrides: Any) -> Settings:
         InvalidSettings: names every faulty setting, how to spell it, and what is wrong with it.
 
     """
+    faults = _unknown_variables()
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        raise InvalidSettings("\n".join(_sentence(fault) for fault in error.errors())) from None
+        faults += [_sentence(fault) for fault in error.errors()]
+    if faults:
+        raise InvalidSettings("\n".join(faults))
+    return settings
+
+
+def _unknown_variables() -> list[str]:
+    """A misspelt setting is a fault too: ignored, it would look as if it were set."""
+    known = [name.upper() for name in Settings.model_fields]
+    faults = []
+    for variable in sorted(os.environ):
+        name = variable.removeprefix(_PREFIX)
+        if name != variable and name not in known:
+            near = get_close_matches(name, known, n=1)
+            faults.append(
+                f"{variable}: no such setting" + (f"; did you mean {_PREFIX}{near[0]}?" if near else "")
+            )
+    return faults
 
 
 def _sentence(fault: Any) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from poller.control_api import LambdaFunctions, application
 from poller.errors import FunctionLookupFailed
+from poller.mapping import State
 from poller.settings import Settings
 from poller.store import MappingStore
 from tests.fakes.http_thread import serving
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections import abc
     from pathlib import Path
 
-    from poller.control_api import FunctionLookup
+    from poller.control_api import FunctionLookup, FunctionView
 
 NOBODY = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
@@ -79,6 +81,34 @@ async def test_a_lambda_in_trouble_is_quoted(aws_environment: pytest.MonkeyPatch
         aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", url)
         with pytest.raises(FunctionLookupFailed, match="Out of order"):
             await LambdaFunctions("us-east-1").resolve("broken")
+
+
+class _WhileAsked(FakeFunctions):
+    """Deletes the mapping while the caller waits for the answer, as another client might."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        super().__init__(FUNCTIONS)
+        self._store = MappingStore(tmp_path)
+
+    async def resolve(self, function_name: str) -> FunctionView | None:
+        for mapping in self._store.all():
+            self._store.replace(replace(mapping, state=State.DELETING), expected_version=mapping.version)
+        return await super().resolve(function_name)
+
+
+def test_what_happens_to_a_mapping_while_lambda_is_asked_is_not_overwritten(tmp_path: Path) -> None:
+    settings = Settings()
+    with serving(lambda: application(MappingStore(tmp_path), _WhileAsked(tmp_path), settings)) as endpoint:
+        client = client_of(endpoint)
+        uuid = client.create_event_source_mapping(**msk())["UUID"]
+        store = MappingStore(tmp_path)
+        store.set_status(uuid, state=State.ENABLED)
+        with pytest.raises(client.exceptions.ResourceInUseException):
+            client.update_event_source_mapping(UUID=uuid, FunctionName="g")
+        mapping = store.get(uuid)
+        store.close()
+    assert mapping is not None
+    assert (mapping.state, mapping.function_arn) == (State.DELETING, f"{ARN}f")
 
 
 def test_without_lambda_a_create_answers_a_service_exception_and_stores_nothing(

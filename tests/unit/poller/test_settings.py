@@ -66,6 +66,17 @@ def test_all_faults_are_told_at_once_by_the_names_users_set_and_without_values(
     assert "pasted-secret" not in str(caught.value)
 
 
+def test_a_misspelt_setting_is_told_with_the_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_POLLER_DRAIN_TIMEOUT", "5")
+    monkeypatch.setenv("TIDEMILL_POLLER_ZZZ", "5")
+    with pytest.raises(InvalidSettings) as caught:
+        read_settings()
+    assert str(caught.value).splitlines() == [
+        "TIDEMILL_POLLER_DRAIN_TIMEOUT: no such setting; did you mean TIDEMILL_POLLER_DRAIN_TIMEOUT_S?",
+        "TIDEMILL_POLLER_ZZZ: no such setting",
+    ]
+
+
 def test_a_backoff_cannot_start_above_its_ceiling() -> None:
     with pytest.raises(InvalidSettings, match="retry_backoff_max_s must not be below retry_backoff_base_s"):
         read_settings(retry_backoff_base_s=2, retry_backoff_max_s=1)
