@@ -85,15 +85,18 @@ def topic_entries(broker: Broker, overrides: Mapping[str, str]) -> list[Entry]:
 def _topic_entry(
     row: TopicConfig, overrides: Mapping[str, str], values: Mapping[str, Any], given: frozenset[str]
 ) -> Entry:
-    setting = next((name for name, _ in row.synonyms if values.get(name) is not None), row.name)
-    source = Source.STATIC_BROKER_CONFIG if setting in given else Source.DEFAULT_CONFIG
-    synonyms = [Synonym(name=setting, value=topic_configs.default(row, values), source=source)]
+    # A synonym keeps its own unit: retention.ms=604800000 comes from log.retention.hours=168.
+    set_ones = [(name, _text(values[name])) for name, _ in row.synonyms if values.get(name) is not None]
+    synonyms = [
+        Synonym(name=name, value=value, source=_static_source(name, given))
+        for name, value in set_ones or [(row.name, row.default)]
+    ]
     if row.name in overrides:
         own = Synonym(name=row.name, value=overrides[row.name], source=Source.DYNAMIC_TOPIC_CONFIG)
         synonyms.insert(0, own)
     return Entry(
         name=row.name,
-        value=synonyms[0].value,
+        value=topic_configs.value(row, overrides, values),
         source=synonyms[0].source,
         type=row.type,
         documentation=row.remark,
@@ -102,17 +105,24 @@ def _topic_entry(
 
 
 def _broker_entry(row: Setting, value: Any, given: frozenset[str]) -> Entry:
-    text = None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    source = Source.STATIC_BROKER_CONFIG if row.name in given else Source.DEFAULT_CONFIG
+    only = Synonym(name=row.name, value=_text(value), source=_static_source(row.name, given))
     return Entry(
         name=row.name,
-        value=text,
-        source=source,
+        value=only.value,
+        source=only.source,
         type=_TYPES[row.kind],
         documentation=row.doc,
-        synonyms=[Synonym(name=row.name, value=text, source=source)],
+        synonyms=[only],
         read_only=True,
     )
+
+
+def _text(value: bool | int | str | None) -> str | None:  # noqa: FBT001  # a setting's value, of any type
+    return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _static_source(name: str, given: frozenset[str]) -> Source:
+    return Source.STATIC_BROKER_CONFIG if name in given else Source.DEFAULT_CONFIG
 
 
 def describe_configs(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:

@@ -112,6 +112,9 @@ def _partitions(
             leader_epoch=partition.leader_epoch,
             replica_nodes=nodes,
             isr_nodes=nodes,
+            # DescribeTopicPartitions only. Null would be legal, and Java's admin client falls over it.
+            eligible_leader_replicas=(),
+            last_known_elr=(),
         )
         for partition in topic.partitions[first:last]
     )

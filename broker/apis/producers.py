@@ -54,8 +54,8 @@ def init_producer_id(broker: Broker, _connection: Connection, header: RequestHea
     reply = response_schema(header)
     error, producer_id, epoch = ErrorCode.none, -1, -1
     if request.transactional_id is not None:
-        # A fatal error for every client; FindCoordinator, which they send first, says in words why.
-        error = ErrorCode.invalid_request
+        # The one code that every client takes for final (docs/decisions/0203).
+        error = ErrorCode.transactional_id_authorization_failed
     else:
         try:
             producer_id, epoch = broker.producer_ids.take(), 0

@@ -67,6 +67,15 @@ def test_synonyms_are_told_strongest_first(inner: InnerBroker) -> None:
     ]
 
 
+def test_a_synonym_is_told_in_its_own_unit_and_all_that_are_set(inner: InnerBroker) -> None:
+    (config,) = describe(inner, 4, TOPIC, "flights", keys=["retention.ms"], include_synonyms=True).configs
+    assert config.value == "120000"
+    assert [(each.name, each.value, each.source) for each in config.synonyms] == [
+        ("log.retention.minutes", "2", STATIC_BROKER),
+        ("log.retention.hours", "168", DEFAULT),
+    ]
+
+
 def test_documentation_is_told_to_those_who_ask(inner: InnerBroker) -> None:
     result = describe(inner, 4, BROKER, "1", keys=["num.partitions"], include_documentation=True)
     assert "partitions" in result.configs[0].documentation
