@@ -114,7 +114,8 @@ def read_settings(**overrides: Any) -> Settings:
 
 def _unknown_variables() -> list[str]:
     """A misspelt setting is a fault too: ignored, it would look as if it were set."""
-    known = [name.upper() for name in Settings.model_fields]
+    fields = Settings.model_fields.items()
+    known = [name.upper() for name, field in fields if field.validation_alias is None]
     faults = []
     for variable in sorted(os.environ):
         name = variable.removeprefix(_PREFIX)
