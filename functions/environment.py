@@ -24,7 +24,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,19 +56,18 @@ class Result:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Invocation:
-    """One invocation under way; `done` gets its `Result`."""
+    """One invocation under way.
+
+    `finish` is called once, on the event loop: with the result, or with None if the function was deleted
+    before the invocation found an environment. A plain call and no future: it is on the way of every reply.
+    """
 
     payload: bytes
-    done: asyncio.Future[Result]
+    finish: Callable[[Result | None], None]
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     trace_id: str = ""
     client_context: bytes = b""  # one line of JSON
     wants_log: bool = False
-
-    def resolve(self, result: Result) -> None:
-        """Hand the result over, unless the caller has gone."""
-        if not self.done.done():
-            self.done.set_result(result)
 
 
 class Owner(Protocol):
@@ -76,6 +75,9 @@ class Owner(Protocol):
 
     def freed(self, environment: Environment) -> None:
         """It is FREE: it may be given an invocation from here."""
+
+    def finished(self, invocation: Invocation, result: Result) -> None:
+        """An invocation has its result."""
 
     def ended(self, environment: Environment) -> None:
         """Its process is gone; `undelivered` holds an invocation that the handler never saw."""
@@ -263,6 +265,7 @@ class Environment:
             self._sent_s = time.monotonic()
             if self._init_s is None:
                 self._tail.clear()  # the first invocation's tail begins with what was logged at import
+            # What the handler prints is read on a later turn: this line stands above it.
             self._write(f"START RequestId: {invocation.request_id} Version: {LATEST}\n".encode())
 
     def _timed_out(self) -> None:
@@ -330,21 +333,29 @@ class Environment:
         assert sent_s is not None
         self._invocation, self._sent_s = None, None
         self._stop_timer()
+        duration_ms = (time.monotonic() - sent_s) * 1000
+        if invocation.wants_log or self.state is not State.BUSY:
+            self._conclude(invocation.request_id, duration_ms)
+            tail = bytes(self._tail[-TAIL_BYTES:]) if invocation.wants_log else b""
+            self._owner.finished(invocation, Result(payload=payload, failed=failed, log_tail=tail))
+        else:
+            # The reply first. The process asks for more on a later turn, so the log keeps its order.
+            self._loop.call_soon(self._conclude, invocation.request_id, duration_ms)
+            self._owner.finished(invocation, Result(payload=payload, failed=failed))
+
+    def _conclude(self, request_id: str, duration_ms: float) -> None:
+        """Close the invocation's part of the log."""
         if self.state is not State.ENDED:
             self._read_log()
-        self._write(self._report(invocation.request_id, (time.monotonic() - sent_s) * 1000))
-        self._init_s = None
-        tail = bytes(self._tail[-TAIL_BYTES:]) if invocation.wants_log else b""
-        invocation.resolve(Result(payload=payload, failed=failed, log_tail=tail))
-
-    def _report(self, request_id: str, duration_ms: float) -> bytes:
         init = "" if self._init_s is None else f"Init Duration: {self._init_s * 1000:.2f} ms\t"
-        return (
+        self._init_s = None
+        report = (
             f"END RequestId: {request_id}\n"
             f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
             f"Billed Duration: {math.ceil(duration_ms)} ms\tMemory Size: {self.function.memory_mb} MB\t"
             f"Max Memory Used: {self._peak_mb()} MB\t{init}\n"
-        ).encode()
+        )
+        self._write(report.encode())
 
     def _peak_mb(self) -> int:
         """The most resident memory seen at the end of an invocation; 0 where there is no /proc."""

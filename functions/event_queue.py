@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
-from functions.environment import Invocation
 from functions.errors import FunctionNotFound, TooManyInvocations
 from functions.pool import Pool
 from functions.registry import Function, Registry
@@ -81,11 +80,12 @@ class EventQueue:
             function = self._registry.get(name)
             if function is None:
                 raise FunctionNotFound(self._registry.arn(name))
-            done = loop.create_future()
-            invocation = Invocation(payload=payload, done=done, request_id=request_id, trace_id=trace_id)
             try:
                 async with self._permits:
-                    return not (await self._pool.invoke(function, invocation)).failed
+                    result = await self._pool.invoke(
+                        function, payload, request_id=request_id, trace_id=trace_id
+                    )
+                    return not result.failed
             except TooManyInvocations:
                 if loop.time() + delay_s > until_s:
                     raise

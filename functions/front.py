@@ -143,26 +143,25 @@ class FrontConnection(asyncio.Protocol):
             return False
         invocation = Invocation(
             payload=payload or b"{}",
-            done=self._loop.create_future(),
+            finish=lambda result: self._reply(invocation, result, end),
             trace_id=head.trace_id or new_trace_id(),
             wants_log=head.wants_log,
         )
+        self._is_busy = True
         try:
             self._front.pool.submit(function, invocation)
         except TooManyInvocations:
-            return False
-        self._is_busy = True
-        invocation.done.add_done_callback(lambda done: self._reply(invocation, done, end))
-        return True
+            self._is_busy = False
+        return self._is_busy
 
-    def _reply(self, invocation: Invocation, done: asyncio.Future[Result], end: int) -> None:
+    def _reply(self, invocation: Invocation, result: Result | None, end: int) -> None:
         self._is_busy = False
         if self._transport is None:
             return
-        if done.cancelled() or done.exception() is not None:
-            self._hand_over()  # deleted meanwhile: infra.awsapi says so
+        if result is None:  # deleted meanwhile: infra.awsapi says so
+            self._hand_over()
             return
-        self._transport.write(_response(invocation, done.result()))
+        self._transport.write(_response(invocation, result))
         del self._received[:end]
         if self._front.is_stopping:
             self._close()

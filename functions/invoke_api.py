@@ -6,7 +6,6 @@ Owns the request's limits and errors; how a handler runs is the pool's. Register
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import random
@@ -16,7 +15,6 @@ from typing import Any
 
 import orjson
 
-from functions.environment import Invocation
 from functions.errors import FunctionNotFound, TooManyInvocations
 from functions.event_queue import EventQueue
 from functions.lookup import find_function
@@ -63,14 +61,11 @@ class InvokeApi:
         wants_log = call.params.get("LogType") == "Tail"
         result = await self._pool.invoke(
             function,
-            Invocation(
-                payload=payload,
-                done=asyncio.get_running_loop().create_future(),
-                request_id=call.request_id,
-                trace_id=trace_id,
-                client_context=_client_context(call.params.get("ClientContext")),
-                wants_log=wants_log,
-            ),
+            payload,
+            request_id=call.request_id,
+            trace_id=trace_id,
+            client_context=_client_context(call.params.get("ClientContext")),
+            wants_log=wants_log,
         )
         return {
             "StatusCode": 200,

@@ -69,26 +69,41 @@ class Pool:
         """Invocations that run or wait for an environment."""
         return self._in_flight
 
-    async def invoke(self, function: Function, invocation: Invocation) -> Result:
-        """Run one invocation to its end; raises what `submit` raises and what it sets."""
+    async def invoke(
+        self,
+        function: Function,
+        payload: bytes,
+        *,
+        request_id: str,
+        trace_id: str,
+        client_context: bytes = b"",
+        wants_log: bool = False,
+    ) -> Result:
+        """Run one invocation to its end, for callers that can wait.
+
+        Raises TooManyInvocations at once, FunctionNotFound if the function is deleted meanwhile.
+        """
+        done: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+        invocation = Invocation(
+            payload=payload,
+            finish=lambda result: None if done.done() else done.set_result(result),
+            request_id=request_id,
+            trace_id=trace_id,
+            client_context=client_context,
+            wants_log=wants_log,
+        )
         self.submit(function, invocation)
-        return await invocation.done
+        result = await done
+        if result is None:
+            raise FunctionNotFound(function.arn)
+        return result
 
     def submit(self, function: Function, invocation: Invocation) -> None:
-        """Begin one invocation, or let it wait for an environment; `invocation.done` gets the result.
-
-        Raises TooManyInvocations at once if there is no place. FunctionNotFound is set on `done` if the
-        function is deleted while the invocation waits.
-        """
+        """Begin one invocation, or let it wait for an environment. Raises TooManyInvocations at once."""
         if self._in_flight >= self._settings.max_environments or self._closing:
             raise TooManyInvocations(function.name)
         self._in_flight += 1
-        invocation.done.add_done_callback(self._left)
         self._assign(function, invocation)
-
-    def _left(self, _done: asyncio.Future[Result]) -> None:
-        self._in_flight -= 1
-        self._changed.set()
 
     def log_of(self, name: str) -> FunctionLog:
         """The log of the function of this name."""
@@ -100,7 +115,7 @@ class Pool:
         current = self._registry.get(former.name)
         self._end_stale(line, current)
         if current is None:
-            self._remove(line, former)
+            self._remove(line)
         if not self._uses_code_of(former):
             self._registry.release(former.name, former.code)
 
@@ -112,11 +127,18 @@ class Pool:
         self._has_started(line, environment)
         if self._registry.get(line.name) is not environment.function:
             environment.kill()
-        elif invocation := self._next_waiting(line):
-            environment.invoke(invocation)
+        elif line.waiting:
+            environment.invoke(self._next_waiting(line))
         else:
             line.free.append(environment)
         self._start_more()
+
+    def finished(self, invocation: Invocation, result: Result | None) -> None:
+        """Count it out and hand its result over."""
+        self._in_flight -= 1
+        if self._closing:
+            self._changed.set()
+        invocation.finish(result)
 
     def ended(self, environment: Environment) -> None:
         """Answer whom it leaves without an answer, and let go of its code."""
@@ -124,8 +146,8 @@ class Pool:
         function = environment.function
         is_current = self._registry.get(line.name) is function
         failed_to_start = self._has_started(line, environment) and is_current and not self._closing
-        if failed_to_start and (invocation := self._next_waiting(line)):
-            environment.fail(invocation)
+        if failed_to_start and line.waiting:
+            environment.fail(self._next_waiting(line))
         if environment in line.free:
             line.free.remove(environment)
         if environment.undelivered is not None:
@@ -160,13 +182,9 @@ class Pool:
             line.reread_at_s = now_s + _REREAD_S
         return self._registry.get(line.name) or function
 
-    def _next_waiting(self, line: _Line) -> Invocation | None:
-        while line.waiting:
-            self._waiting -= 1
-            invocation = line.waiting.popleft()
-            if not invocation.done.done():
-                return invocation
-        return None
+    def _next_waiting(self, line: _Line) -> Invocation:
+        self._waiting -= 1
+        return line.waiting.popleft()
 
     # Starting and ending
 
@@ -227,11 +245,11 @@ class Pool:
                     line.free.remove(environment)
                 environment.kill()
 
-    def _remove(self, line: _Line, deleted: Function) -> None:
+    def _remove(self, line: _Line) -> None:
         self._lines.pop(line.name)
         line.log.remove()
-        while invocation := self._next_waiting(line):
-            invocation.done.set_exception(FunctionNotFound(deleted.arn))
+        while line.waiting:
+            self.finished(self._next_waiting(line), None)
 
     def _uses_code_of(self, function: Function) -> bool:
         return any(environment.function.code == function.code for environment in self._environments)

@@ -18,7 +18,7 @@ RESPONSE_BYTES_MAX = 6_291_556
 
 _ROOT = b"/2018-06-01/runtime/"
 _INVOCATION = _ROOT + b"invocation/"
-_HEADER_BYTES_MAX = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
+_HEAD_BYTES_MAX = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
 
 
 class Client(Protocol):
@@ -45,7 +45,7 @@ class RuntimeConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._url = b""
-        self._header_bytes = 0
+        self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
 
@@ -71,10 +71,13 @@ class RuntimeConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what is no HTTP ends this connection and nothing else."""
+        """Parse; what is no HTTP, or has no end, ends this connection and nothing else."""
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
+            self._close()
+        if self._head_bytes > _HEAD_BYTES_MAX:
             self._close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -84,18 +87,12 @@ class RuntimeConnection(asyncio.Protocol):
     # httptools' callbacks
 
     def on_url(self, url: bytes) -> None:
-        """May come in parts."""
+        """May come in parts. Of the headers none is looked at: they say nothing that the body does not."""
         self._url += url
-        self._count_header(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Headers say nothing that the body does not; they are only bounded."""
-        self._count_header(name + value)
-        if value.lower() == b"100-continue":
-            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         """Keep a body up to the limit; count the rest."""
+        self._head_bytes -= len(data)
         self._body_bytes += len(data)
         if self._body_bytes <= RESPONSE_BYTES_MAX:
             self._body.append(data)
@@ -103,7 +100,7 @@ class RuntimeConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """One request is complete: route it."""
         url, body, too_large = self._url, b"".join(self._body), self._body_bytes > RESPONSE_BYTES_MAX
-        self._url, self._body, self._body_bytes, self._header_bytes = b"", [], 0, 0
+        self._url, self._body, self._body_bytes, self._head_bytes = b"", [], 0, 0
         method = self._parser.get_method()
         if method == b"GET" and url == _INVOCATION + b"next":
             self._client.next_asked(self)
@@ -137,11 +134,6 @@ class RuntimeConnection(asyncio.Protocol):
         body = b'{"errorMessage":"%s","errorType":"%s"}\n' % (message, error_type)
         head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         self._write(head % (status, len(body)) + body)
-
-    def _count_header(self, data: bytes) -> None:
-        self._header_bytes += len(data)
-        if self._header_bytes > _HEADER_BYTES_MAX:
-            self._close()
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None:
