@@ -17,6 +17,8 @@ class Complaint(Exception):
 
 def explain(error: Exception) -> Complaint | None:
     """The complaint about a library's exception; None for what is our own bug."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     if isinstance(error, Complaint):
         return error
     library = type(error).__module__.partition(".")[0]

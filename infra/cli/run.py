@@ -44,7 +44,7 @@ def up(
 
         tidemill up --aws-endpoint-url http://127.0.0.1:4566
 
-    A second `up` on the same data directory goes on where the first stopped. The embedded AWS keeps its queues
+    A second `up` on the same data directory goes on where the first stopped. The embedded AWS keeps queues
     and tables in memory only: they end with it.
     """
     import uvloop

@@ -16,6 +16,8 @@ MODULES = {
     "functions": "functions.__main__",
     "gateway": "infra.local.gateway_main",
     "poller": "poller.__main__",
+    # A whole `up` below the demo.
+    "tidemill": "infra.cli.main",
 }
 _ORPHANED = 1
 

@@ -48,7 +48,7 @@ def judge(
     items by partition; ``failures`` the failure records from the queue.
     """
     by_value = {flight.value: flight for flight in flights}
-    named = _named_offsets(failures)
+    named = named_offsets(failures)
     differences = [*_stored_as_produced(flights, topic), *_order_of_keys(flights, topic)]
     for partition, records in topic.items():
         known = [record for record in records if record.value in by_value]
@@ -69,7 +69,7 @@ def judge(
     )
 
 
-def _named_offsets(failures: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
+def named_offsets(failures: Sequence[Mapping[str, Any]]) -> dict[str, set[int]]:
     """The offsets that failure records name, by partition; a record delivered twice counts once."""
     named: dict[str, set[int]] = defaultdict(set)
     for failure in failures:
