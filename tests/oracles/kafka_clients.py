@@ -275,8 +275,8 @@ class PythonConsumer:
             fetch_max_wait_ms=100,
             retry_backoff_ms=50,
         )
-        # A leader that does not know its topics yet assigns nothing, joins again, and (3.0.12) may then hang for
-        # ever, with Apache Kafka too: see FINDINGS.md. So let it know them before it joins.
+        # A leader that does not know its topics yet assigns nothing, joins again, and (3.0.12) may then hang
+        # for ever, with Apache Kafka too: see FINDINGS.md. So let it know them before it joins.
         for topic in wish.topics:
             self._consumer.partitions_for_topic(topic)
 
@@ -314,6 +314,7 @@ class ConfluentProducer:
                 "linger.ms": 5,
                 "retry.backoff.ms": 50,
                 "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
             }
         )
 
@@ -358,6 +359,7 @@ class ConfluentConsumer:
                 "fetch.wait.max.ms": 100,
                 "retry.backoff.ms": 50,
                 "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
                 **static,
             }
         )
