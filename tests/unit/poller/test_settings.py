@@ -68,12 +68,14 @@ def test_all_faults_are_told_at_once_by_the_names_users_set_and_without_values(
 
 def test_a_misspelt_setting_is_told_with_the_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_POLLER_DRAIN_TIMEOUT", "5")
-    monkeypatch.setenv("TIDEMILL_POLLER_ACCOUNT_ID", "5")
+    monkeypatch.setenv("TIDEMILL_POLLER_ZZZ", "5")
+    monkeypatch.setenv("TIDEMILL_POLLER_REGION", "eu-west-1")  # the region is AWS_REGION's
     with pytest.raises(InvalidSettings) as caught:
         read_settings()
     assert str(caught.value).splitlines() == [
-        "TIDEMILL_POLLER_ACCOUNT_ID: no such setting",
         "TIDEMILL_POLLER_DRAIN_TIMEOUT: no such setting; did you mean TIDEMILL_POLLER_DRAIN_TIMEOUT_S?",
+        "TIDEMILL_POLLER_REGION: no such setting",
+        "TIDEMILL_POLLER_ZZZ: no such setting",
     ]
 
 
