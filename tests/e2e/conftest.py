@@ -127,13 +127,15 @@ def apache_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
-    return new_bench(stack, tmp_path, request)
+def bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    yield new_bench(stack, tmp_path, request)
+    stack.delete_mappings()
 
 
 @pytest.fixture
-def apache_bench(apache_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
-    return new_bench(apache_stack, tmp_path, request)
+def apache_bench(apache_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    yield new_bench(apache_stack, tmp_path, request)
+    apache_stack.delete_mappings()
 
 
 def new_bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:

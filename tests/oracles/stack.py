@@ -15,8 +15,8 @@ import sys
 import time
 import urllib.request
 import zipfile
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -149,6 +149,7 @@ class Stack:
     aws: Program
     functions: Program
     poller: Program
+    mappings: list[str] = field(default_factory=list)
 
     def client(self, service: str, **options: Any) -> Any:
         """A boto3 client that talks to the program which owns the service."""
@@ -193,7 +194,7 @@ class Stack:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return bodies
 
-    def create_mapping(self, function: str, topic: str, *, start: bool = True, **fields: Any) -> str:
+    def create_mapping(self, function: str, topic: str, **fields: Any) -> str:
         """A mapping from the start of a topic; its UUID, once it is enabled."""
         source: dict[str, Any]
         if isinstance(self.kafka, TidemillBroker):
@@ -210,9 +211,16 @@ class Stack:
             }
         request = {"StartingPosition": "TRIM_HORIZON", "Topics": [topic], **source, **fields}
         reply = self.client("lambda").create_event_source_mapping(FunctionName=function, **request)
-        if start:
-            self.wait_for_state(reply["UUID"], "Enabled")
+        self.mappings.append(str(reply["UUID"]))
+        self.wait_for_state(reply["UUID"], "Enabled")
         return str(reply["UUID"])
+
+    def delete_mappings(self) -> None:
+        """Ask for the end of every mapping that was made here: they read no more while the next test runs."""
+        client = self.client("lambda")
+        while self.mappings:
+            with suppress(client.exceptions.ResourceNotFoundException):
+                client.delete_event_source_mapping(UUID=self.mappings.pop())
 
     def wait_for_state(self, uuid: str, state: str) -> dict[str, Any]:
         """The mapping, once it is in that state."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 class TidemillBroker:
     """One broker; `data_dir` keeps its log between starts, `settings` are `--set name=value`.
 
-    The first start takes any free port; later ones take the same again, as a restart in place does.
+    The first start takes any free ports; later ones take the same again, as a restart in place does.
     """
 
     data_dir: Path
@@ -105,6 +105,7 @@ class TidemillBroker:
         )
 
     def _arguments(self, ready_file: Path) -> list[str]:
-        own = ["--host", "127.0.0.1", "--port", str(self.port), "--control-port", "0"]
+        control_port = str(self.ready.get("control_port", 0))
+        own = ["--host", "127.0.0.1", "--port", str(self.port), "--control-port", control_port]
         where = ["--data-dir", str(self.data_dir / "data"), "--ready-file", str(ready_file)]
         return [*own, *where, *(f"--set={name}={value}" for name, value in self.settings.items())]
