@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import orjson
 
 from poller.errors import InvalidPattern
-from poller.filters.pattern import compile_value_pattern, needs_number_text, parse_pattern
+from poller.filters.pattern import any_of, compile_value_pattern, needs_number_text, parse_pattern
 from poller.filters.values import MISSING, PlainText, parse_keeping_text
 
 if TYPE_CHECKING:
@@ -26,16 +26,15 @@ _JSON_SPACE: Final = b" \t\r\n"
 class Filter:
     """Compiled filter patterns; immutable, so one serves all lanes of a mapping."""
 
-    __slots__ = ("_clauses", "_parse")
+    __slots__ = ("_clause", "_parse")
 
-    def __init__(self, clauses: abc.Sequence[Clause], *, keep_number_text: bool) -> None:
-        self._clauses = tuple(clauses)
+    def __init__(self, clause: Clause, *, keep_number_text: bool) -> None:
+        self._clause = clause
         self._parse = parse_keeping_text if keep_number_text else orjson.loads
 
     def matches(self, value: bytes | None) -> bool:
         """Whether the record is for the function; a tombstone's value is None. Never raises."""
-        decoded = decode(value, self._parse)
-        return any(clause(decoded) for clause in self._clauses)
+        return self._clause(decode(value, self._parse))
 
 
 def compile_filters(
@@ -55,7 +54,7 @@ def compile_filters(
     clauses = [
         compile_value_pattern(pattern, every_operator=operators == "eventbridge") for pattern in parsed
     ]
-    return Filter(clauses, keep_number_text=any(needs_number_text(pattern) for pattern in parsed))
+    return Filter(any_of(clauses), keep_number_text=any(needs_number_text(pattern) for pattern in parsed))
 
 
 def decode(value: bytes | None, parse: abc.Callable[[bytes], Any]) -> Any:

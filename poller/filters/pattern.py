@@ -85,7 +85,7 @@ class _Compiler:
         clauses: list[Clause] = []
         for name, inner in pattern.items():
             if name == _EITHER:
-                clauses.append(_any([self.record(one, depth + 1) for one in _alternatives(inner)]))
+                clauses.append(any_of([self.record(one, depth + 1) for one in _alternatives(inner)]))
             elif name != "value":
                 raise UnfilterableField(
                     f"Kafka records are filtered by 'value' only: '{name}' cannot be in a filter pattern."
@@ -94,7 +94,7 @@ class _Compiler:
                 clauses.append(_of_json(self.fields(inner, depth + 1)))
             else:
                 clauses.append(_of_text(self.leaf(inner), null_passes=None in inner))
-        return _all(clauses)
+        return _all_of(clauses)
 
     def fields(self, pattern: dict[str, Any], depth: int) -> Clause:
         """An object of the pattern as a test of an object, an array or nothing."""
@@ -103,7 +103,7 @@ class _Compiler:
         clauses: list[Clause] = []
         for name, inner in pattern.items():
             if name == _EITHER:
-                clauses.append(_any([self.fields(one, depth + 1) for one in _alternatives(inner)]))
+                clauses.append(any_of([self.fields(one, depth + 1) for one in _alternatives(inner)]))
             elif isinstance(inner, dict):
                 fields.append((name, self.fields(inner, depth + 1)))
             else:
@@ -130,7 +130,7 @@ class _Compiler:
             tests.insert(0, _equals(literals))
         if present_passes:
             tests = [_always]
-        return _leaf(_any(tests), absent_passes=absent_passes)
+        return _leaf(any_of(tests), absent_passes=absent_passes)
 
     def _check(self, pattern: Any, depth: int) -> None:
         if not pattern:
@@ -227,11 +227,11 @@ def _equals(literals: list[Any]) -> Clause:
     return test
 
 
-def _all(clauses: list[Clause]) -> Clause:
+def _all_of(clauses: list[Clause]) -> Clause:
     return clauses[0] if len(clauses) == 1 else lambda value: all(clause(value) for clause in clauses)
 
 
-def _any(clauses: list[Clause]) -> Clause:
+def any_of(clauses: list[Clause]) -> Clause:
     """Of none, a test that nothing passes."""
     return clauses[0] if len(clauses) == 1 else lambda value: any(clause(value) for clause in clauses)
 
