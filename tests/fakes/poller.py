@@ -86,6 +86,7 @@ class ScriptedFunction:
 
     answer: Callable[[list[int], int], Outcome] = lambda offsets, number: OK
     takes_s: float = 0.01
+    broken: frozenset[str] = frozenset()  # partitions whose every batch fails
     calls: list[Call] = field(default_factory=list)
     running: int = 0
     running_max: int = 0
@@ -102,7 +103,7 @@ class ScriptedFunction:
             await asyncio.sleep(self.takes_s)
         finally:
             self.running -= 1
-        call.outcome = self.answer(call.offsets, len(self.calls))
+        call.outcome = BROKEN if partition in self.broken else self.answer(call.offsets, len(self.calls))
         return call.outcome
 
     @property
