@@ -30,6 +30,11 @@ __all__ = ("APIS", "Api", "Broker", "CloseConnection", "Connection", "Reply", "d
 
 FAMILIES: Final = (cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions)
 
+# Decoding makes objects of up to fifty times a request's size while everybody else waits. Only Produce carries
+# bulk, and it is never decoded; the next largest, a SyncGroup with the assignments of a thousand members, has
+# room in this. (Kafka has but one limit for all, socket.request.max.bytes.)
+DECODED_BYTES_MAX: Final = 8 * 1024 * 1024
+
 
 def table(rows: Iterable[Api]) -> Mapping[int, Api]:
     """Make the table; a key that comes twice, or versions that run backwards, stop the program at import."""
@@ -66,6 +71,8 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
         if api.raw:
             reply: Reply | Awaitable[Reply] = api.handle(broker, connection, header, frame)
             return reply
+        if len(frame) > DECODED_BYTES_MAX:
+            raise CloseConnection(f"a request of {len(frame)} bytes: {api.name} may have {DECODED_BYTES_MAX}")
         request = frames.decode_request(header, frame)
     except MalformedFrame as error:
         raise CloseConnection(f"malformed frame: {error}") from error

@@ -57,7 +57,8 @@ class _Topics:
         """Describe what is asked for, in the order of the request."""
         if topics is None or (version == 0 and not topics):
             return [self._known(topic) for topic in self._broker.topics.all()]
-        return [self._asked(version, topic) for topic in topics]
+        # Once each, as in Kafka: a small request must not ask for a huge answer.
+        return [self._asked(version, topic) for topic in dict.fromkeys(topics)]
 
     def _asked(self, version: int, topic: Any) -> Any:
         topic_id = getattr(topic, "topic_id", None)

@@ -9,6 +9,7 @@ from broker.apis import APIS
 from broker.protocol.errors import MalformedFrame
 from broker.protocol.frames import decode_request, read_request_header
 from tests.fakes.kafka_frames import random_request, request_frame
+from tests.fakes.mutation import mutate
 
 SEED = 20131231
 FRAMES = 10_000
@@ -55,27 +56,6 @@ def test_mutated_frames_never_raise_anything_but_malformed_frame() -> None:
             mutate(generator, frame)
         read += understood(bytes(frame))
     assert 0 < read < FRAMES
-
-
-def mutate(generator: random.Random, frame: bytearray) -> None:
-    """Flip, cut, insert or repeat something, or plant a number that promises too much."""
-    if not frame:
-        return
-    place = generator.randrange(len(frame))
-    match generator.randrange(5):
-        case 0:
-            frame[place] ^= 1 << generator.randrange(8)
-        case 1:
-            del frame[place:]
-        case 2:
-            frame[place:place] = generator.randbytes(generator.randrange(1, 6))
-        case 3:
-            frame[place:place] = frame[place : place + generator.randrange(1, 20)]
-        case _:
-            number = generator.choice(
-                (b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\x00", b"\xff\xff\xff\x7f")
-            )
-            frame[place : place + len(number)] = number
 
 
 def test_every_valid_frame_is_read_back_as_it_was_written() -> None:

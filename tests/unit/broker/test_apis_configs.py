@@ -195,7 +195,7 @@ def test_the_brokers_settings_cannot_be_changed_while_it_runs(inner: InnerBroker
     assert "--set" in result.error_message
 
 
-def test_a_resource_that_is_named_twice_is_changed_neither_time(inner: InnerBroker) -> None:
+def test_a_resource_that_is_named_twice_is_refused_both_times(inner: InnerBroker) -> None:
     resource = {
         "resource_type": TOPIC,
         "resource_name": "flights",
@@ -203,4 +203,7 @@ def test_a_resource_that_is_named_twice_is_changed_neither_time(inner: InnerBrok
     }
     reply = inner.ask(INCREMENTAL_ALTER, 1, resources=[resource, resource])
     assert {each.error_code for each in reply.responses} == {ErrorCode.invalid_request}
+    asked = {"resource_type": TOPIC, "resource_name": "flights", "configuration_keys": None}
+    described = inner.ask(DESCRIBE, 4, resources=[asked, asked])
+    assert {each.error_code for each in described.results} == {ErrorCode.invalid_request}
     assert overrides(inner) == {"max.message.bytes": "5000"}

@@ -15,7 +15,7 @@ from kio.schema.index import api_key_map, schema_name_map
 from kio.static.constants import EntityType
 
 import broker.apis
-from broker.apis import APIS, Api, CloseConnection, Connection, dispatch, table
+from broker.apis import APIS, DECODED_BYTES_MAX, Api, CloseConnection, Connection, dispatch, table
 from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
@@ -110,6 +110,12 @@ def test_a_request_that_cannot_be_answered_closes_its_connection(
     inner: InnerBroker, frame: bytes, reason: str
 ) -> None:
     with pytest.raises(CloseConnection, match=reason):
+        dispatch(inner.broker, inner.connection, memoryview(frame))
+
+
+def test_a_request_that_is_too_large_to_be_decoded_closes_its_connection(inner: InnerBroker) -> None:
+    frame = struct.pack(">hhih", METADATA, 4, 7, -1) + bytes(DECODED_BYTES_MAX)
+    with pytest.raises(CloseConnection, match=f"Metadata may have {DECODED_BYTES_MAX}"):
         dispatch(inner.broker, inner.connection, memoryview(frame))
 
 
