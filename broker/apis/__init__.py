@@ -30,9 +30,9 @@ __all__ = ("APIS", "Api", "Broker", "CloseConnection", "Connection", "Reply", "d
 
 FAMILIES: Final = (cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions)
 
-# Decoding makes objects of up to fifty times a request's size while everybody else waits. Only Produce carries
-# bulk, and it is never decoded; the next largest, a SyncGroup with the assignments of a thousand members, has
-# room in this. (Kafka has but one limit for all, socket.request.max.bytes.)
+# Decoding makes objects of up to fifty times a request's size while everybody else waits. Only Produce
+# carries bulk, and it is never decoded; the next largest, a SyncGroup with the assignments of a thousand
+# members, has room in this. (Kafka has but one limit for all, socket.request.max.bytes.)
 DECODED_BYTES_MAX: Final = 8 * 1024 * 1024
 
 

@@ -73,11 +73,11 @@ def test_null_means_all_topics(inner: InnerBroker, version: int) -> None:
     assert names(inner.ask(METADATA, version, topics=None)) == ["flights", "orders"]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
 def test_a_topic_that_is_asked_for_twice_is_told_once(inner: InnerBroker) -> None:
     assert names(inner.ask(METADATA, 9, topics=[{"name": "orders"}] * 3)) == ["orders"]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_topic_is_created_when_it_is_asked_for(inner: InnerBroker, version: int) -> None:
     may = {"allow_auto_topic_creation": True} if version >= 4 else {}
     (topic,) = inner.ask(METADATA, version, topics=[asked(version, "new")], **may).topics
