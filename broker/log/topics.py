@@ -212,9 +212,13 @@ class Topics:
         """Open the partitions that are not open yet, and make them all known."""
         config = topic_configs.log_config(topic.configs, self._settings)
         partitions = list(topic.partitions)
-        for index in range(len(partitions), total):
-            folder = self._folder(topic.name, index)
-            self._claim(folder, topic.topic_id)
+        missing = range(len(partitions), total)
+        folders = [self._folder(topic.name, index) for index in missing]
+        made = [folder for folder in folders if self._claim(folder, topic.topic_id)]
+        if made:
+            # One flush of the parent covers them all.
+            _sync_directory(self.directory)
+        for index, folder in zip(missing, folders, strict=True):
             log = PartitionLog(str(folder), config, self._clock_ms())
             _tell_recovery(folder.name, log)
             handle = self._table.add(topic.name, topic.topic_id.bytes, index, log)
@@ -224,17 +228,18 @@ class Topics:
         self._topics[topic.name] = topic
         self._by_id[topic.topic_id] = topic
 
-    def _claim(self, folder: Path, topic_id: UUID) -> None:
-        """Make the partition's folder; one that another topic of the same name left is cleared first."""
+    def _claim(self, folder: Path, topic_id: UUID) -> bool:
+        """Make the folder unless it is there; one that another topic of the name left is cleared."""
         label = f"version: 0\ntopic_id: {_base64(topic_id)}\n"
         file = folder / "partition.metadata"
         if folder.exists():
             if file.exists() and file.read_text() == label:
-                return
+                return False
             # A crash between these two writes leaves an empty folder without the file.
             self._discard(folder)
         folder.mkdir()
-        _write_durably(file, label)
+        _write_whole(file, label)
+        return True
 
     def _discard(self, folder: Path) -> None:
         """Take a folder out of the way at once and delete it in the background."""
@@ -309,12 +314,16 @@ def _tell_recovery(folder: str, log: PartitionLog) -> None:
 def _write_durably(file: Path, text: str) -> None:
     """Write a whole file so that a crash leaves either the old or the new one."""
     temporary = file.with_name(file.name + ".tmp")
-    with temporary.open("w") as stream:
+    _write_whole(temporary, text)
+    temporary.replace(file)
+    _sync_directory(file.parent)
+
+
+def _write_whole(file: Path, text: str) -> None:
+    with file.open("w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(file)
-    _sync_directory(file.parent)
 
 
 def _sync_directory(directory: Path) -> None:

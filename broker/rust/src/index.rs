@@ -147,7 +147,9 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     temporary.push(".tmp");
     let temporary = PathBuf::from(temporary);
     fs::write(&temporary, bytes)?;
-    File::open(&temporary)?.sync_data()?;
+    if !bytes.is_empty() {
+        File::open(&temporary)?.sync_data()?;
+    }
     fs::rename(temporary, path)
 }
 

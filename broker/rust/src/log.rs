@@ -71,7 +71,7 @@ struct State {
     epochs: Epochs,
     producers: Producers,
     flushed: Place,
-    /// (end offset, log start, first segment) of the last checkpoint; equal means there is nothing to write.
+    /// The mark of the last checkpoint; while it holds there is nothing to write.
     checkpointed: Option<(i64, i64, i64)>,
     /// Where readers stopped, so that the next read of a tail needs no index.
     cursors: [Option<Place>; CURSORS],
@@ -142,6 +142,11 @@ impl State {
     /// Where consumers must stop: with fsync before the reply only what is flushed is there for them.
     fn visible(&self) -> Place {
         if self.config.flush_messages <= 1 { self.flushed } else { self.end() }
+    }
+
+    /// What a checkpoint would tell: (end offset, log start, first segment).
+    fn mark(&self) -> (i64, i64, i64) {
+        (self.next_offset, self.log_start, self.segments[0].base)
     }
 
     fn must_flush(&self) -> bool {
@@ -252,6 +257,9 @@ impl Log {
             open_closed: Vec::new(),
         };
         state.flushed = state.end();
+        if recovered.resumed || state.end().offset == 0 {
+            state.checkpointed = Some(state.mark());
+        }
         if config.flush_messages <= 1 && recovered.report.scanned_bytes > 0 {
             // What a killed broker had acknowledged is on disk; what it had not is now.
             for file in state.segments.iter().filter_map(|segment| segment.file.as_ref()) {

@@ -30,6 +30,8 @@ pub struct Recovered {
     pub epochs: Epochs,
     pub producers: Producers,
     pub report: Report,
+    /// The checkpoint still tells everything.
+    pub resumed: bool,
 }
 
 pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result<Recovered> {
@@ -60,7 +62,11 @@ pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result
         log_start = log_start.max(next_offset);
     }
     let Recovery { epochs, producers, report, .. } = recovery;
-    Ok(Recovered { segments, next_offset, log_start: log_start.min(next_offset), epochs, producers, report })
+    let log_start = log_start.min(next_offset);
+    let resumed = checkpoint.is_some_and(|known| {
+        report == Report::default() && (known.end_offset, known.log_start) == (next_offset, log_start)
+    });
+    Ok(Recovered { segments, next_offset, log_start, epochs, producers, report, resumed })
 }
 
 /// The segments' files by base offset; what a crash left half done is removed.

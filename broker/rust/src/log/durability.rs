@@ -43,7 +43,7 @@ impl Log {
     fn checkpoint_alone(&self) -> Result<()> {
         let (checkpoint, indexes, epochs, mark) = {
             let state = self.state();
-            let mark = (state.next_offset, state.log_start, state.segments[0].base);
+            let mark = state.mark();
             if state.status != Status::Open || state.checkpointed == Some(mark) {
                 return Ok(());
             }
