@@ -56,7 +56,7 @@ def _explain_kafka(error: Any) -> Complaint:
 
     if isinstance(error, KafkaConnectionError):
         return Complaint(
-            f"Cannot reach Kafka: {error}.",
+            f"Cannot reach Kafka: {str(error).removeprefix('KafkaConnectionError: ').rstrip('.')}.",
             hint="Is `tidemill up` running? Name another broker with --bootstrap-servers.",
         )
     text = str(error) or str(getattr(error, "description", ""))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.cli.clients import Endpoint
 from infra.cli.errors import Complaint
 from infra.cli.options import EndpointUrl, Json, endpoint, pairs
 from infra.cli.output import print_facts, print_json, print_table, say, without_metadata
@@ -17,8 +18,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Function name or ARN"
 
 @app.command()
 def register(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
-    code: Annotated[str, typer.Argument(metavar="MODULE.py:HANDLER", help="The file and the function in it")],
+    name: Annotated[str, typer.Argument(metavar="NAME | MODULE.py", help="A name, or a decorated module")],
+    code: Annotated[
+        str | None, typer.Argument(metavar="MODULE.py:HANDLER", help="The file and the function in it")
+    ] = None,
     timeout: Annotated[int, typer.Option(help="Seconds that an invocation may take (1-900)")] = 3,
     memory: Annotated[int, typer.Option(help="Megabytes (128-10240)")] = 128,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the handler; repeatable")] = None,
@@ -27,33 +30,30 @@ def register(
 ) -> None:
     """Register a handler that runs in place: edits are picked up by the next invocation.
 
+    A module alone is read for handlers that are decorated with @function (of `from functions import function,
+    KafkaTrigger`): name, timeout, memory, environment and Kafka triggers come from there.
+
     For example:
 
         tidemill function register delays functions/samples/delays.py:handler --timeout 30
 
         tidemill function register orders app/orders.py:handle --env TABLE=orders
+
+        tidemill function register app/orders.py
     """
-    file, colon, handler = code.rpartition(":")
-    if not colon or not file.endswith(".py") or not handler.isidentifier():
-        raise Complaint(
-            f"{code!r} names no handler.", hint="Write it as path/to/module.py:handler, file and function."
-        )
-    path = Path(file)
-    if not path.is_file():
-        raise Complaint(f"There is no file {file}.", hint="The path is relative to where you are.")
-    registration = {
-        "name": name,
-        "path": str(path.resolve()),
-        "handler": handler,
-        "timeout_s": timeout,
-        "memory_mb": memory,
-        "environment": pairs(env or [], "--env"),
-    }
-    function = endpoint(endpoint_url).own("POST", "/_tidemill/functions", registration)
-    if as_json:
-        print_json(function)
+    there = endpoint(endpoint_url)
+    if code is None:
+        registered = _register_module(there, Path(name))
     else:
-        say(f"{name} runs {file}:{handler}. Try it: tidemill function invoke {name}")
+        registration = _registration(name, code) | {
+            "timeout_s": timeout,
+            "memory_mb": memory,
+            "environment": pairs(env or [], "--env"),
+        }
+        registered = [there.own("POST", "/_tidemill/functions", registration)]
+        say(f"{name} runs {code}. Try it: tidemill function invoke {name}")
+    if as_json:
+        print_json(registered[0] if code else registered)
 
 
 @app.command("list")
@@ -153,6 +153,54 @@ def delete(name: Name, endpoint_url: EndpointUrl = None) -> None:
     """Delete a function; code that runs in place stays where it is."""
     endpoint(endpoint_url).aws("lambda").delete_function(FunctionName=name)
     say(f"Function {name} is deleted.")
+
+
+def _registration(name: str, code: str) -> dict[str, Any]:
+    file, colon, handler = code.rpartition(":")
+    if not colon or not file.endswith(".py") or not handler.isidentifier():
+        raise Complaint(
+            f"{code!r} names no handler.", hint="Write it as path/to/module.py:handler, file and function."
+        )
+    path = Path(file)
+    if not path.is_file():
+        raise Complaint(f"There is no file {file}.", hint="The path is relative to where you are.")
+    return {"name": name, "path": str(path.resolve()), "handler": handler}
+
+
+def _register_module(there: Endpoint, path: Path) -> list[Any]:
+    """Register every decorated handler of a module, and make the mappings it asks for."""
+    from functions.errors import InvalidFunction
+    from functions.trigger import collect
+
+    if path.suffix != ".py":
+        raise Complaint(
+            f"{path} is no Python file.", hint="Give MODULE.py, or NAME and path/to/module.py:handler."
+        )
+    try:
+        declared = collect(path)
+    except InvalidFunction as error:
+        raise Complaint(str(error)) from None
+    registered = []
+    for handler in declared:
+        registered.append(there.own("POST", "/_tidemill/functions", handler.registration()))
+        say(f"{handler.name} runs {path}:{handler.handler}.")
+        for mapping in handler.mappings:
+            _create_mapping(there, handler.name, mapping)
+    return registered
+
+
+def _create_mapping(there: Endpoint, function: str, mapping: dict[str, Any]) -> None:
+    """Make one mapping of a decorated handler; the same module registered again finds it made."""
+    if not {"EventSourceArn", "SelfManagedEventSource"} & mapping.keys():
+        mapping = mapping | {"EventSourceArn": there.cluster_arn()}
+    client = there.aws("lambda")
+    topic = mapping["Topics"][0]
+    try:
+        made = client.create_event_source_mapping(FunctionName=function, **mapping)
+    except client.exceptions.ResourceConflictException:
+        say(f"  topic {topic} invokes it already; change that with tidemill mapping update.")
+    else:
+        say(f"  topic {topic} invokes it: mapping {made['UUID']}.")
 
 
 def _payload(text: str) -> bytes:

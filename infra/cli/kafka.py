@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
 from infra.cli.errors import Complaint
+
+# Its warnings repeat, line by line, what the exception says once.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 _REQUEST_TIMEOUT_MS = 15_000
 _TAIL_POLL_MS = 500

@@ -1,0 +1,130 @@
+"""The command line without any program running: its shape, its help, its one-sentence refusals."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from infra.cli.main import main
+
+COMMANDS = {
+    (): ("up", "broker", "poller", "functions", "function", "mapping", "topic", "demo"),
+    ("up",): ("--data-dir", "--port", "--kafka-port", "--aws-endpoint-url", "--ready-file"),
+    ("demo",): ("--flights", "--keep"),
+    ("function",): ("register", "list", "invoke", "logs", "delete"),
+    ("mapping",): ("create", "list", "get", "update", "delete", "watch"),
+    ("topic",): ("create", "list", "describe", "produce", "tail"),
+}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An endpoint where nobody listens."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    return url
+
+
+@pytest.mark.parametrize(("command", "names"), COMMANDS.items())
+def test_names_and_flags_stay(
+    command: tuple[str, ...], names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """People script these."""
+    assert main([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in names:
+        assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
+
+
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        ("broker", ("--host", "--port", "--data-dir", "--set", "--control-port", "--ready-file")),
+        ("poller", ("--port", "--data-dir")),
+        ("functions", ("--port", "--data-dir")),
+    ],
+)
+def test_programs_get_their_arguments_untouched(
+    program: str, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`tidemill broker --help` is the broker's own help."""
+    with pytest.raises(SystemExit) as ended:
+        main([program, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in flags)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("function", "list"),
+        ("function", "logs", "f"),
+        ("mapping", "list"),
+        ("mapping", "create", "f", "--topic", "orders"),
+        ("mapping", "watch", "4f6f3bd0-0e9a-4b0c-8a55-000000000000"),
+        ("topic", "list"),
+    ],
+)
+def test_nobody_there_is_told_with_the_mend(
+    command: tuple[str, ...], nowhere: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Connection refused is one sentence, a hint and status 1."""
+    assert main(command) == 1
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: Cannot reach {nowhere}")
+    assert hint.startswith(
+        "hint: Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url"
+    )
+
+
+def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowhere: str) -> None:
+    servers = nowhere.removeprefix("http://")
+    assert main(["topic", "list", "--bootstrap-servers", servers]) == 1
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: Cannot reach Kafka: ")
+    assert "--bootstrap-servers" in hint
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (("function", "register", "f", "app.py"), "'app.py' names no handler."),
+        (("function", "register", "f", "nowhere/app.py:handler"), "There is no file nowhere/app.py."),
+        (("function", "register", "nowhere/app.py"), "nowhere/app.py does not exist"),
+        (("function", "register", "app"), "app is no Python file."),
+        (("function", "register", "f", "{dir}/app.py:handler", "--env", "TABLE"), "--env takes NAME=VALUE"),
+        (("function", "invoke", "f", "--payload", "@nowhere.json"), "Cannot read nowhere.json"),
+        (("mapping", "create", "--from", "{dir}/bad.json"), "is not JSON"),
+        (("mapping", "create", "--from", "{dir}/list.json"), "must hold one JSON object"),
+        (
+            ("mapping", "create", "f", "--cluster-arn", "arn:x", "--bootstrap", "a:1"),
+            "A mapping reads one cluster",
+        ),
+        (("mapping", "update", "4f6f3bd0-0e9a-4b0c-8a55-000000000000"), "Nothing to change."),
+        (("demo", "--flights", "some"), "--flights takes a number above 0 or `all`"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    command: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback, status 1, and what to do."""
+    (tmp_path / "app.py").write_text("def handler(event, context): ...\n")
+    (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "list.json").write_text("[]")
+    assert main([part.replace("{dir}", str(tmp_path)) for part in command]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert sentence in said
+
+
+def test_an_unknown_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--no-such-flag"]) == 2
+    assert "--no-such-flag" in capsys.readouterr().err

@@ -1,0 +1,120 @@
+"""`tidemill up` as users run it: killed in parts and whole, refused clearly, started again on its data."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.oracles.up import TIDEMILL, Up, alive, clean_environ, running_up, start_up, until
+
+pytestmark = pytest.mark.slow
+HANDLER = "def handler(event, context):\n    return event\n"
+
+
+def kill_and_await_another(up: Up, program: str) -> None:
+    before = up.pids[program]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: up.pids[program] != before, f"{program} to be started again")
+
+
+def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -> None:
+    """Kill -9 each in turn: the ready file gets the new pid, the endpoint and Kafka keep their ports."""
+    with running_up(tmp_path / "data") as up:
+        before = up.ready
+        assert set(before) == {"endpoint_url", "bootstrap_servers", "cluster_arn", "region", "pids"}
+        assert set(up.pids) == {"broker", "poller", "functions", "aws", "gateway"}
+        for program in ("gateway", "functions", "broker", "poller", "aws"):
+            kill_and_await_another(up, program)
+            assert f"{program} was killed by SIGKILL; starting it again in" in up.log
+        after = up.ready
+        for name in ("endpoint_url", "bootstrap_servers", "cluster_arn"):
+            assert after[name] == before[name]
+        assert "queues and tables are gone" in up.log
+        assert up.client("kafka").get_bootstrap_brokers(ClusterArn=after["cluster_arn"])
+        assert up.client("lambda").list_functions()["Functions"] == []
+        assert up.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
+        assert up.client("sqs").create_queue(QueueName="q")
+        pids = up.pids.values()
+        assert up.stop() == 0
+        assert not any(map(alive, pids))
+        assert not up.ready_file.exists()
+
+
+def test_ctrl_c_stops_the_poller_first_and_the_gateway_last(tmp_path: Path) -> None:
+    """The poller can settle what is in flight, for all that it needs still runs."""
+    with running_up(tmp_path / "data") as up:
+        assert up.stop() == 0
+        stopped = [line.split()[0] for line in up.log.splitlines() if line.endswith(" stopped")]
+        assert stopped == ["poller", "functions", "broker"]
+
+
+def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    """Kill -9 of the launcher ends its programs; the next `up` on the data goes on where it stopped."""
+    (tmp_path / "app.py").write_text(HANDLER)
+    data_dir = tmp_path / "data"
+    with running_up(data_dir) as up:
+        up.cli("function", "register", "kept", f"{tmp_path}/app.py:handler")
+        up.cli("topic", "create", "kept-topic", "--partitions", "3")
+        up.cli("mapping", "create", "kept", "--topic", "kept-topic")
+        up.cli("topic", "produce", "kept-topic", "one", "two")
+        cluster_arn, pids = up.ready["cluster_arn"], list(up.pids.values())
+        up.process.kill()
+        until(lambda: not any(map(alive, pids)), "the programs to end")
+    (data_dir / "ready.json").unlink()
+    with running_up(data_dir) as again:
+        assert again.ready["cluster_arn"] == cluster_arn
+        assert '"kept"' in again.cli("function", "list", "--json")
+        assert '"kept-topic"' in again.cli("mapping", "list", "--json")
+        lines = again.cli("topic", "tail", "kept-topic", "--from-beginning", "-n", "2").splitlines()
+        assert sorted(line.rpartition(" ")[2] for line in lines) == ["one", "two"]
+
+
+def test_a_second_up_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    """The refusal names the pid and the flag, and harms nothing."""
+    with running_up(tmp_path / "data") as up:
+        refused = _up("--port", "0", "--kafka-port", "0", "--data-dir", str(up.data_dir))
+        assert refused.returncode == 1
+        assert f"is in use by another `tidemill up` (pid {up.process.pid})" in refused.stderr
+        assert "--data-dir" in refused.stderr
+        assert up.client("lambda").list_functions()["Functions"] == []
+
+
+@pytest.mark.parametrize(("flag", "other"), [("--port", "--kafka-port"), ("--kafka-port", "--port")])
+def test_a_port_in_use_is_told_with_its_flag(tmp_path: Path, flag: str, other: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = _up(flag, str(port), other, "0", "--data-dir", str(tmp_path / "data"))
+    assert refused.returncode == 1
+    assert f"error: Port {port} cannot be bound" in refused.stderr
+    assert f"choose another with {flag}" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_another_aws_takes_the_embedded_ones_place(tmp_path: Path) -> None:
+    """With --aws-endpoint-url no moto is started, and SQS behind the endpoint is the other one's."""
+    with running_up(tmp_path / "first") as first:
+        up = start_up(tmp_path / "second", "--aws-endpoint-url", first.ready["endpoint_url"])
+        try:
+            assert up.ready["pids"]["aws"] is None
+            up.client("sqs").create_queue(QueueName="elsewhere")
+            assert len(first.client("sqs").list_queues()["QueueUrls"]) == 1
+        finally:
+            assert up.stop() == 0
+
+
+def _up(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [TIDEMILL, "up", *arguments],
+        env=clean_environ(),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )

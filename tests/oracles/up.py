@@ -1,0 +1,143 @@
+"""`tidemill up` as a process: started, read by its ready file, killed, started again on the same data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+TIDEMILL = str(Path(sys.executable).with_name("tidemill"))
+REGION = "us-east-1"
+_ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+
+
+def clean_environ(**added: str) -> dict[str, str]:
+    """The environment without the user's own AWS and Tidemill settings."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "TIDEMILL_", "OTEL_"))
+    }
+    # Rich folds at the terminal's width; tests read whole lines.
+    return inherited | _ENVIRON | {"COLUMNS": "240", "NO_COLOR": "1"} | added
+
+
+def until(holds: Callable[[], Any], what: str, deadline_s: float = 40.0) -> Any:
+    """Poll until something true comes back."""
+    give_up_s = time.monotonic() + deadline_s
+    while not (value := holds()):
+        if time.monotonic() > give_up_s:
+            raise AssertionError(f"waited {deadline_s:g} s for {what}; last seen: {value!r}")
+        time.sleep(0.02)
+    return value
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not yet reaped does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@dataclass(kw_only=True)
+class Up:
+    """One running `tidemill up`."""
+
+    process: subprocess.Popen[bytes]
+    data_dir: Path
+    ready_file: Path
+    log_file: Path
+
+    @property
+    def ready(self) -> dict[str, Any]:
+        """What the ready file says now."""
+        found: dict[str, Any] = json.loads(self.ready_file.read_text())
+        return found
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {name: pid for name, pid in self.ready["pids"].items() if pid is not None}
+
+    def client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.ready["endpoint_url"],
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(retries={"total_max_attempts": 4, "mode": "standard"}),
+        )
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(60)
+
+    def cli(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
+        """Run one `tidemill` command against the endpoint; its standard output."""
+        ran = subprocess.run(
+            [TIDEMILL, *arguments],
+            env=clean_environ(AWS_ENDPOINT_URL=self.ready["endpoint_url"]),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == status, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
+        return ran.stdout if status == 0 else ran.stderr
+
+
+def start_up(data_dir: Path, *arguments: str, **environ: str) -> Up:
+    """Start and wait until all answers."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    ready_file, log_file = data_dir / "ready.json", data_dir / "up.log"
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(
+            [
+                *(TIDEMILL, "up", "--port", "0", "--kafka-port", "0"),
+                *("--data-dir", str(data_dir), "--ready-file", str(ready_file), *arguments),
+            ],
+            env=clean_environ(**environ),
+            stdout=log,
+            stderr=log,
+        )
+    up = Up(process=process, data_dir=data_dir, ready_file=ready_file, log_file=log_file)
+    try:
+        until(lambda: ready_file.exists() or process.poll() is not None, "up to be ready", 60)
+        assert process.poll() is None, up.log
+    except BaseException:
+        process.kill()
+        raise
+    return up
+
+
+@contextmanager
+def running_up(data_dir: Path, *arguments: str, **environ: str) -> Iterator[Up]:
+    """An `up` that ends with the test."""
+    up = start_up(data_dir, *arguments, **environ)
+    try:
+        yield up
+    finally:
+        if up.process.poll() is None:
+            up.process.send_signal(signal.SIGTERM)
+            try:
+                up.process.wait(30)
+            finally:
+                up.process.kill()
