@@ -38,7 +38,13 @@ class FunctionsServer:
             region_name="us-east-1",
             aws_access_key_id="test",
             aws_secret_access_key="test",
-            config=Config(retries={"total_max_attempts": 1}, max_pool_connections=20, read_timeout=60),
+            config=Config(
+                retries={"total_max_attempts": 1},
+                max_pool_connections=20,
+                read_timeout=60,
+                # What is wrong is for the server to find.
+                parameter_validation=False,
+            ),
         )
 
     def register(self, name: str, path: Path, handler: str = "handler", **fields: Any) -> dict[str, Any]:
@@ -49,10 +55,9 @@ class FunctionsServer:
 
     def create(self, name: str, source: str, handler: str = "app.handler", **members: Any) -> dict[str, Any]:
         """CreateFunction from a zip with one module, app.py."""
-        given = {"Runtime": "python3.11", "Role": ROLE, "Handler": handler, **members}
-        found: dict[str, Any] = self.client.create_function(
-            FunctionName=name, Code={"ZipFile": zip_of({"app.py": source})}, **given
-        )
+        code = {"ZipFile": zip_of({"app.py": source})}
+        given = {"Runtime": "python3.11", "Role": ROLE, "Handler": handler, "Code": code, **members}
+        found: dict[str, Any] = self.client.create_function(FunctionName=name, **given)
         return found
 
     def invoke(self, name: str, event: Any = None, **members: Any) -> tuple[Any, dict[str, Any]]:
@@ -88,12 +93,6 @@ class FunctionsServer:
         """As the kernel does it."""
         os.kill(self.pid, signal.SIGKILL)
         self.process.wait()
-
-    def stop(self) -> int:
-        """As a terminal does it; the exit status."""
-        if self.process.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
-        return self.process.wait(timeout=_DEADLINE_S)
 
 
 @contextmanager
