@@ -34,6 +34,7 @@ STOP_ORDER: Mapping[Program, float] = {
     "gateway": 5.0,
 }
 _FORCED = 130
+_AWS_FORGETS = "the embedded AWS keeps its state in memory: the queues, tables and buckets of before are gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,8 @@ class _Launcher:
         self._programs = Programs(settings, self._endpoint_url, listener.fileno())
         self._supervisors: dict[Program, Supervisor] = {}
         self._all_ready = False
+        # Programs have run on this data before: what only memory held is missed now.
+        self._continued = (settings.data_dir / "run").exists()
         self._forced = False
 
     async def run(self, announce: Callable[[Ready], None], stop: asyncio.Event) -> int:

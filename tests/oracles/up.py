@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,13 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import boto3
 from botocore.config import Config
+
+from infra.cli.main import main
 
 TIDEMILL = str(Path(sys.executable).with_name("tidemill"))
 REGION = "us-east-1"
@@ -90,18 +94,19 @@ class Up:
         return self.process.wait(60)
 
     def cli(self, *arguments: str, stdin: str = "", status: int = 0) -> str:
-        """Run one `tidemill` command against the endpoint; its standard output."""
-        ran = subprocess.run(
-            [TIDEMILL, *arguments],
-            env=clean_environ(AWS_ENDPOINT_URL=self.ready["endpoint_url"]),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert ran.returncode == status, f"{arguments}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}"
-        return ran.stdout if status == 0 else ran.stderr
+        """Run one `tidemill` command, in this process; its standard output, or its standard error."""
+        out, err = (io.TextIOWrapper(io.BytesIO(), write_through=True) for _ in range(2))
+        environ = clean_environ(AWS_ENDPOINT_URL=self.ready["endpoint_url"])
+        with (
+            patch.dict(os.environ, environ, clear=True),
+            patch.object(sys, "stdin", io.StringIO(stdin)),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            ended = main(list(arguments))
+        said, complained = (stream.buffer.getvalue().decode() for stream in (out, err))
+        assert ended == status, f"{arguments}: {ended}\n{said}\n{complained}"
+        return said if status == 0 else complained
 
 
 def start_up(data_dir: Path, *arguments: str, **environ: str) -> Up:

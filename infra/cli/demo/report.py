@@ -33,8 +33,8 @@ def show(console: Console, run: Run) -> None:
     console.print()
     if not run.verdict.differences:
         console.print(
-            "Proven: every flight is counted once in DynamoDB or named in SQS, none is lost, each tail number's "
-            "order held, and the queue names exactly the flights without a departure time.",
+            "Proven: every flight is counted once in DynamoDB or named in SQS, none is lost, the order of "
+            "each tail number held, and the queue names exactly the flights without a departure time.",
             style="bold green",
         )
         return

@@ -34,7 +34,7 @@ def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -
         after = up.ready
         for name in ("endpoint_url", "bootstrap_servers", "cluster_arn"):
             assert after[name] == before[name]
-        assert "queues and tables are gone" in up.log
+        assert "the queues, tables and buckets of before are gone" in up.log
         assert up.client("kafka").get_bootstrap_brokers(ClusterArn=after["cluster_arn"])
         assert up.client("lambda").list_functions()["Functions"] == []
         assert up.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
@@ -60,7 +60,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
     with running_up(data_dir) as up:
         up.cli("function", "register", "kept", f"{tmp_path}/app.py:handler")
         up.cli("topic", "create", "kept-topic", "--partitions", "3")
-        up.cli("mapping", "create", "kept", "--topic", "kept-topic")
+        up.cli("mapping", "create", "kept", "--topic", "kept-topic", "--disabled")
         up.cli("topic", "produce", "kept-topic", "one", "two")
         cluster_arn, pids = up.ready["cluster_arn"], list(up.pids.values())
         up.process.kill()
@@ -68,6 +68,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
     (data_dir / "ready.json").unlink()
     with running_up(data_dir) as again:
         assert again.ready["cluster_arn"] == cluster_arn
+        assert "the queues, tables and buckets of before are gone" in again.log
         assert '"kept"' in again.cli("function", "list", "--json")
         assert '"kept-topic"' in again.cli("mapping", "list", "--json")
         lines = again.cli("topic", "tail", "kept-topic", "--from-beginning", "-n", "2").splitlines()
