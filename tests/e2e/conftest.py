@@ -139,5 +139,8 @@ def apache_bench(apache_stack: Stack, tmp_path: Path, request: pytest.FixtureReq
 
 
 def new_bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name.removeprefix("test_"))[:60].strip("-")
+    name = request.node.originalname.removeprefix("test_")[:40]
+    if hasattr(request.node, "callspec"):
+        name = f"{name}-{request.node.callspec.id}"
+    name = name.replace("_", "-")
     return Bench(stack=stack, name=name, proof=Proof(tmp_path), partitions=3)

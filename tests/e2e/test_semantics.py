@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,10 @@ from tests.oracles.stack import poller_program, wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.e2e.conftest import Bench
+    from tests.oracles.stack import Program, Stack
 
 pytestmark = pytest.mark.slow
 
@@ -106,61 +108,99 @@ def test_a_destination_that_is_away_holds_the_partition_and_loses_nothing(bench:
     assert offsets(failure) == (f"{bench.name}-0", 0, 0)
 
 
-@pytest.mark.parametrize("leaving", ["rebalance", "kill"])
-def test_attempts_are_not_counted_anew_by_the_next_owner_of_a_partition(bench: Bench, leaving: str) -> None:
-    """A second poller joins the group, or the first is killed, amid the retries: their count goes on."""
-    retries, stack = 8, bench.stack
-    assert isinstance(stack.kafka, TidemillBroker)
-    event_source_arn = stack.kafka.ready["cluster_arn"]
-    bench.create_function()
-    queue_arn = stack.create_queue(bench.name)
-    for partition in range(bench.partitions):
-        bench.produce([("k", f"{partition} poison")], partition=partition)
-    bench.flush()
-    fields: dict[str, Any] = {
-        "BatchSize": 1,
-        "MaximumRetryAttempts": retries,
-        "ProvisionedPollerConfig": PROVISIONED,
-        "DestinationConfig": {"OnFailure": {"Destination": queue_arn}},
-        "AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": bench.name},
-    }
-    other = poller_program(stack.data_dir, stack.kafka, stack.aws, stack.functions, name=f"other-{leaving}")
-    names = [f"{bench.name}-{partition}" for partition in range(bench.partitions)]
-    try:
-        other.start()
-        stack.create_mapping(bench.name, bench.name, **fields)
-        wait_until(
-            lambda: min(len(bench.proof.attempts(name)) for name in names) >= 2, what="the first retries"
-        )
-        if leaving == "kill":
-            stack.poller.kill()
-        boto = stack._client("lambda", other.url)
-        reply = boto.create_event_source_mapping(
-            FunctionName=bench.name,
-            EventSourceArn=event_source_arn,
-            Topics=[bench.name],
-            StartingPosition="TRIM_HORIZON",
-            **fields,
-        )
-        failures: list[dict[str, Any]] = []
+class Rivals:
+    """The stack's poller and another one with a store of its own, as on another machine, in one group."""
+
+    def __init__(self, bench: Bench, other: Program, retries: int) -> None:
+        stack = bench.stack
+        assert isinstance(stack.kafka, TidemillBroker)
+        self.bench = bench
+        self.other = other
+        self.client = stack._client("lambda", other.url)
+        self.partitions = [f"{bench.name}-{partition}" for partition in range(bench.partitions)]
+        self.fields: dict[str, Any] = {
+            "BatchSize": 1,
+            "MaximumRetryAttempts": retries,
+            "ProvisionedPollerConfig": PROVISIONED,
+            "DestinationConfig": {"OnFailure": {"Destination": stack.create_queue(bench.name)}},
+            "AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": bench.name},
+        }
+        self._source = {
+            "EventSourceArn": stack.kafka.ready["cluster_arn"],
+            "Topics": [bench.name],
+            "StartingPosition": "TRIM_HORIZON",
+        }
+
+    def start_first(self) -> None:
+        """One poison record in each partition, and the first poller at work on them."""
+        bench = self.bench
+        bench.create_function()
+        for partition in range(bench.partitions):
+            bench.produce([("k", f"{partition} poison gate")], partition=partition)
+        bench.flush()
+        bench.stack.create_mapping(bench.name, bench.name, **self.fields)
+
+    def start_second(self) -> None:
+        self.client.create_event_source_mapping(FunctionName=self.bench.name, **self._source, **self.fields)
+
+    def wait_for_attempts(self, count: int) -> None:
+        wait_until(lambda: min(self.attempts()) >= count, what=f"{count} attempts of each record")
+
+    def attempts(self) -> list[int]:
+        return [len(self.bench.proof.attempts(partition)) for partition in self.partitions]
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The failure records of all partitions."""
+        found: list[dict[str, Any]] = []
 
         def all_failed() -> bool:
-            failures.extend(stack.received(bench.name))
-            return len(failures) >= bench.partitions
+            found.extend(self.bench.stack.received(self.bench.name))
+            return len(found) >= len(self.partitions)
 
-        wait_until(
-            all_failed,
-            timeout_s=60,
-            what=f"the failure records\n{stack.logs()}\n{other.log[-3000:]}",
-        )
-        boto.delete_event_source_mapping(UUID=reply["UUID"])
-    finally:
-        other.kill()
-        shutil.rmtree(stack.data_dir / f"other-{leaving}", ignore_errors=True)
-        if stack.poller.process is None:
-            stack.poller.start()
-    counts = [failure["requestContext"]["approximateInvokeCount"] for failure in failures]
-    assert counts == [retries + 1] * bench.partitions
-    # A kill may repeat the invocation that was under way and not yet counted, once.
-    allowed = {retries + 1} if leaving == "rebalance" else {retries + 1, retries + 2}
-    assert {len(bench.proof.attempts(name)) for name in names} <= allowed
+        logs = f"{self.bench.stack.logs()}\n{self.other.log[-3000:]}"
+        wait_until(all_failed, timeout_s=60, what=f"the failure records\n{logs}")
+        return found
+
+
+@pytest.fixture
+def other_poller(stack: Stack, bench: Bench) -> Iterator[Program]:
+    other = poller_program(stack.data_dir, stack.kafka, stack.aws, stack.functions, name=bench.name)
+    other.start()
+    yield other
+    other.stop()
+    if stack.poller.process is None:
+        stack.poller.start()
+
+
+def test_a_rebalance_amid_retries_does_not_count_them_anew(bench: Bench, other_poller: Program) -> None:
+    """Partitions move to a second poller after some attempts; each record is tried as often as asked."""
+    rivals, poller = Rivals(bench, other_poller, retries=8), bench.stack.poller
+    bench.proof.open_gate()
+    rivals.start_first()
+    rivals.wait_for_attempts(2)
+    bench.proof.close_gate()
+    seen = len(poller.log)
+    rivals.start_second()
+    # From here on the first poller waits for its invocations in flight, then lets go of the partitions.
+    wait_until(lambda: "it is rebalancing" in poller.log[seen:], timeout_s=14, what="the rebalance")
+    bench.proof.open_gate()
+    failures = rivals.failures()
+    assert [failure["requestContext"]["approximateInvokeCount"] for failure in failures] == [9, 9, 9]
+    assert rivals.attempts() == [9, 9, 9]
+    assert "assigned topic=" in other_poller.log
+
+
+def test_a_poller_killed_amid_retries_leaves_their_count_to_the_next(
+    bench: Bench, other_poller: Program
+) -> None:
+    """The count goes on in another process; only the attempt that was under way may come once more."""
+    rivals = Rivals(bench, other_poller, retries=8)
+    bench.proof.open_gate()
+    rivals.start_first()
+    # Late enough that the pause between two attempts is longer than that between two commits.
+    rivals.wait_for_attempts(5)
+    bench.stack.poller.kill()
+    rivals.start_second()
+    failures = rivals.failures()
+    assert [failure["requestContext"]["approximateInvokeCount"] for failure in failures] == [9, 9, 9]
+    assert set(rivals.attempts()) <= {9, 10}

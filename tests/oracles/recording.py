@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-# A record whose value holds `poison` cannot be processed. One that holds `gate` stops its invocation until
-# the test opens the gate: whatever is killed meanwhile is killed in the middle.
+# A record whose value holds `poison` cannot be processed. One that holds `gate` stops its invocation while
+# the test keeps the gate closed: whatever is killed meanwhile is killed in the middle.
 SOURCE = """
 import base64, json, os, pathlib, time
 
@@ -88,6 +88,9 @@ class Proof:
 
     def open_gate(self) -> None:
         (self.directory / "gate-is-open").touch()
+
+    def close_gate(self) -> None:
+        (self.directory / "gate-is-open").unlink()
 
     def _read(self, kind: str, partition: str) -> list[list[Row]]:
         file = self.directory / f"{kind}-{partition}"
