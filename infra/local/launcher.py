@@ -119,10 +119,8 @@ class _Launcher:
         again = name in self._programs.ready
         self._programs.ready[name] = facts
         self._log.line("tidemill", f"{name} is ready{' again' if again else ''} pid={facts['pid']}")
-        if again and name == "aws":
-            self._log.line(
-                "tidemill", "the embedded AWS keeps its state in memory: queues and tables are gone"
-            )
+        if name == "aws" and (again or self._continued):
+            self._log.line("tidemill", _AWS_FORGETS)
         if self._all_ready:
             self._write_ready_file()
 
