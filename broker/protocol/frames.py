@@ -4,19 +4,17 @@ Knows neither the table of APIs nor any handler. Produce and Fetch bodies are th
 are read here like everyone's. The dispatch of `broker.apis` calls it.
 """
 
-import io
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 from kio.index import KioIndexError, load_request_schema
-from kio.serial import entity_writer
 from kio.static.protocol import Entity
 
 from broker.protocol.errors import MalformedFrame
 from broker.protocol.reader import Reader, entity_reader, skip_tagged_fields
+from broker.protocol.writer import entity_writer
 
 API_VERSIONS: Final = 18
 LAST_API_VERSIONS: Final = 4  # the last version of ApiVersions that anybody here can read
@@ -107,12 +105,11 @@ def encode_response(header: RequestHeader, response: Entity) -> bytes:
     The header is v0 or v1 as the version asks; ApiVersions always has v0, because a client reads that reply
     before it can know what the broker speaks (KIP-511).
     """
-    buffer = io.BytesIO()
-    buffer.write(header.correlation_id.to_bytes(4, "big", signed=True))
+    out = bytearray(header.correlation_id.to_bytes(4, "big", signed=True))
     if type(response).__flexible__ and header.api_key != API_VERSIONS:
-        buffer.write(b"\0")
-    _response_writer(type(response))(buffer, response)
-    return buffer.getvalue()
+        out.append(0)
+    entity_writer(type(response))(out, response)
+    return bytes(out)
 
 
 def _from_the_future(api_key: int, api_version: int) -> bool:
@@ -127,11 +124,6 @@ def _request_reader(api_key: int, api_version: int) -> Reader:
     except KioIndexError:
         raise MalformedFrame(f"there is no request {api_key} in version {api_version}") from None
     return entity_reader(schema)
-
-
-@cache
-def _response_writer(response_type: type[Entity]) -> Callable[[Any, Any], None]:
-    return entity_writer(response_type)
 
 
 def _client_id(frame: memoryview | bytes, end: int, length: int) -> str:

@@ -1,0 +1,52 @@
+"""Our writer of responses says what kio's says, byte by byte."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+
+import pytest
+from kio.index import load_response_schema
+from kio.serial import entity_writer as kio_writer
+
+from broker.apis import APIS, Api
+from broker.protocol.frames import RequestHeader, encode_response
+from broker.protocol.schema import response_schema
+from broker.protocol.writer import entity_writer, write_unsigned_varint
+from tests.fakes.kafka_frames import random_entity
+
+SEED = 20131231
+ROUNDS = 20
+DECODED = [api for api in APIS.values() if not api.raw]
+
+
+@pytest.mark.parametrize("api", DECODED, ids=lambda api: api.name)
+def test_it_writes_what_kio_writes_in_every_version(api: Api) -> None:
+    generator = random.Random(SEED)
+    for version in range(api.min_version, api.max_version + 1):
+        schema = load_response_schema(api.key, version)
+        for _ in range(ROUNDS):
+            entity = random_entity(generator, schema)
+            ours, theirs = bytearray(), io.BytesIO()
+            entity_writer(schema)(ours, entity)
+            kio_writer(schema)(theirs, entity)
+            assert bytes(ours) == theirs.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("number", "encoded"), [(0, b"\0"), (127, b"\x7f"), (128, b"\x80\1"), (2**31 - 1, b"\xff\xff\xff\xff\7")]
+)
+def test_numbers_take_seven_bits_a_byte(number: int, encoded: bytes) -> None:
+    out = bytearray()
+    write_unsigned_varint(out, number)
+    assert bytes(out) == encoded
+
+
+def test_a_number_that_does_not_fit_is_our_bug() -> None:
+    header = RequestHeader(api_key=22, api_version=0, correlation_id=0, client_id=None, body_offset=0)
+    wrong = response_schema(header).InitProducerIdResponse(
+        error_code=0, producer_id=0, producer_epoch=1 << 15
+    )
+    with pytest.raises(struct.error):
+        encode_response(header, wrong)
