@@ -38,7 +38,6 @@ GaugeName = Literal[
     "esm.offset_lag.max",
     "esm.offset_lag.sum",
     "esm.pollers",
-    "esm.buffered_bytes",
     "esm.partition.blocked_s",
 ]
 MetricName = CounterName | GaugeName
@@ -67,7 +66,6 @@ GAUGES: Final[Mapping[GaugeName, str]] = {
     "esm.offset_lag.max": "Records waiting in the partition that is furthest behind; AWS's MaxOffsetLag",
     "esm.offset_lag.sum": "Records waiting in all partitions; AWS's SumOffsetLag",
     "esm.pollers": "Members of the consumer group that this process runs; AWS's ProvisionedPollers",
-    "esm.buffered_bytes": "Bytes fetched and not settled",
     "esm.partition.blocked_s": "Seconds that the longest blocked partition has been retrying or holding",
 }
 
@@ -190,6 +188,4 @@ def _reader(table: _Table) -> Callable[[CallbackOptions], Iterable[Observation]]
 
 
 def _unit(gauge: GaugeName) -> str:
-    if gauge.endswith("_bytes"):
-        return "By"
     return "s" if gauge.endswith("_s") else "{event}"

@@ -50,12 +50,6 @@ class RecentDeliveries(SpanProcessor):
         trees.sort(key=lambda tree: tree.spans[0].start_time or 0, reverse=True)
         return [tree.as_json() for tree in trees]
 
-    def forget(self, mapping_uuid: str) -> None:
-        """Let go of a deleted mapping's trees."""
-        for shelf in (self._open, self._clean, self._troubled):
-            for trace_id in [key for key, tree in shelf.items() if tree.mapping_uuid == mapping_uuid]:
-                self._bytes -= shelf.pop(trace_id).bytes
-
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK passes it by name
         """Take a span in when it is opened: a batch that retries for an hour is what one wants to see."""
         trace_id = span.context.trace_id

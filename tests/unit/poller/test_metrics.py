@@ -62,7 +62,7 @@ def test_the_sdk_reads_what_was_counted() -> None:
     metrics = Metrics()
     metrics.export(MeterProvider([reader], shutdown_on_exit=False))
     metrics.count("esm.events.polled", 100, mapping="a", topic="orders")
-    metrics.gauge("esm.buffered_bytes", 5_000, mapping="a")
+    metrics.gauge("esm.partition.blocked_s", 5, mapping="a")
     data = reader.get_metrics_data()
     assert data is not None
     found = {
@@ -74,7 +74,7 @@ def test_the_sdk_reads_what_was_counted() -> None:
     assert (unit, description) == ("{event}", COUNTERS["esm.events.polled"])
     assert dict(point.attributes or {}) == {"aws.lambda.resource_mapping.id": "a", "topic": "orders"}
     assert point.value == 100
-    assert found["esm.buffered_bytes"][0] == "By"
+    assert found["esm.partition.blocked_s"][0] == "s"
     metrics.close()
 
 
