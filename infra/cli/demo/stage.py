@@ -46,6 +46,8 @@ class Stage:
 @contextmanager
 def stage(*, keep: bool) -> Iterator[Stage]:
     """Start everything; at the end stop and remove it, or leave it when ``keep`` and nothing went wrong."""
+    # SIGTERM cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     data_dir = Path(tempfile.mkdtemp(prefix="tidemill-demo-"))
     log_file = data_dir / "up.log"
     with log_file.open("wb") as log:
