@@ -95,8 +95,7 @@ async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     _heed_signals(stop)
     with _locked(settings.data_dir), contextlib.closing(_open_topics(settings)) as topics:
-        broker = _broker(settings, topics)
-        await _serve(broker, stop)
+        await _serve(_broker(settings, topics), stop)
     logger.info("stopped")
 
 
@@ -161,22 +160,37 @@ def _locked(data_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Tell what cannot be read, instead of starting without it: what it holds would be given away twice."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise StartError(
+            f"{path} cannot be read ({error}); restore it or start with another --data-dir"
+        ) from error
+
+
 def _open_topics(settings: Settings) -> Topics:
-    return Topics(settings.data_dir / "log", settings.kafka_values(), clock_ms=_now_ms)
+    directory = settings.data_dir / "log"
+    with _opening(directory):
+        return Topics(directory, settings.kafka_values(), clock_ms=_now_ms)
 
 
 def _broker(settings: Settings, topics: Topics) -> Broker:
-    identity = _identity(settings.data_dir / "cluster.json")
-    uuid = UUID(identity["cluster_uuid"])
+    uuid, created_ms = _identity(settings.data_dir / "cluster.json")
+    ids_file = settings.data_dir / "producer_ids.json"
+    with _opening(ids_file):
+        producer_ids = ProducerIds(ids_file)
     host, port = settings.advertised
     return Broker(
         settings=settings,
         topics=topics,
         groups=GroupService(topics, settings, now_ms=_now_ms, monotonic_s=time.monotonic),
-        producer_ids=ProducerIds(settings.data_dir / "producer_ids.json"),
+        producer_ids=producer_ids,
         cluster_id=urlsafe_b64encode(uuid.bytes).rstrip(b"=").decode(),
         cluster_arn=f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1",
-        created_ms=identity["created_ms"],
+        created_ms=created_ms,
         host=host,
         port=port or settings.port,
         now_ms=_now_ms,
@@ -184,12 +198,13 @@ def _broker(settings: Settings, topics: Topics) -> Broker:
     )
 
 
-def _identity(file: Path) -> dict[str, Any]:
+def _identity(file: Path) -> tuple[UUID, int]:
     """Read the cluster's identity, made once: ARNs in mappings, and cluster ids, must survive restarts."""
     if not file.exists():
         _write_json(file, {"cluster_uuid": str(uuid4()), "created_ms": _now_ms()})
-    identity: dict[str, Any] = json.loads(file.read_text())
-    return identity
+    with _opening(file):
+        identity = json.loads(file.read_text())
+        return UUID(identity["cluster_uuid"]), int(identity["created_ms"])
 
 
 async def _listen(broker: Broker) -> Any:
