@@ -1,7 +1,7 @@
 """The same handler under AWS's own emulator (RIE) and under ours: what RIE answers, we answer too.
 
-Where they are known to differ the test says how, and who is right: RIE answers 502 for a runtime that ends, and
-has no X-Amz-Function-Error; Lambda itself answers 200 and says Unhandled.
+Where they are known to differ the test says how, and who is right: RIE answers 502 for a runtime that ends,
+and has no X-Amz-Function-Error; Lambda itself answers 200 and says Unhandled.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def test_a_result_above_the_limit_has_the_same_type(pair: Pair) -> None:
 
 
 def test_a_payload_that_is_no_json_is_refused_before_it_runs(pair: Pair) -> None:
-    """RIE hands it to the runtime, which answers Runtime.UnmarshalError; Lambda itself refuses the request."""
+    """RIE hands it to the runtime, which answers Runtime.UnmarshalError; Lambda refuses the request."""
     port, ours = pair("app.echo")
     assert json.loads(rie.invoke(port, b"{no json")[1])["errorType"] == "Runtime.UnmarshalError"
     with pytest.raises(ours.client.exceptions.InvalidRequestContentException):

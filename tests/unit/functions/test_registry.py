@@ -1,0 +1,155 @@
+"""Functions on disk: changed as a whole or not at all, and code that nobody needs goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from functions.errors import FunctionExists, FunctionNotFound, InvalidArchive, InvalidFunction
+from functions.registry import LocalCode, Registry, local_code
+from functions.sources import fingerprint
+from tests.oracles.functions_server import zip_of
+
+LOCAL = LocalCode(folder="/srv/code")
+
+
+def opened(data_dir: Path, region: str = "us-east-1") -> Registry:
+    return Registry(data_dir, region=region, account_id="123456789012")
+
+
+def test_a_function_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    code = registry.store_zip("orders", zip_of({"app.py": "x = 1"}))
+    made = registry.create(
+        "orders",
+        handler="app.handler",
+        code=code,
+        timeout_s=9,
+        environment={"KEY": "é"},
+        echoed={"Role": "r", "VpcConfig": {"SubnetIds": ["s"]}},
+        tags={"team": "t"},
+    )
+    read = opened(tmp_path).get("orders")
+    assert read is not None
+    for name in type(made).__slots__:
+        assert getattr(read, name) == getattr(made, name)
+    assert (registry.folder(read) / "app.py").read_text() == "x = 1"
+
+
+def test_a_name_is_taken_once_and_freed_by_delete(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    registry.create("orders", handler="a.b", code=LOCAL)
+    with pytest.raises(FunctionExists):
+        registry.create("orders", handler="a.b", code=LOCAL)
+    registry.delete("orders")
+    assert opened(tmp_path).all() == []
+    for change in (registry.delete, registry.replace):
+        with pytest.raises(FunctionNotFound, match="arn:aws:lambda:us-east-1:123456789012:function:orders"):
+            change("orders")
+
+
+def test_every_change_makes_another_object_with_another_revision(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    before = registry.create("orders", handler="a.b", code=LOCAL)
+    after = registry.replace("orders", timeout_s=5)
+    assert after is registry.get("orders")
+    assert after is not before
+    assert after.revision_id != before.revision_id
+
+
+def test_replaced_code_goes_when_it_is_released_and_current_code_stays(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    first = registry.store_zip("orders", zip_of({"app.py": "x = 1"}))
+    registry.create("orders", handler="app.handler", code=first)
+    second = registry.store_zip("orders", zip_of({"app.py": "x = 2"}))
+    registry.replace("orders", code=second)
+    registry.release("orders", second)
+    registry.release("orders", first)
+    left = sorted(path.name for path in (tmp_path / "code" / "orders").iterdir())
+    assert left == [second.id, f"{second.id}.zip"]
+    deleted = registry.delete("orders")
+    registry.release("orders", deleted.code)
+    assert not (tmp_path / "code" / "orders").exists()
+
+
+def test_a_refused_zip_leaves_nothing(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    with pytest.raises(InvalidArchive):
+        registry.store_zip("orders", b"no zip")
+    assert not list((tmp_path / "code").rglob("*.zip"))
+
+
+def test_what_a_crash_left_behind_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    code = registry.store_zip("orders", zip_of({"app.py": ""}))
+    registry.create("orders", handler="app.handler", code=code)
+    registry.store_zip("orders", zip_of({"app.py": ""}))  # an update that was killed before it was written
+    registry.store_zip("never", zip_of({"app.py": ""}))  # a create that was
+    (tmp_path / "functions" / "orders.tmp").write_text("{")
+    opened(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == ["orders"]
+    assert len(list((tmp_path / "code" / "orders").iterdir())) == 2
+    assert [path.name for path in (tmp_path / "functions").iterdir()] == ["orders.json"]
+
+
+def test_a_document_that_can_not_be_read_is_kept_with_its_code(tmp_path: Path) -> None:
+    registry = opened(tmp_path)
+    code = registry.store_zip("orders", zip_of({"app.py": ""}))
+    registry.create("orders", handler="app.handler", code=code)
+    (tmp_path / "functions" / "orders.json").write_text('{"name": "orders"')
+    assert opened(tmp_path).all() == []
+    assert (tmp_path / "functions" / "orders.json").exists()
+    assert (tmp_path / "code" / "orders" / code.id).exists()
+
+
+def test_the_arn_follows_the_region_that_the_server_has_now(tmp_path: Path) -> None:
+    opened(tmp_path).create("orders", handler="a.b", code=LOCAL)
+    found = opened(tmp_path, region="eu-west-1").get("orders")
+    assert found is not None
+    assert found.arn == "arn:aws:lambda:eu-west-1:123456789012:function:orders"
+
+
+def test_edits_of_code_in_place_are_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "code in place"
+    folder.mkdir()
+    (folder / "app.py").write_text("x = 1")
+    registry = opened(tmp_path / "data")
+    made = registry.create("orders", handler="app.handler", code=LocalCode(folder=str(folder)))
+    assert not registry.reread("orders")
+    assert registry.get("orders") is made
+    (folder / "app.py").write_text("x = 22")
+    assert registry.reread("orders")
+    assert registry.get("orders") is not made
+    assert not registry.reread("nothing")
+
+
+def test_only_python_files_that_can_be_the_handlers_count(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("")
+    (tmp_path / "package").mkdir()
+    before = fingerprint(tmp_path)
+    for ignored in (".git/hook.py", "__pycache__/app.py", "node_modules/tool.py", "notes.txt"):
+        path = tmp_path / ignored
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert fingerprint(tmp_path) == before
+    (tmp_path / "package" / "part.py").write_text("")
+    assert fingerprint(tmp_path) != before
+    assert fingerprint(tmp_path / "gone") == 0
+
+
+def test_code_in_place_is_a_file_and_its_function_or_a_folder_and_a_handler(tmp_path: Path) -> None:
+    path = tmp_path / "orders.py"
+    path.write_text("")
+    folder = LocalCode(folder=str(tmp_path))
+    assert local_code(str(path), "handle") == (folder, "orders.handle")
+    assert local_code(str(path), "orders.handle") == (folder, "orders.handle")
+    assert local_code(str(tmp_path), "orders.handle") == (folder, "orders.handle")
+    (tmp_path / "not-a-module.py").write_text("")
+    for wrong, handler in (
+        ("orders.py", "h"),
+        (str(tmp_path), "h"),
+        (str(tmp_path / "not-a-module.py"), "h"),
+    ):
+        with pytest.raises(InvalidFunction):
+            local_code(wrong, handler)

@@ -1,0 +1,142 @@
+"""The Runtime API as awslambdaric speaks it, and what it makes of anything else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
+
+NEXT = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+def post(path: str, body: bytes) -> bytes:
+    return f"POST /2018-06-01/runtime/{path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.aborts = 0
+
+    def write(self, data: Any) -> None:
+        self.written += bytes(data)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.written += b"".join(list_of_data)
+
+    def is_closing(self) -> bool:
+        return self.aborts > 0
+
+    def abort(self) -> None:
+        self.aborts += 1
+
+
+class Heard:
+    """Keeps what the process told; one invocation, `known`, is in flight."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def next_asked(self, connection: RuntimeConnection) -> None:
+        self.told.append(("next",))
+
+    def answered(self, request_id: str, body: bytes, *, failed: bool) -> bool:
+        if request_id == "known":
+            self.told.append(("answered", body, failed))
+        return request_id == "known"
+
+    def answer_too_large(self, request_id: str) -> bool:
+        self.told.append(("too large",))
+        return request_id == "known"
+
+    def init_failed(self, body: bytes) -> None:
+        self.told.append(("init failed", body))
+
+
+def connect() -> tuple[RuntimeConnection, Wire, Heard]:
+    heard, wire = Heard(), Wire()
+    connection = RuntimeConnection(heard)
+    connection.connection_made(wire)
+    return connection, wire, heard
+
+
+def test_next_waits_and_is_answered_with_headers_and_payload() -> None:
+    connection, wire, heard = connect()
+    connection.data_received(NEXT)
+    assert (heard.told, wire.written) == ([("next",)], b"")
+    assert connection.deliver(b"Lambda-Runtime-Aws-Request-Id: r\r\n", b'{"a":1}')
+    assert wire.written == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: r\r\n"
+        b'Content-Length: 7\r\n\r\n{"a":1}'
+    )
+
+
+def test_nothing_is_delivered_to_a_process_that_hung_up() -> None:
+    connection, _, _ = connect()
+    connection.data_received(NEXT)
+    connection.connection_lost(None)
+    assert not connection.deliver(b"", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "told", "status"),
+    [
+        (post("invocation/known/response", b'"x"'), ("answered", b'"x"', False), b"202"),
+        (post("invocation/known/error", b"{}"), ("answered", b"{}", True), b"202"),
+        (post("init/error", b'{"errorType":"E"}'), ("init failed", b'{"errorType":"E"}'), b"202"),
+        (post("invocation/known/response", b"x" * (RESPONSE_BYTES_MAX + 1)), ("too large",), b"413"),
+    ],
+)
+def test_what_the_process_tells_is_passed_on(
+    request_bytes: bytes, told: tuple[object, ...], status: bytes
+) -> None:
+    connection, wire, heard = connect()
+    connection.data_received(request_bytes)
+    assert heard.told == [told]
+    assert wire.written.startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (post("invocation/another/response", b"{}"), b"400"),
+        (post("invocation/known/stream", b"{}"), b"404"),
+        (post("restore/error", b"{}"), b"404"),
+        (b"GET /2018-06-01/runtime/restore/next HTTP/1.1\r\n\r\n", b"404"),
+        (b"DELETE /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n", b"404"),
+    ],
+)
+def test_what_is_not_its_to_tell_is_refused(request_bytes: bytes, status: bytes) -> None:
+    connection, wire, heard = connect()
+    connection.data_received(request_bytes)
+    assert heard.told == []
+    assert wire.written.startswith(b"HTTP/1.1 " + status)
+
+
+def test_headers_without_end_close_the_connection() -> None:
+    connection, wire, _ = connect()
+    connection.data_received(b"GET / HTTP/1.1\r\n")
+    for _ in range(20):
+        connection.data_received(b"X-More: " + b"x" * 65_536 + b"\r\n")
+    assert wire.aborts > 0
+
+
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=80), st.sampled_from([NEXT, post("init/error", b"{}")])), max_size=6
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_whatever_a_process_sends_nothing_is_raised(pieces: list[bytes]) -> None:
+    connection, wire, _ = connect()
+    for piece in pieces:
+        if not wire.aborts:
+            connection.data_received(piece)
