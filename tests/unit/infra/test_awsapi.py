@@ -69,9 +69,7 @@ def test_map_keys_and_values_are_judged_as_aws_words_it() -> None:
     [wrong] = violations(
         "TagResource", Resource="arn:aws:lambda:us-east-1:123456789012:function:f", Tags={"k" * 129: "v"}
     )
-    assert wrong.startswith(
-        "Value '{" + "k" * 129 + "=v}' at 'tags' failed to satisfy constraint: Map keys must"
-    )
+    assert wrong.startswith("Value '{" + "k" * 129 + "=v}' at 'tags' failed to satisfy constraint: Map keys")
     assert "[Member must have length less than or equal to 128" in wrong
 
 
@@ -133,7 +131,7 @@ def test_a_null_member_counts_as_absent() -> None:
     """JSON null is how some SDKs say nothing."""
     parser = InputParser(load_service("lambda").operations["CreateEventSourceMapping"].input_shape)
     parts = RequestParts(
-        labels={}, query={}, headers={}, body=b'{"FunctionName":"f","BatchSize":null,"New":1}'
+        labels={}, query=MultiDict(), headers={}, body=b'{"FunctionName":"f","BatchSize":null,"New":1}'
     )
     assert parser.parse(parts) == {"FunctionName": "f"}
 
