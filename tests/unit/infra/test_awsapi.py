@@ -105,9 +105,7 @@ def test_a_code_that_the_model_lacks_is_spelt_like_its_siblings() -> None:
     ("headers", "query", "scope"),
     [
         (
-            {
-                "Authorization": "AWS4-HMAC-SHA256 Credential=AK/20261121/eu-west-1/sqs/aws4_request, Signature=0"
-            },
+            {"Authorization": "AWS4-HMAC-SHA256 Credential=AK/1/eu-west-1/sqs/aws4_request, Signature=0"},
             "",
             CredentialScope(access_key_id="AK", region="eu-west-1", service="sqs"),
         ),
