@@ -77,6 +77,9 @@ def _varint(number: int) -> bytes:
 
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    rest = data[at]
+    if rest < _VARINT_MORE:
+        return (rest >> 1) ^ -(rest & 1), at + 1
     rest = shift = 0
     while True:
         byte = data[at]
