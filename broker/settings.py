@@ -124,7 +124,9 @@ class Settings:
     group_max_session_timeout_ms: int = _kafka(
         "group.max.session.timeout.ms", "int", 1_800_000, "The longest session timeout of a member.", least=1
     )
-    group_max_size: int = _kafka("group.max.size", "int", INT_MAX, "The most members of a group.", least=1)
+    group_max_size: int = _kafka(
+        "group.max.size", "int", 1_000, "The most members of a group. (Kafka sets no limit.)", least=1
+    )
     group_min_session_timeout_ms: int = _kafka(
         "group.min.session.timeout.ms", "int", 6_000, "The shortest session timeout of a member.", least=1
     )
