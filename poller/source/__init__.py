@@ -102,6 +102,7 @@ class Source:
             async with asyncio.TaskGroup() as self._tasks:
                 await self._serve(self._tasks)
         finally:
+            self._ending.set()  # the client may assign once more while it leaves
             self._release_all()
             await self._client.stop()
         if self._failure is not None:
@@ -249,8 +250,6 @@ class Source:
             self._fail(error)
 
     async def _open_lanes(self, partitions: Collection[int]) -> None:
-        if self._ending.is_set():
-            return
         points = dict(await self._client.committed())
         missing = [p for p in partitions if p not in points]
         if missing:
@@ -258,6 +257,8 @@ class Source:
             # Committed at once: a poller that dies before its first record must not start later.
             await self._client.commit(starts)
             points |= starts
+        if self._ending.is_set():
+            return  # it leaves again at once
         for partition in partitions:
             self._client.seek(partition, points[partition].offset)
             self._open(partition, points[partition])
@@ -326,13 +327,15 @@ class Source:
         for running in released:
             running.lane.close()
         tasks = [running.task for running in released]
-        if tasks:
-            await asyncio.wait(tasks, timeout=self._setup.drain_timeout_s)
-            await self._commit(dict(zip(partitions, released, strict=True)))
-        for partition, running in zip(partitions, released, strict=True):
-            running.lane.revoke()
-            running.task.cancel()
-            self._forget(partition, running)
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._setup.drain_timeout_s)
+                await self._commit(dict(zip(partitions, released, strict=True)))
+        finally:
+            for partition, running in zip(partitions, released, strict=True):
+                running.lane.revoke()
+                running.task.cancel()
+                self._forget(partition, running)
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)
 

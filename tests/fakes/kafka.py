@@ -87,6 +87,10 @@ class FakeKafka:
 
     async def rebalance(self) -> None:
         """Revoke from everyone, then assign ranges to the members in order of joining."""
+        # A task of its own: whoever causes it may be killed meanwhile, the others go through with it.
+        await asyncio.shield(asyncio.ensure_future(self._rebalance()))
+
+    async def _rebalance(self) -> None:
         async with self.rebalancing:
             await asyncio.gather(*(member.revoke() for member in self.members))
             self.generation += 1
@@ -207,9 +211,9 @@ class FakeGroupClient:
     async def die(self) -> None:
         """As after kill -9: no callback runs, and the group notices when the session has expired."""
         self.killed = True
-        await asyncio.sleep(SESSION_TIMEOUT_S)
-        self.kafka.members.remove(self)
-        if self.kafka.members:
+        if self in self.kafka.members:
+            await asyncio.sleep(SESSION_TIMEOUT_S)
+            self.kafka.members.remove(self)
             await self.kafka.rebalance()
 
 
@@ -246,13 +250,13 @@ class PollerWorld:
     drain_timeout_s: float = 30.0
     commit_interval_s: float = 0.2
     board: MappingStatus = field(default_factory=MappingStatus)
-    started: int = 0
+    pollers: list[RunningPoller] = field(default_factory=list)  # all that were ever started
 
     def start(self) -> RunningPoller:
         """Start a poller; it joins by itself."""
-        self.started += 1
-        client = self.kafka.client(f"poller-{self.started}")
-        status = PollerStatus(number=self.started)
+        number = len(self.pollers)
+        client = self.kafka.client(f"poller-{number}")
+        status = PollerStatus(number=number)
         setup = SourceSetup(
             topic=TOPIC,
             starting_position=self.starting_position,
@@ -263,7 +267,8 @@ class PollerWorld:
         )
         source = Source(setup, client, mapping_status=self.board, status=status, on_joined=lambda: None)
         task = asyncio.get_running_loop().create_task(source.run())
-        return RunningPoller(source, client, status, task)
+        self.pollers.append(RunningPoller(source, client, status, task))
+        return self.pollers[-1]
 
     def at(self, partition: int = 0) -> int:
         """The committed offset; -1 before the first commit."""
