@@ -219,8 +219,11 @@ async def _listen(broker: Broker) -> Any:
 
 
 def _control_socket(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.control_port), backlog=CONTROL_BACKLOG)
+        return socket.create_server(
+            (settings.host, settings.control_port), family=family, backlog=CONTROL_BACKLOG
+        )
     except OSError as error:
         raise _taken("--control-port", settings.host, settings.control_port, error) from error
 
@@ -241,7 +244,11 @@ async def _serve_control(broker: Broker, listener: socket.socket) -> None:
         await asked.wait()
     finally:
         loop.remove_reader(listener)
-    await (await asyncio.to_thread(_load_control_plane, broker, listener))
+    try:
+        await (await asyncio.to_thread(_load_control_plane, broker, listener))
+    except Exception:  # the edge of a task: Kafka's clients need not suffer for this
+        logger.exception("the MSK API cannot be served; restart the broker to try again")
+        listener.close()
 
 
 def _load_control_plane(broker: Broker, listener: socket.socket) -> Coroutine[Any, Any, None]:

@@ -20,6 +20,7 @@ from infra.awsapi import ApiError, Call, Service
 # The MSK version whose clients and behaviour this broker is built to (DescribeCluster must name one).
 KAFKA_VERSION: Final = "3.9.x.kraft"
 INSTANCE_TYPE: Final = "kafka.t3.small"  # MSK's smallest: the shape demands one
+DRAIN_S: Final = 2.0
 PROVISIONED, SERVERLESS = "PROVISIONED", "SERVERLESS"
 
 
@@ -40,7 +41,7 @@ def application(broker: Broker) -> web.Application:
 
 async def serve(application: web.Application, listener: socket.socket) -> None:
     """Serve on a listening socket until cancelled."""
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN_S)
     await runner.setup()
     try:
         await web.SockSite(runner, listener).start()
