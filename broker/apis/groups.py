@@ -26,7 +26,12 @@ from broker.protocol.schema import response_schema
 
 __all__ = ("APIS", "GroupService")
 
-GROUP_KEY: Final = 0
+GROUP_KEY, TRANSACTION_KEY = 0, 1
+# The one code that every client takes as final for a transactional id (docs/decisions/0203).
+COORDINATOR_ERRORS: Final = {
+    GROUP_KEY: ErrorCode.none,
+    TRANSACTION_KEY: ErrorCode.transactional_id_authorization_failed,
+}
 # READ, DELETE and DESCRIBE, as bits of AclOperation: what may be done to a group where nothing forbids it.
 GROUP_OPERATIONS: Final = 1 << 3 | 1 << 6 | 1 << 8
 OPERATIONS_NOT_ASKED: Final = -(2**31)
@@ -37,12 +42,13 @@ CLIENT_ID_CHARACTERS: Final = 200
 def find_coordinator(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
     """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
     reply = response_schema(header)
-    group = getattr(request, "key_type", GROUP_KEY) == GROUP_KEY
+    key_type = getattr(request, "key_type", GROUP_KEY)
+    group = key_type == GROUP_KEY
     node = {
         "node_id": broker.node_id if group else -1,
         "host": broker.host if group else "",
         "port": broker.port if group else -1,
-        "error_code": ErrorCode.none if group else ErrorCode.invalid_request,
+        "error_code": COORDINATOR_ERRORS.get(key_type, ErrorCode.invalid_request),
         "error_message": None if group else "This broker has no transactions and no share groups yet.",
     }
     if header.api_version < 4:  # noqa: PLR2004  # KIP-699

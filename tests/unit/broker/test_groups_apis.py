@@ -179,11 +179,17 @@ async def test_null_topics_fetch_everything(inner: InnerBroker, age: int) -> Non
 
 
 async def test_a_transactional_id_gets_a_plain_answer(inner: InnerBroker) -> None:
-    """INVALID_REQUEST ends a client's attempt at once; COORDINATOR_NOT_AVAILABLE would have it retry."""
+    """The code is one that no client retries."""
     (found,) = (await ask(inner, FIND, 6, key_type=1, coordinator_keys=["t"])).coordinators
-    assert found.error_code is ErrorCode.invalid_request
+    final = ErrorCode.transactional_id_authorization_failed
+    assert found.error_code is final
     assert "transactions" in found.error_message
-    assert (await ask(inner, FIND, 1, key="t", key_type=1)).error_code is ErrorCode.invalid_request
+    assert (await ask(inner, FIND, 1, key="t", key_type=1)).error_code is final
+
+
+async def test_a_share_group_has_no_coordinator_here(inner: InnerBroker) -> None:
+    (found,) = (await ask(inner, FIND, 6, key_type=2, coordinator_keys=["g:topic:0"])).coordinators
+    assert found.error_code is ErrorCode.invalid_request
 
 
 async def test_groups_are_listed_by_state_and_type(inner: InnerBroker) -> None:
