@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import struct
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from functools import partial
@@ -33,6 +34,7 @@ UNREAD_BYTES_MAX: Final = 1024 * 1024
 # Requests of one connection that may be in work at a time, and bytes of replies that wait for an earlier one.
 PENDING_MAX: Final = 64
 PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
+_LENGTH: Final = struct.Struct(">i")
 DRAIN_S: Final = 2.0
 BACKLOG: Final = 512
 # A connection that was silent for the idle limit less this much gives its large buffer back.
@@ -212,7 +214,7 @@ class _Peer(asyncio.BufferedProtocol):
             body = start + LENGTH_BYTES
             if self._filled < body:
                 break
-            length = int.from_bytes(self._view[start:body], "big", signed=True)
+            (length,) = _LENGTH.unpack_from(self._view, start)
             if not 0 <= length <= self._server.frame_bytes_max:
                 self._end(f"a frame of {length} bytes: a request has 0 to {self._server.frame_bytes_max}")
                 return

@@ -2,21 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from broker.protocol.errors import BrokerError, ErrorCode
-
-if TYPE_CHECKING:
-    from broker.apis.broker import Broker, Connection
-    from broker.protocol.frames import RequestHeader
 
 # One complete response frame, ready to be written as it is, ALWAYS with its 4-byte length in front: bytes, or
 # chunks for one vectored write. None: no answer (Produce with acks=0).
 Reply = bytes | memoryview | Sequence[bytes] | None
 
 # Decoded: (broker, connection, header, request entity) -> response entity, or an awaitable of it.
-# Raw:     (broker, connection, header, frame without its length: memoryview) -> Reply, or an awaitable of it.
-Handler = Callable[["Broker", "Connection", "RequestHeader", Any], Any]
+# Raw:     (broker, connection, frame without its length: memoryview) -> Reply, or an awaitable of it; raises
+#          MalformedFrame for versions that it does not speak too.
+Handler = Callable[..., Any]
 
 
 MESSAGE_CHARACTERS_MAX: Final = 1000

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from broker.apis.api import Api, Reply
 from broker.apis.broker import Broker, Connection
-from broker.protocol.frames import RequestHeader
 
 if TYPE_CHECKING:
     from broker.log.growth import Growth
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    broker: Broker, connection: Connection, header: RequestHeader, frame: memoryview
+    broker: Broker,
+    connection: Connection,  # noqa: ARG001  # every handler is called alike
+    frame: memoryview,
 ) -> Reply | Awaitable[Reply]:
     """Answer at once, or when enough has come or the time is up."""
-    connection.client_id = header.client_id
     answer = broker.topics.fetch(frame)
     if isinstance(answer, memoryview):
         return answer

@@ -11,14 +11,14 @@ from typing import Final
 
 from broker.apis.api import Api, CloseConnection, Reply
 from broker.apis.broker import Broker, Connection
-from broker.protocol.frames import RequestHeader
 
 
 def produce(
-    broker: Broker, connection: Connection, header: RequestHeader, frame: memoryview
+    broker: Broker,
+    connection: Connection,  # noqa: ARG001  # every handler is called alike
+    frame: memoryview,
 ) -> Reply | Awaitable[Reply]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
-    connection.client_id = header.client_id
     reply, failed, flushed = broker.topics.produce(frame, broker.now_ms())
     if failed and reply is None:
         raise CloseConnection("a batch sent with acks=0 was refused")
