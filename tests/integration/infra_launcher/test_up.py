@@ -53,6 +53,18 @@ def test_ctrl_c_stops_the_poller_first_and_the_gateway_last(tmp_path: Path) -> N
         assert stopped == ["poller", "functions", "broker"]
 
 
+def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
+    """A poller that cannot drain holds the first Ctrl-C up, and not the second."""
+    with running_up(tmp_path / "data") as up:
+        pids = up.pids
+        os.kill(pids["poller"], signal.SIGSTOP)
+        up.process.send_signal(signal.SIGINT)
+        until(lambda: "tidemill  │ stopping: " in up.log, "the drain to begin")
+        assert up.process.poll() is None
+        assert up.stop() == 130
+        assert not any(map(alive, pids.values()))
+
+
 def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
     """Kill -9 of the launcher ends its programs; the next `up` on the data goes on where it stopped."""
     (tmp_path / "app.py").write_text(HANDLER)
