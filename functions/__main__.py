@@ -34,6 +34,8 @@ log = logging.getLogger("functions")
 
 # CreateFunction's limit for a request: a zip of 50 MB as base64, and the rest of the document.
 REQUEST_BYTES_MAX = 69_905_067
+# Invocations are drained by then; this is for replies on their way to slow readers.
+_REPLIES_S = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +91,7 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
                 yield server.sockets[0].getsockname()[1]
             finally:
                 server.close()
+                await pool.drain()
                 front.stop()
                 sweep.cancel()
 
@@ -101,7 +104,7 @@ async def _general_server(
     runner = web.AppRunner(
         _application(registry, pool, events, settings),
         access_log=None,
-        shutdown_timeout=settings.drain_timeout_s,
+        shutdown_timeout=_REPLIES_S,
     )
     await runner.setup()
     assert runner.server is not None

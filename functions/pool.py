@@ -116,8 +116,7 @@ class Pool:
         self._end_stale(line, current)
         if current is None:
             self._remove(line)
-        if not self._uses_code_of(former):
-            self._registry.release(former.name, former.code)
+        self._release_code_of(former)
 
     # environment.Owner
 
@@ -125,7 +124,7 @@ class Pool:
         """Give it the work that waits longest, or keep it warm."""
         line = self._environments[environment]
         self._has_started(line, environment)
-        if self._registry.get(line.name) is not environment.function:
+        if self._closing or self._registry.get(line.name) is not environment.function:
             environment.kill()
         elif line.waiting:
             environment.invoke(self._next_waiting(line))
@@ -153,8 +152,8 @@ class Pool:
         if environment.undelivered is not None:
             line.waiting.appendleft(environment.undelivered)
             self._waiting += 1
-        if not is_current and not self._uses_code_of(function):
-            self._registry.release(line.name, function.code)
+        if not is_current:
+            self._release_code_of(function)
         self._changed.set()
         self._start_more()
 
@@ -251,8 +250,13 @@ class Pool:
         while line.waiting:
             self.finished(self._next_waiting(line), None)
 
-    def _uses_code_of(self, function: Function) -> bool:
-        return any(environment.function.code == function.code for environment in self._environments)
+    def _release_code_of(self, former: Function) -> None:
+        """Remove a former function's code once its last process has ended."""
+        if self._closing or any(e.function.code == former.code for e in self._environments):
+            return  # what a stop leaves is removed at the next start
+        assert self._tasks is not None
+        removal = asyncio.to_thread(self._registry.release, former.name, former.code)
+        self._tasks.create_task(removal, name=f"remove code of {former.name}")
 
     def _line(self, name: str) -> _Line:
         line = self._lines.get(name)
@@ -273,14 +277,18 @@ class Pool:
                     if now_s - environment.free_since_s >= idle_s:
                         self._end_free(environment)
 
-    async def _close(self) -> None:
-        """Let running invocations end, for a time; then end every process."""
+    async def drain(self) -> None:
+        """Take no more invocations, and let those that run end, for a time."""
         self._closing = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s):
                 while self._in_flight:
                     self._changed.clear()
                     await self._changed.wait()
+
+    async def _close(self) -> None:
+        """End every process."""
+        self._closing = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILLED_WITHIN_S):
                 while self._environments:

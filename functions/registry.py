@@ -141,14 +141,13 @@ class Registry:
         return self._code / function.name / f"{function.code.id}.zip"
 
     def release(self, name: str, code: ZipCode | LocalCode) -> None:
-        """Remove code that no process uses any more, unless the function still has it."""
+        """Remove code that no process uses any more, unless the function still has it; blocks."""
         current = self._functions.get(name)
         if isinstance(code, LocalCode) or (current is not None and current.code == code):
             return
+        # Not the folder around it: another zip for this name may be on its way into it.
         shutil.rmtree(self._code / name / code.id, ignore_errors=True)
         (self._code / name / f"{code.id}.zip").unlink(missing_ok=True)
-        if current is None:
-            shutil.rmtree(self._code / name, ignore_errors=True)
 
     def reread(self, name: str) -> bool:
         """Look whether code that runs in place was edited; if so the function is a new object now."""

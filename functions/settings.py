@@ -100,10 +100,12 @@ def handed_on(environ: Mapping[str, str], region: str) -> dict[str, str]:
     credentials = {name: environ[name] for name in _CREDENTIALS if environ.get(name)}
     if "AWS_ACCESS_KEY_ID" not in credentials or "AWS_SECRET_ACCESS_KEY" not in credentials:
         credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    # Lambda's own: UTC, UTF-8. HOME is left out on purpose: ~/.aws is the user's.
+    # Lambda's own: UTC, UTF-8, no files of a user. Without these two an SDK would read ~/.aws.
     return {
         **found,
         **credentials,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "LANG": "C.UTF-8",

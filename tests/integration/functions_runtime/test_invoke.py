@@ -332,6 +332,8 @@ def test_a_handlers_environment_is_lambdas_and_nothing_of_ours(server: Functions
     assert expected.items() <= found.items()
     others = {
         *expected,
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
         "AWS_LAMBDA_LOG_STREAM_NAME",
         "AWS_LAMBDA_RUNTIME_API",
         "LAMBDA_TASK_ROOT",

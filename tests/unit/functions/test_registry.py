@@ -70,7 +70,7 @@ def test_replaced_code_goes_when_it_is_released_and_current_code_stays(tmp_path:
     assert left == [second.id, f"{second.id}.zip"]
     deleted = registry.delete("orders")
     registry.release("orders", deleted.code)
-    assert not (tmp_path / "code" / "orders").exists()
+    assert list((tmp_path / "code" / "orders").iterdir()) == []
 
 
 def test_a_refused_zip_leaves_nothing(tmp_path: Path) -> None:

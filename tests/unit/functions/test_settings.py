@@ -50,6 +50,8 @@ def test_handlers_get_endpoints_credentials_and_the_path_and_nothing_else() -> N
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret key",
         "AWS_SESSION_TOKEN": "token",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_REGION": "us-west-2",
         "AWS_DEFAULT_REGION": "us-west-2",
         "LANG": "C.UTF-8",
