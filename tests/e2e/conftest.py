@@ -1,4 +1,7 @@
-"""Fixtures of the end-to-end tests: whole programs, once per module, and a bench per test."""
+"""Fixtures of the end-to-end tests: whole programs, once per session, and a bench per test.
+
+Tests kill and restart what they share: a stack must bear that. Topic, function and queue are each test's own.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,7 @@ class Bench:
                 last_of_key[key] = number
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Our broker and everything around it."""
     data_dir = tmp_path_factory.mktemp("stack")
@@ -112,7 +115,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         broker.kill()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def apache_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A real Apache Kafka and everything around it."""
     jars_or_skip()
@@ -128,19 +131,27 @@ def apache_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    yield new_bench(stack, tmp_path, request)
+    """A bench on our broker."""
+    yield _bench(stack, tmp_path, request)
     stack.delete_mappings()
 
 
 @pytest.fixture
 def apache_bench(apache_stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    yield new_bench(apache_stack, tmp_path, request)
+    """A bench on a real Apache Kafka."""
+    yield _bench(apache_stack, tmp_path, request)
     apache_stack.delete_mappings()
 
 
-def new_bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
+@pytest.fixture(params=["tidemill", pytest.param("apache", marks=pytest.mark.kafka)])
+def any_bench(request: pytest.FixtureRequest) -> Bench:
+    """A bench on our broker, and one on a real Apache Kafka: the poller knows no difference."""
+    bench: Bench = request.getfixturevalue("bench" if request.param == "tidemill" else "apache_bench")
+    return bench
+
+
+def _bench(stack: Stack, tmp_path: Path, request: pytest.FixtureRequest) -> Bench:
     name = request.node.originalname.removeprefix("test_")[:40]
     if hasattr(request.node, "callspec"):
         name = f"{name}-{request.node.callspec.id}"
-    name = name.replace("_", "-")
-    return Bench(stack=stack, name=name, proof=Proof(tmp_path), partitions=3)
+    return Bench(stack=stack, name=name.replace("_", "-"), proof=Proof(tmp_path), partitions=3)

@@ -60,6 +60,17 @@ def kill_all(bench: Bench) -> None:
 )
 def test_nothing_acknowledged_is_lost_and_order_holds(bench: Bench, kill: Callable[[Bench], None]) -> None:
     """3,000 keyed records, acks=all; the kill falls while an invocation and some produces are under way."""
+    stream_through(bench, kill)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("kill", [kill_poller, kill_broker], ids=lambda kill: kill.__name__)
+def test_nothing_is_lost_on_apache_kafka_either(apache_bench: Bench, kill: Callable[[Bench], None]) -> None:
+    """The same on a real Apache Kafka: what holds is the poller's doing, not the broker's."""
+    stream_through(apache_bench, kill)
+
+
+def stream_through(bench: Bench, kill: Callable[[Bench], None]) -> None:
     bench.create_function()
     bench.stack.create_mapping(bench.name, bench.name, BatchSize=50)
     for number in range(ROUNDS):

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.oracles.stack import ACCOUNT, wait_until
+from tests.oracles.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bench
 
 
-@pytest.mark.parametrize(
-    "kafka", ["tidemill", pytest.param("apache", marks=[pytest.mark.kafka, pytest.mark.slow])]
-)
-def test_a_good_record_reaches_the_handler_and_a_bad_one_the_queue(
-    kafka: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_good_record_reaches_the_handler_and_a_bad_one_the_queue(any_bench: Bench) -> None:
     """One record is processed once; the next raises and lies in the queue with its offset and its reason."""
-    bench: Bench = request.getfixturevalue("bench" if kafka == "tidemill" else "apache_bench")
-    stack = bench.stack
+    bench, stack = any_bench, any_bench.stack
     function_arn = bench.create_function()
     queue_arn = stack.create_queue(bench.name)
     bench.produce([("k", "0 good"), ("k", "1 poison"), ("k", "2 good")], partition=0)
@@ -45,7 +38,7 @@ def test_a_good_record_reaches_the_handler_and_a_bad_one_the_queue(
     assert info["batchSize"] == 1
     assert info["recordsInfo"][f"{bench.name}-0"]["firstRecordOffset"] == "1"
     assert info["recordsInfo"][f"{bench.name}-0"]["lastRecordOffset"] == "1"
-    assert ("eventSourceArn" in info) == (kafka == "tidemill")
+    assert ("eventSourceArn" in info) == isinstance(stack.kafka, TidemillBroker)
     assert function_arn.startswith(context["functionArn"].removesuffix(":$LATEST"))
     wait_until(
         lambda: stack.status(uuid)["partitions"][0]["committed"] == 3, what="all three offsets to be settled"

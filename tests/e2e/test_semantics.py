@@ -26,9 +26,9 @@ def offsets(failure: dict[str, Any]) -> tuple[str, int, int]:
 
 
 @pytest.mark.parametrize("way", ["bisect", "partial"])
-def test_exactly_the_poison_records_end_in_the_queue(bench: Bench, way: str) -> None:
+def test_exactly_the_poison_records_end_in_the_queue(any_bench: Bench, way: str) -> None:
     """Each poison record is named alone in the queue; all others are processed, in the order of their key."""
-    stack = bench.stack
+    bench, stack = any_bench, any_bench.stack
     if way == "bisect":
         bench.create_function()
         fields: dict[str, Any] = {"BisectBatchOnFunctionError": True}
