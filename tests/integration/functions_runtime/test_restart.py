@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -99,3 +100,38 @@ def _is_pending(pid: int, number: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     pending = next(line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd:"))
     return bool(int(pending, 16) & (1 << (number - 1)))
+
+
+def test_every_call_is_answered_once_however_processes_die(tmp_path: Path) -> None:
+    """Processes end in calls and between them; each call has its own result or a Runtime.ExitError."""
+    source = (
+        "import os\n"
+        "def handler(event, context):\n"
+        "    if event % 7 == 3: os._exit(1)\n"
+        "    if event % 7 == 5: os.kill(os.getpid(), 9)\n"
+        "    return [event, os.getpid()]\n"
+    )
+    with running(tmp_path) as server, ThreadPoolExecutor(8) as threads:
+        server.create("dies", source, Timeout=30)
+
+        def call(number: int) -> tuple[object, bool]:
+            result, reply = server.invoke("dies", number)
+            if number % 10 == 0 and "FunctionError" not in reply:
+                # From outside, too: it may be idle, or busy with another call by now.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(result[1], signal.SIGKILL)
+            return result, "FunctionError" in reply
+
+        answers = list(threads.map(call, range(70)))
+        for number, (result, failed) in enumerate(answers):
+            if number % 7 in (3, 5):
+                assert failed
+            if failed:
+                assert isinstance(result, dict)
+                assert result["errorType"] == "Runtime.ExitError"
+            else:
+                assert isinstance(result, list)
+                assert result[0] == number
+        health = server.health()
+        assert health["in_flight"] == 0
+        assert health["environments"] <= 8
