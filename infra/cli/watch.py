@@ -14,6 +14,8 @@ from infra.cli.output import open_console
 from poller.tracing.tree import render_tree
 
 _REFRESH_S = 0.5
+# Process, invoke, commit: a delivery without trouble has no more.
+_CLEAN_SPANS = 3
 _COLUMNS = ("partition", "state", "committed", "end", "lag", "attempt", "blocked by", "for", "reason")
 
 
@@ -30,11 +32,11 @@ class Look:
 
 
 def look(there: Endpoint, uuid: str, trees: int) -> Look:
-    """Ask the poller for the state, and for deliveries with retries first."""
+    """Ask the poller for the state, and for the latest deliveries, those with trouble if there are any."""
     status = there.own("GET", f"/_tidemill/mappings/{uuid}/status")
     deliveries = there.own("GET", f"/_tidemill/mappings/{uuid}/deliveries") if trees else []
-    deliveries.sort(key=lambda delivery: len(delivery["spans"]), reverse=True)
-    return Look(status=status, deliveries=deliveries[:trees])
+    troubled = [delivery for delivery in deliveries if len(delivery["spans"]) > _CLEAN_SPANS]
+    return Look(status=status, deliveries=(troubled or deliveries)[:trees])
 
 
 def watch_live(there: Endpoint, uuid: str, trees: int, *, once: bool) -> None:
