@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import aiohttp
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -110,7 +110,9 @@ class Gateway:
 
 async def _stream_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
     reply = web.StreamResponse(status=answer.status, reason=answer.reason, headers=_forwarded(answer.headers))
-    if "Content-Length" not in answer.headers and answer.status not in _NO_BODY_STATUSES:
+    has_length = "Content-Length" in answer.headers or answer.status in _NO_BODY_STATUSES
+    # HTTP/1.0 knows no chunks: there the end of the connection ends the body.
+    if not has_length and request.version >= HttpVersion11:
         reply.enable_chunked_encoding()
     try:
         await reply.prepare(request)

@@ -113,6 +113,20 @@ async def test_replies_stream_as_they_come(programs: dict[Upstream, Program], ga
         assert await reply.content.read() == b"second"
 
 
+async def test_a_stream_to_an_old_client_ends_with_its_connection(
+    programs: dict[Upstream, Program], gateway: URL
+) -> None:
+    """HTTP/1.0 knows no chunks."""
+    programs["aws"].gate = asyncio.Event()
+    programs["aws"].gate.set()
+    reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+    writer.write(b"GET /x HTTP/1.0\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b" 200 " in head.splitlines()[0]
+    assert body == b"firstsecond"
+
+
 async def test_a_large_body_passes_in_both_directions(
     programs: dict[Upstream, Program], gateway: URL
 ) -> None:
