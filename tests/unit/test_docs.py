@@ -1,0 +1,31 @@
+"""The documents say what the code says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from poller.status import PartitionState
+from tests.oracles.operations_tables import FILE, with_tables
+
+DOCS = FILE.parent
+PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
+
+
+def test_every_setting_and_metric_stands_in_operations_as_the_code_has_it() -> None:
+    """`python -m tests.oracles.operations_tables` writes them anew."""
+    assert FILE.read_text() == with_tables(FILE.read_text())
+
+
+def test_every_state_of_a_partition_is_explained() -> None:
+    assert all(f"| `{state}` |" in FILE.read_text() for state in get_args(PartitionState))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS.parent)))
+def test_every_link_between_documents_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
