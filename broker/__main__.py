@@ -117,6 +117,7 @@ async def _serve(broker: Broker, stop: asyncio.Event) -> None:
             _tell_ready(broker, server.port, control_port)
             await stop.wait()
             logger.info("draining")
+            broker.groups.dismiss()
             await server.close()
             for task in background:
                 task.cancel()

@@ -58,7 +58,7 @@ class GroupService:
         self._check_interval_ms = settings.offsets_retention_check_interval_ms
         self._next_check_ms = self.now_ms() + self._check_interval_ms
         self._log = OffsetsTopic(topics, partitions=settings.offsets_topic_num_partitions, now_ms=self.now_ms)
-        self._waiting: dict[Ticket, asyncio.Future[JoinReply | SyncReply]] = {}
+        self._waiting: dict[Ticket, asyncio.Future[JoinReply | SyncReply | None]] = {}
         self._tickets = itertools.count(1)
         self._alarm_moved = asyncio.Event()
         self._alarm_ms = self._next_check_ms
@@ -80,6 +80,12 @@ class GroupService:
                     await self._alarm_moved.wait()
             except TimeoutError:
                 self._expire()
+
+    def dismiss(self) -> None:
+        """The broker stops: whoever waits is told to look for a coordinator again (once it is back)."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_result(None)
 
     async def join(self, request: JoinRequest) -> JoinReply:
         """JoinGroup: wait until the generation is formed."""
@@ -131,7 +137,7 @@ class GroupService:
     async def _wait_for(
         self, group_id: str, begin: Callable[[Ticket, int], Step]
     ) -> JoinReply | SyncReply | None:
-        """Begin something whose answer may come later; None if the log does not take its records.
+        """Begin something whose answer may come later; None if the log refuses, or the broker stops.
 
         The wait ends by the coordinator's deadlines at the latest. Cancelled when the connection is gone:
         then nobody waits any more, and the group is told so.

@@ -145,6 +145,17 @@ def test_a_member_whose_connection_ends_while_it_waits_is_out(tmp_path: Path) ->
     play(tmp_path, scenario)
 
 
+def test_a_broker_that_stops_sends_away_who_waits(tmp_path: Path) -> None:
+    async def scenario(service: GroupService, _topics: Topics) -> None:
+        await lead(service)
+        waiting = asyncio.ensure_future(service.join(join_request(name="n")))
+        await asyncio.sleep(0.1)
+        service.dismiss()
+        assert (await waiting).error is ErrorCode.coordinator_not_available
+
+    play(tmp_path, scenario)
+
+
 def test_a_restarted_service_knows_members_and_offsets(tmp_path: Path) -> None:
     async def before(service: GroupService, _topics: Topics) -> None:
         await lead(service)
