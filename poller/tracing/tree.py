@@ -27,52 +27,91 @@ def render_tree(spans: Sequence[Span]) -> str:
         # A parent that was not kept makes its child a root: better shown oddly than not shown.
         parent = span["parent_id"] if span["parent_id"] in known else None
         children.setdefault(parent, []).append(span)
-    lines: list[str] = []
-    for root in children.get(None, []):
-        lines.append(_root_line(root))
-        lines.extend(_below(root, children, ""))
-    return "\n".join(lines)
+    writer = _Writer(children)
+    return "\n".join(line for root in children.get(None, []) for line in writer.tree(root))
 
 
-def _below(span: Span, children: Mapping[str | None, Sequence[Span]], indent: str) -> list[str]:
-    lines: list[str] = []
-    entries = _entries(span, children.get(span["span_id"], []))
-    for position, (text, child) in enumerate(entries):
-        last = position == len(entries) - 1
-        clean = child is not None and _is_clean(child, children)
-        shown = text.replace(_MIXED, _OK, 1) if clean else text
-        lines.append(f"{indent}{'└─ ' if last else '├─ '}{shown}")
-        if child is not None and not clean:
-            lines.extend(_below(child, children, indent + ("   " if last else "│  ")))
-    return lines
+class _Writer:
+    """Writes one tree; an error that was told in full once is named by its type from then on."""
+
+    def __init__(self, children: Mapping[str | None, Sequence[Span]]) -> None:
+        self._children = children
+        self._told: set[tuple[str, str]] = set()
+
+    def tree(self, root: Span) -> list[str]:
+        return [_root_line(root), *self._below(root, "")]
+
+    def _below(self, span: Span, indent: str) -> list[str]:
+        lines: list[str] = []
+        entries = self._entries(span)
+        for position, (text, child) in enumerate(entries):
+            last = position == len(entries) - 1
+            clean = child is not None and self._is_clean(child)
+            shown = text.replace(_MIXED, _OK, 1) if clean else text
+            lines.append(f"{indent}{'└─ ' if last else '├─ '}{shown}")
+            if child is not None and not clean:
+                lines.extend(self._below(child, indent + ("   " if last else "│  ")))
+        return lines
+
+    def _entries(self, span: Span) -> list[tuple[str, Span | None]]:
+        """The lines directly below a span, each with the span to descend into, if any."""
+        children = self._children.get(span["span_id"], [])
+        entries: list[tuple[str, Span | None]] = []
+        for group in _grouped(children):
+            if "esm.attempt" in group[0]["attributes"]:
+                entries.append((self._attempts_line(group, span), None))
+            else:
+                [child] = group
+                descend = child if "esm.split" in child["attributes"] else None
+                entries.append((_line(child, children), descend))
+        if _is_waiting(span, children):
+            entries.append((_waiting_line(span), None))
+        if span["attributes"].get("esm.interrupted"):
+            entries.append(("stopped here; the next owner of the partition goes on", None))
+        return entries
+
+    def _attempts_line(self, attempts: Sequence[Span], parent: Span) -> str:
+        first, last = attempts[0], attempts[-1]
+        one, other = first["attributes"]["esm.attempt"], last["attributes"]["esm.attempt"]
+        number = f"attempt {one}" if len(attempts) == 1 else f"attempts {one}-{other}"
+        parts = [f"{_mark(last)} {number}"]
+        if _range(first["attributes"]) != _range(parent["attributes"]):
+            parts.append(_range(first["attributes"]))
+        parts.append(_took(last) if len(attempts) == 1 else f"{_took(last)} the last")
+        error = _error(last)
+        if error is not None:
+            parts.append(self._reason(error))
+            request_id = last["attributes"].get("aws.request_id")
+            if request_id and parent["attributes"].get("esm.poison"):
+                parts.append(f"(request {request_id})")
+        return "  ".join(parts)
+
+    def _reason(self, error: tuple[str, str]) -> str:
+        if error in self._told:
+            return f"{error[0]} again"
+        self._told.add(error)
+        return _short(f"{error[0]}: {error[1]}" if error[1] else error[0])
+
+    def _is_clean(self, span: Span) -> bool:
+        """One attempt that worked, and nothing else: the line of the part says it all."""
+        below = self._children.get(span["span_id"], [])
+        return len(below) == 1 and _mark(below[0]) == _OK and "esm.attempt" in below[0]["attributes"]
 
 
-def _entries(span: Span, children: Sequence[Span]) -> list[tuple[str, Span | None]]:
-    """The lines directly below a span, each with the span to descend into, if any."""
-    entries: list[tuple[str, Span | None]] = []
-    attempts: list[Span] = []
+def _grouped(children: Sequence[Span]) -> list[list[Span]]:
+    """Attempts in a row that failed alike, together; everything else alone."""
+    groups: list[list[Span]] = []
     for child in children:
-        if "esm.attempt" in child["attributes"]:
-            if attempts and not _alike(attempts[-1], child):
-                entries.append((_attempts_line(attempts, span), None))
-                attempts = []
-            attempts.append(child)
-            continue
-        if attempts:
-            entries.append((_attempts_line(attempts, span), None))
-            attempts = []
-        entries.append((_line(child, children), child if "esm.split" in child["attributes"] else None))
-    if attempts:
-        entries.append((_attempts_line(attempts, span), None))
-    if _is_waiting(span, children):
-        entries.append((_waiting_line(span), None))
-    if span["attributes"].get("esm.interrupted"):
-        entries.append(("stopped here; the next owner of the partition goes on", None))
-    return entries
+        if groups and _alike(groups[-1][-1], child):
+            groups[-1].append(child)
+        else:
+            groups.append([child])
+    return groups
 
 
 def _alike(one: Span, other: Span) -> bool:
-    return _error(one) is not None and _error(one) == _error(other)
+    both_attempts = "esm.attempt" in one["attributes"] and "esm.attempt" in other["attributes"]
+    return both_attempts and _error(one) is not None and _error(one) == _error(other)
 
 
 def _error(span: Span) -> tuple[str, str] | None:
@@ -111,23 +150,6 @@ def _verdict(root: Span) -> str:
     if root["end_ns"] is None:
         return ": running"
     return ": delivered after retries" if about.get("esm.retried") else ": delivered"
-
-
-def _attempts_line(attempts: Sequence[Span], parent: Span) -> str:
-    first, last = attempts[0], attempts[-1]
-    one, other = first["attributes"]["esm.attempt"], last["attributes"]["esm.attempt"]
-    number = f"attempt {one}" if len(attempts) == 1 else f"attempts {one}-{other}"
-    parts = [f"{_mark(last)} {number}"]
-    if _range(first["attributes"]) != _range(parent["attributes"]):
-        parts.append(_range(first["attributes"]))
-    parts.append(_took(last) if len(attempts) == 1 else f"{_took(last)} the last")
-    error = _error(last)
-    if error is not None:
-        parts.append(_short(f"{error[0]}: {error[1]}" if error[1] else error[0]))
-    request_id = last["attributes"].get("aws.request_id")
-    if error is not None and request_id:
-        parts.append(f"(request {request_id})")
-    return "  ".join(parts)
 
 
 def _line(span: Span, siblings: Sequence[Span]) -> str:
@@ -169,12 +191,6 @@ def _mark(span: Span, settled: str = _OK) -> str:
     if span["end_ns"] is None:
         return _RUNNING
     return _FAILED if span["status"] == "ERROR" or span["attributes"].get("esm.interrupted") else settled
-
-
-def _is_clean(span: Span, children: Mapping[str | None, Sequence[Span]]) -> bool:
-    """One attempt that worked, and nothing else: the line of the part says it all."""
-    below = children.get(span["span_id"], [])
-    return len(below) == 1 and _mark(below[0]) == _OK and "esm.attempt" in below[0]["attributes"]
 
 
 def _is_waiting(span: Span, children: Sequence[Span]) -> bool:

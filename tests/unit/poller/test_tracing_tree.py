@@ -338,12 +338,12 @@ def test_the_text_of_a_bisected_batch_reads_from_top_to_bottom(bench: Bench) -> 
     poisoned(bench)
     assert bench.text().splitlines() == [
         f"✓ {HEAD}, T: 1 failure record sent",
-        "├─ ✗ attempt 1  T  ValueError: no departure time  (request r-1)",
+        "├─ ✗ attempt 1  T  ValueError: no departure time",
         "├─ ✓ half [100-149]  T",
         "├─ · half [150-199]  T",
-        "│  ├─ ✗ attempt 1  T  ValueError: no departure time  (request r-1)",
+        "│  ├─ ✗ attempt 1  T  ValueError again",
         "│  ├─ ✗ half [150]  T  POISON",
-        "│  │  ├─ ✗ attempts 1-3  T the last  ValueError: no departure time  (request r-3)",
+        "│  │  ├─ ✗ attempts 1-3  T the last  ValueError again  (request r-3)",
         f"│  │  └─ ✓ RetryAttemptsExhausted -> {QUEUE}  T",
         "│  └─ ✓ half [151-199]  T",
         "└─ ✓ commit 200  T",
@@ -364,7 +364,7 @@ def test_the_text_of_a_running_delivery_says_what_it_waits_for(bench: Bench) -> 
     batch.retry_scheduled(delay_s=4, attempt=2)
     assert bench.text().splitlines() == [
         f"… {HEAD.replace('records', 'records, 12 filtered out')}, still running: running",
-        "├─ ✗ attempt 1  T  ValueError: down  (request r-1)",
+        "├─ ✗ attempt 1  T  ValueError: down",
         "└─ … attempt 2 follows T after that",
     ]
     step = batch.invoke(attempt=2, first_offset=100, last_offset=199)
@@ -380,7 +380,7 @@ def test_the_text_of_a_partial_response_shows_what_was_left(bench: Bench) -> Non
         with batch.split(kind="partial", first_offset=120, last_offset=180, depth=1) as rest:
             attempt(rest, 2, 120, 180)
     assert bench.text().splitlines()[1:] == [
-        "├─ ✗ attempt 1  T  ValueError: 3 of 100 records failed  (request r-1)",
+        "├─ ✗ attempt 1  T  ValueError: 3 of 100 records failed",
         "└─ ✓ rest [120-180]  T",
     ]
 
