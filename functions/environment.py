@@ -7,8 +7,8 @@
         │ exit, time-out   v                     v response too large
         └──────────────> ENDED <─────────────────┘
 
-It owns what Lambda says for each of these ends, and the lines START, END and REPORT. It must not know other
-environments or HTTP clients: the pool starts it, gives it work while FREE and hears from it as its `Owner`.
+It owns what Lambda says for each of these ends. It must not know other environments or HTTP clients: the pool
+starts it, gives it work while FREE and hears from it as its `Owner`.
 The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit breaks
 numpy and whatever else maps more than it uses.
 """
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import math
 import os
 import signal
 import sys
@@ -36,12 +35,8 @@ from functions.guard import Guard
 from functions.logs import FunctionLog
 from functions.registry import LATEST, Function, LocalCode
 from functions.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
+from functions.transcript import Transcript
 
-# Lambda's LogType=Tail answers the last 4 KB of the log.
-TAIL_BYTES = 4096
-_READ_BYTES = 64 * 1024
-# A handler that prints without end must not keep the event loop: the rest is read on the next turn.
-_READS_AT_ONCE = 16
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -121,18 +116,15 @@ class Environment:
         self._asking: RuntimeConnection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._started_s = time.monotonic()
-        self._init_s: float | None = None
         self._start_failure: tuple[str, str] | bytes | None = None
-        self._tail = bytearray()
+        self._transcript = Transcript(site.log, memory_mb=function.memory_mb)
         self._peak_bytes = 0
-        self._log_end = -1
         self._memory_file = -1
         self._server: asyncio.Server | None = None
         self._process: asyncio.SubprocessTransport | None = None
 
     async def start(self) -> None:
         """Start the process; the owner hears `freed` once the handler is loaded, or `ended`."""
-        self._write(f"INIT_START Runtime Version: python:{sys.version.split()[0]}\n".encode())
         limit_s = max(self._site.init_timeout_s, self.function.timeout_s)
         self._timer = self._loop.call_later(limit_s, self._start_timed_out)
         try:
@@ -143,10 +135,8 @@ class Environment:
 
     async def _spawn(self) -> None:
         self._server = await self._loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0)
-        self._log_end, writing_end = os.pipe()
+        writing_end = self._transcript.open()
         try:
-            os.set_blocking(self._log_end, False)
-            self._loop.add_reader(self._log_end, self._read_log)
             await self._loop.subprocess_exec(
                 lambda: _Exit(self),
                 sys.executable,
@@ -192,7 +182,7 @@ class Environment:
 
     def fail(self, invocation: Invocation) -> None:
         """Answer an invocation that waited for this environment, which could not be started."""
-        self._write(f"START RequestId: {invocation.request_id} Version: {LATEST}\n".encode())
+        self._transcript.begin(invocation.request_id)
         self._invocation, self._sent_s = invocation, time.monotonic()
         match self._start_failure:
             case bytes(document):
@@ -208,7 +198,7 @@ class Environment:
         """The handler is loaded, or has done its last invocation."""
         self._asking = connection
         if self.state is State.STARTING:
-            self._init_s = time.monotonic() - self._started_s
+            self._transcript.loaded((time.monotonic() - self._started_s) * 1000)
             self._free()
         elif self._invocation is not None and self._sent_s is None:
             self._send(connection, self._invocation)
@@ -263,17 +253,15 @@ class Environment:
         self._asking = None
         if connection.deliver(head, invocation.payload):
             self._sent_s = time.monotonic()
-            if self._init_s is None:
-                self._tail.clear()  # the first invocation's tail begins with what was logged at import
-            # What the handler prints is read on a later turn: this line stands above it.
-            self._write(f"START RequestId: {invocation.request_id} Version: {LATEST}\n".encode())
+            # What the handler prints is read on a later turn: START stands above it.
+            self._transcript.begin(invocation.request_id)
 
     def _timed_out(self) -> None:
         if self._invocation is None:
             return
         if self._sent_s is None:  # still busy with what follows its last answer
             self._sent_s = time.monotonic() - self.function.timeout_s
-        self._read_log()
+        self._transcript.read()
         # Lambda's spelling of this type differs from RIE's (Sandbox.Timeout).
         self._finish_with("Sandbox.Timedout", self._timeout_text)
         self.kill()
@@ -284,7 +272,7 @@ class Environment:
 
     def exited(self, code: int) -> None:
         """The operating system says that the process is gone."""
-        self._read_log()
+        self._transcript.read()
         if self.state is State.STARTING and self._start_failure is None:
             self._start_failure = ("Runtime.ExitError", _exit_reason(code))
         if self._invocation is not None and self._sent_s is not None:
@@ -298,9 +286,7 @@ class Environment:
     def _end(self) -> None:
         self._stop_timer()
         self.state = State.ENDED
-        if self._log_end >= 0:
-            self._loop.remove_reader(self._log_end)
-            os.close(self._log_end)
+        self._transcript.close()
         if self._memory_file >= 0:
             os.close(self._memory_file)
         if self._server is not None:
@@ -324,7 +310,7 @@ class Environment:
     def _finish_with(self, error_type: str, message: str) -> None:
         assert self._invocation is not None
         text = f"RequestId: {self._invocation.request_id} Error: {message}"
-        self._write(f"{text}\n{error_type}\n".encode())
+        self._transcript.write(f"{text}\n{error_type}\n")
         self._finish(orjson.dumps({"errorType": error_type, "errorMessage": text}), failed=True)
 
     def _finish(self, payload: bytes, *, failed: bool) -> None:
@@ -336,7 +322,7 @@ class Environment:
         duration_ms = (time.monotonic() - sent_s) * 1000
         if invocation.wants_log or self.state is not State.BUSY:
             self._conclude(invocation.request_id, duration_ms)
-            tail = bytes(self._tail[-TAIL_BYTES:]) if invocation.wants_log else b""
+            tail = self._transcript.tail() if invocation.wants_log else b""
             self._owner.finished(invocation, Result(payload=payload, failed=failed, log_tail=tail))
         else:
             # The reply first. The process asks for more on a later turn, so the log keeps its order.
@@ -344,18 +330,7 @@ class Environment:
             self._owner.finished(invocation, Result(payload=payload, failed=failed))
 
     def _conclude(self, request_id: str, duration_ms: float) -> None:
-        """Close the invocation's part of the log."""
-        if self.state is not State.ENDED:
-            self._read_log()
-        init = "" if self._init_s is None else f"Init Duration: {self._init_s * 1000:.2f} ms\t"
-        self._init_s = None
-        report = (
-            f"END RequestId: {request_id}\n"
-            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-            f"Billed Duration: {math.ceil(duration_ms)} ms\tMemory Size: {self.function.memory_mb} MB\t"
-            f"Max Memory Used: {self._peak_mb()} MB\t{init}\n"
-        )
-        self._write(report.encode())
+        self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._peak_mb())
 
     def _peak_mb(self) -> int:
         """The most resident memory seen at the end of an invocation; 0 where there is no /proc."""
@@ -364,25 +339,6 @@ class Environment:
                 resident = int(os.pread(self._memory_file, 64, 0).split()[1]) * _PAGE_BYTES
                 self._peak_bytes = max(self._peak_bytes, resident)
         return self._peak_bytes >> 20
-
-    def _read_log(self) -> None:
-        """Take what the process has written; all of it was written before it answered."""
-        for _ in range(_READS_AT_ONCE):
-            try:
-                chunk = os.read(self._log_end, _READ_BYTES)
-            except BlockingIOError:
-                return
-            if not chunk:
-                self._loop.remove_reader(self._log_end)
-                return
-            # awslambdaric joins the lines of one record by CR when it writes to a pipe.
-            self._write(chunk.replace(b"\r", b"\n") if b"\r" in chunk else chunk)
-
-    def _write(self, text: bytes) -> None:
-        self._site.log.write(text)
-        self._tail += text
-        if len(self._tail) > 4 * TAIL_BYTES:
-            del self._tail[:-TAIL_BYTES]
 
     def _variables(self, port: int) -> dict[str, str]:
         """The process's whole environment: Lambda's variables, the function's own, little of ours."""
