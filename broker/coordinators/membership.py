@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from broker.coordinators.generation import join_reply, joined_members, rebalance, shared_protocols
+from broker.coordinators.generation import (
+    choose_protocol,
+    join_reply,
+    joined_members,
+    rebalance,
+    shared_protocols,
+)
 from broker.coordinators.group import Answer, Group, Limits, Member, State, Step
 from broker.coordinators.messages import JoinReply, JoinRequest, MemberIdentity, SyncReply, Ticket
 from broker.coordinators.subscription import subscribed_topics
@@ -225,7 +231,7 @@ def _replace_static(
         new=False,
     )
     swapped = _swap(group, holder, member)
-    if group.state is State.STABLE and _same_wishes(group, holder, member):
+    if group.state is State.STABLE and _same_wishes(swapped, holder, member):
         answer = Answer(ticket=ticket, reply=_static_reply(swapped, holder, member, request))
         return Step(group=swapped, records=(swapped.stored(),), answers=(*fenced, answer))
     waiting = swapped.with_member(replace(member, joining=ticket))
@@ -246,7 +252,7 @@ def _same_wishes(group: Group, holder: Member, member: Member) -> bool:
 
     The bytes are not compared: they also carry the partitions that the member owned, which a restart loses.
     """
-    if group.protocol not in {name for name, _ in member.protocols}:
+    if choose_protocol(group) != group.protocol:
         return False
     return subscribed_topics(holder.metadata(group.protocol)) == subscribed_topics(
         member.metadata(group.protocol)

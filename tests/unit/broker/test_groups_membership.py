@@ -236,6 +236,14 @@ def test_a_static_member_with_other_topics_causes_a_rebalance(shell: GroupShell)
     assert back.generation == first.generation + 1
 
 
+def test_a_static_member_that_would_turn_the_vote_causes_a_rebalance(shell: GroupShell) -> None:
+    range_first = (("range", subscription("flights")), ("sticky", subscription("flights")))
+    first = shell.join(instance_id="a", protocols=range_first)
+    shell.sync(first, {}, instance_id="a")
+    back = shell.join(instance_id="a", protocols=range_first[::-1])
+    assert (back.generation, back.protocol) == (first.generation + 1, "sticky")
+
+
 def test_a_static_member_that_returns_while_the_leader_assigns_starts_a_rebalance(shell: GroupShell) -> None:
     """The leader assigns to the old id, which is no more."""
     first = shell.join(instance_id="a")
