@@ -40,7 +40,7 @@ from poller.offsets import CommitPoint
 log = logging.getLogger(__name__)
 
 _SESSION_TIMEOUT_MS = 10_000  # how long a killed poller keeps its partitions from the next one
-_HEARTBEAT_MS = 3_000
+_HEARTBEAT_MS = 1_000  # how long a rebalance goes unnoticed
 _METADATA_MAX_AGE_MS = 30_000  # how long a partition that was added stays unseen
 _FETCH_BYTES_MAX = 16 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024  # fetched ahead of the lane, per partition
@@ -78,7 +78,7 @@ class GroupClient(Protocol):
     """A member of a group. Partitions are those of its one topic; calls raise SourceUnavailable."""
 
     async def start(self, listener: Listener) -> None:
-        """Join; returns once the first assignment came."""
+        """Join; returns once there is an assignment, though the listener may be at work on it still."""
         ...
 
     async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:

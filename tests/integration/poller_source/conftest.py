@@ -1,0 +1,47 @@
+"""Two real clusters, started once: our own broker and Apache Kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
+from tests.oracles.tidemill_broker import TidemillBroker
+
+
+@pytest.fixture(scope="session")
+def tidemill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    broker = TidemillBroker(data_dir=tmp_path_factory.mktemp("tidemill")).start()
+    yield broker.bootstrap_servers
+    broker.stop()
+
+
+def quiet_port_pair() -> int:
+    """Two free neighbours below the ephemeral ports, where outgoing connections take none."""
+    for port in random.Random().sample(range(20_000, 30_000, 2), 100):
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
+    raise RuntimeError("no two neighbouring ports are free on 127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    jars_or_skip()
+    kafka = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka"), port=quiet_port_pair()).start()
+    yield kafka.bootstrap_servers
+    kafka.stop()
+
+
+@pytest.fixture(
+    params=[pytest.param("tidemill"), pytest.param("apache", marks=pytest.mark.kafka)],
+)
+def bootstrap_servers(request: pytest.FixtureRequest) -> str:
+    """Each test runs against both."""
+    servers: str = request.getfixturevalue(request.param)
+    return servers
