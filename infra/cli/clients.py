@@ -4,8 +4,9 @@ import json
 import os
 from collections.abc import Iterator
 from functools import cached_property
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from infra.cli.errors import Complaint
@@ -52,11 +53,16 @@ class Endpoint:
             return json.loads(reply.read() or b"null")
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """The lines of a ``/_tidemill/`` route as they come."""
-        with self._open("GET", path, None) as reply:
-            yield from reply
+        """The lines of a ``/_tidemill/`` route as they come, however long the next one takes."""
+        with self._open("GET", path, None, timeout_s=None) as reply:
+            try:
+                yield from reply
+            except (OSError, HTTPException):
+                raise Complaint(f"{self.url} went away.") from None
 
-    def _open(self, method: str, path: str, document: Any) -> Any:
+    def _open(
+        self, method: str, path: str, document: Any, *, timeout_s: float | None = _OWN_ROUTE_TIMEOUT_S
+    ) -> Any:
         request = Request(  # noqa: S310  # the user's own endpoint, http or https
             self.url + path,
             method=method,
@@ -64,12 +70,12 @@ class Endpoint:
             headers={"Content-Type": "application/json"},
         )
         try:
-            return urlopen(request, timeout=_OWN_ROUTE_TIMEOUT_S)  # noqa: S310  # as above
+            return urlopen(request, timeout=timeout_s)  # noqa: S310  # as above
         except HTTPError as error:
             raise Complaint(_sentence_of(error)) from None
-        except URLError as error:
+        except OSError as error:
             raise Complaint(
-                f"Cannot reach {self.url}: {error.reason}.",
+                f"Cannot reach {self.url}: {getattr(error, 'reason', error)}.",
                 hint="Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url.",
             ) from None
 
