@@ -63,7 +63,10 @@ class Step:
 
 
 class Delivery:
-    """One node of the retry tree: a batch, or a part of it that is retried alone. Off: it does nothing."""
+    """One node of the retry tree: a batch, or a part of it that is retried alone. Off: it does nothing.
+
+    A batch that ends without `commit` is shown as interrupted: another lane will take it up.
+    """
 
     __slots__ = ()
 

@@ -186,6 +186,7 @@ class _Trace:
     __slots__ = (
         "calls",
         "clock",
+        "committed",
         "dropped",
         "function_arn",
         "opened_s",
@@ -204,6 +205,7 @@ class _Trace:
         self.part = 1
         self.calls = 0
         self.opened_s = clock()
+        self.committed = False
         self.retried = False
         self.sent = 0
         self.dropped = 0
@@ -281,6 +283,7 @@ class _RecordedDelivery(Delivery):
 
     def commit(self, *, offset: int) -> Step:
         topic = self._trace.topic
+        self._trace.committed = True
         attributes = {**_messaging("commit", "settle", topic), "esm.offset.committed": offset}
         return self._step(f"commit {topic}", SpanKind.CLIENT, attributes)
 
@@ -300,11 +303,14 @@ class _RecordedDelivery(Delivery):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         span = self._now()
-        if kind is not None:
+        interruption = kind.__name__ if kind is not None else None
+        if self._parent is None and not self._trace.committed:
+            interruption = interruption or "closed"
+        if interruption is not None:
             # Revoked or stopping: the batch is neither done nor lost, another lane will take it up.
-            span.set_attribute("esm.interrupted", kind.__name__)
+            span.set_attribute("esm.interrupted", interruption)
         if self._parent is None:
-            self._settle(span, interrupted=kind is not None)
+            self._settle(span, interrupted=interruption is not None)
         span.end()
 
     def _settle(self, span: Span, *, interrupted: bool) -> None:
@@ -333,7 +339,7 @@ class _RecordedDelivery(Delivery):
         before = self._span
         before.set_attribute("esm.continued", True)  # noqa: FBT003  # OpenTelemetry's signature
         if self._parent is None:
-            self._settle(before, interrupted=False)
+            self._settle(before, interrupted=True)
         before.end()
         self._part = self._trace.part
         links = () if self._parent else (Link(before.get_span_context(), {"esm.link": "continues"}),)

@@ -68,6 +68,10 @@ class Bench:
             headers=headers,
         )
 
+    def commit(self, batch: Delivery) -> None:
+        with batch.commit(offset=200):
+            pass
+
     def spans(self) -> dict[str, ReadableSpan]:
         return {span.name: span for span in self.exported.get_finished_spans()}
 
@@ -193,7 +197,10 @@ def test_a_delivery_that_dropped_records_is_an_error(bench: Bench) -> None:
 def test_a_clean_delivery_carries_no_sign_of_trouble(bench: Bench) -> None:
     with bench.process() as batch:
         attempt(batch, 1, 100, 199)
-    assert not {"esm.retried", "esm.dropped"} & set(bench.spans()["process flights"].attributes or {})
+        bench.commit(batch)
+    assert not {"esm.retried", "esm.dropped", "esm.interrupted"} & set(
+        bench.spans()["process flights"].attributes or {}
+    )
 
 
 def test_a_revoked_delivery_says_that_it_was_interrupted(bench: Bench) -> None:
@@ -206,6 +213,16 @@ def test_a_revoked_delivery_says_that_it_was_interrupted(bench: Bench) -> None:
     spans = bench.spans()
     assert (spans["process flights"].attributes or {})["esm.interrupted"] == "KeyboardInterrupt"
     assert (spans["invoke delays:live #1"].attributes or {})["error.type"] == "KeyboardInterrupt"
+
+
+def test_a_delivery_that_ends_without_a_commit_is_neither_done_nor_lost(bench: Bench) -> None:
+    with bench.process() as batch:
+        attempt(batch, 1, 100, 199, "down")
+        batch.retry_scheduled(delay_s=60, attempt=2)
+    root = bench.spans()["process flights"]
+    assert root.status.status_code.name == "UNSET"
+    assert bench.text().splitlines()[0].endswith("T: interrupted (closed)")
+    assert bench.text().splitlines()[-1] == "└─ stopped here; the next owner of the partition goes on"
 
 
 def test_the_function_s_side_is_told_where_it_belongs(bench: Bench) -> None:
@@ -370,6 +387,7 @@ def test_the_text_of_a_running_delivery_says_what_it_waits_for(bench: Bench) -> 
     step = batch.invoke(attempt=2, first_offset=100, last_offset=199)
     assert bench.text().splitlines()[-1] == "└─ … attempt 2  still running"
     step.__exit__(None, None, None)
+    bench.commit(batch)
     batch.__exit__(None, None, None)
     assert bench.text().splitlines()[0].endswith("T: delivered after retries")
 
@@ -379,9 +397,11 @@ def test_the_text_of_a_partial_response_shows_what_was_left(bench: Bench) -> Non
         attempt(batch, 1, 100, 199, "3 of 100 records failed")
         with batch.split(kind="partial", first_offset=120, last_offset=180, depth=1) as rest:
             attempt(rest, 2, 120, 180)
+        bench.commit(batch)
     assert bench.text().splitlines()[1:] == [
         "├─ ✗ attempt 1  T  ValueError: 3 of 100 records failed",
-        "└─ ✓ rest [120-180]  T",
+        "├─ ✓ rest [120-180]  T",
+        "└─ ✓ commit 200  T",
     ]
 
 
@@ -390,7 +410,7 @@ def test_the_text_of_a_held_partition_says_that_nothing_was_sent(bench: Bench) -
     with bench.process() as batch, batch.send(**send) as step:
         step.failed("DestinationUnavailable", "no such\nqueue")
     assert bench.text().splitlines()[1] == (
-        f"└─ ✗ RetryAttemptsExhausted -> {QUEUE}  T  NOT sent: DestinationUnavailable: no such queue"
+        f"├─ ✗ RetryAttemptsExhausted -> {QUEUE}  T  NOT sent: DestinationUnavailable: no such queue"
     )
 
 
@@ -405,8 +425,8 @@ def test_trouble_is_kept_when_clean_deliveries_pass_by() -> None:
     bench = Bench(count_max=8)
     poisoned(bench)
     for first in range(1000, 1100):
-        with bench.process(first=first, last=first):
-            pass
+        with bench.process(first=first, last=first) as batch:
+            bench.commit(batch)
     kept = [tree["spans"][0]["attributes"] for tree in bench.recent.deliveries("0b4f12a8")]
     assert [about["esm.offset.first"] for about in kept] == [1099, 1098, 100]
 
