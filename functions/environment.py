@@ -289,6 +289,7 @@ class Environment:
         self._transcript.close()
         if self._memory_file >= 0:
             os.close(self._memory_file)
+            self._memory_file = -1
         if self._server is not None:
             self._server.close()
         if self._process is not None:
@@ -353,6 +354,7 @@ class Environment:
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": f"{today:%Y/%m/%d}/[{LATEST}]{uuid.uuid4().hex}",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+            "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
             "LAMBDA_TASK_ROOT": str(self._site.task_root),
         }
         if isinstance(function.code, LocalCode):

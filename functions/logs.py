@@ -35,11 +35,9 @@ class FunctionLog:
         """Append; rolls the file when it is full. After `close` it is lost."""
         if self._descriptor < 0:
             return
-        if self._size + len(text) > self._file_bytes_max and self._size:
-            os.close(self._descriptor)
-            self._path.replace(self._older)
-            self._open()
         try:
+            if self._size + len(text) > self._file_bytes_max and self._size:
+                self._roll()
             self._size += os.write(self._descriptor, text)
         except OSError as error:  # a full disk must not fail invocations
             log.warning("log lines lost file=%s reason=%s", self._path.name, error)
@@ -82,6 +80,11 @@ class FunctionLog:
         self._written.set()
         self._path.unlink(missing_ok=True)
         self._older.unlink(missing_ok=True)
+
+    def _roll(self) -> None:
+        self._path.replace(self._older)
+        self.close()
+        self._open()
 
     def _open(self) -> None:
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

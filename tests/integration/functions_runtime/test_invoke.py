@@ -321,6 +321,7 @@ def test_a_handlers_environment_is_lambdas_and_nothing_of_ours(server: Functions
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function}",
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_EXECUTION_ENV": "AWS_Lambda_python3.11",
+        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "test",
