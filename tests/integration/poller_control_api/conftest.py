@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -21,29 +22,40 @@ if TYPE_CHECKING:
 FUNCTIONS = {"f": 30, "f:1": 30, "f:live": 30, "g": 30, "slow": 900, "edge": 840}
 
 
-@pytest.fixture
-def settings() -> Settings:
-    return Settings()
+@contextmanager
+def serving_control_api(data_dir: Path, settings: Settings) -> abc.Iterator[str]:
+    with serving(lambda: application(MappingStore(data_dir), FakeFunctions(FUNCTIONS), settings)) as url:
+        yield url
 
 
-@pytest.fixture
-def endpoint(tmp_path: Path, settings: Settings) -> abc.Iterator[str]:
-    def make() -> Any:
-        return application(MappingStore(tmp_path), FakeFunctions(FUNCTIONS), settings)
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("poller")
 
-    with serving(make) as url:
+
+@pytest.fixture(scope="module")
+def endpoint(data_dir: Path) -> abc.Iterator[str]:
+    """One server a module; every test finds it without mappings."""
+    with serving_control_api(data_dir, Settings()) as url:
         yield url
 
 
 @pytest.fixture
-def store(endpoint: str, tmp_path: Path) -> abc.Iterator[MappingStore]:
+def store(endpoint: str, data_dir: Path) -> abc.Iterator[MappingStore]:
     """The same file through a connection of our own: what is on disk, not what the API says."""
-    opened = MappingStore(tmp_path)
+    opened = MappingStore(data_dir)
     yield opened
     opened.close()
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
+def emptied(store: MappingStore) -> abc.Iterator[None]:
+    yield
+    for mapping in store.all():
+        store.delete(mapping.uuid)
+
+
+@pytest.fixture(scope="module")
 def client(endpoint: str) -> Any:
     return client_of(endpoint)
 
