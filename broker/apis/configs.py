@@ -85,11 +85,11 @@ def topic_entries(broker: Broker, overrides: Mapping[str, str]) -> list[Entry]:
 def _topic_entry(
     row: TopicConfig, overrides: Mapping[str, str], values: Mapping[str, Any], given: frozenset[str]
 ) -> Entry:
-    # A synonym keeps its own unit: retention.ms=604800000 comes from log.retention.hours=168.
-    set_ones = [(name, _text(values[name])) for name, _ in row.synonyms if values.get(name) is not None]
     synonyms = [
-        Synonym(name=name, value=value, source=_static_source(name, given))
-        for name, value in set_ones or [(row.name, row.default)]
+        synonym
+        for name, _ in row.synonyms
+        if name in KAFKA_SETTINGS
+        for synonym in _synonyms(KAFKA_SETTINGS[name], values[name], given)
     ]
     if row.name in overrides:
         own = Synonym(name=row.name, value=overrides[row.name], source=Source.DYNAMIC_TOPIC_CONFIG)
@@ -97,7 +97,7 @@ def _topic_entry(
     return Entry(
         name=row.name,
         value=topic_configs.value(row, overrides, values),
-        source=synonyms[0].source,
+        source=synonyms[0].source if synonyms else Source.DEFAULT_CONFIG,
         type=row.type,
         documentation=row.remark,
         synonyms=synonyms,
@@ -105,24 +105,30 @@ def _topic_entry(
 
 
 def _broker_entry(row: Setting, value: Any, given: frozenset[str]) -> Entry:
-    only = Synonym(name=row.name, value=_text(value), source=_static_source(row.name, given))
+    synonyms = _synonyms(row, value, given)
     return Entry(
         name=row.name,
-        value=only.value,
-        source=only.source,
+        value=_text(value),
+        source=synonyms[0].source if synonyms else Source.DEFAULT_CONFIG,
         type=_TYPES[row.kind],
         documentation=row.doc,
-        synonyms=[only],
+        synonyms=synonyms,
         read_only=True,
     )
 
 
-def _text(value: bool | int | str | None) -> str | None:  # noqa: FBT001  # a setting's value, of any type
+def _synonyms(row: Setting, value: Any, given: frozenset[str]) -> list[Synonym]:
+    """List what a setting was given and what it would be, each in its own unit and only if there is one."""
+    synonyms = []
+    if row.name in given:
+        synonyms.append(Synonym(name=row.name, value=_text(value), source=Source.STATIC_BROKER_CONFIG))
+    if row.default is not None:
+        synonyms.append(Synonym(name=row.name, value=_text(row.default), source=Source.DEFAULT_CONFIG))
+    return synonyms
+
+
+def _text(value: Any) -> str | None:
     return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _static_source(name: str, given: frozenset[str]) -> Source:
-    return Source.STATIC_BROKER_CONFIG if name in given else Source.DEFAULT_CONFIG
 
 
 def describe_configs(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:

@@ -73,7 +73,15 @@ def test_a_synonym_is_told_in_its_own_unit_and_all_that_are_set(inner: InnerBrok
     assert [(each.name, each.value, each.source) for each in config.synonyms] == [
         ("log.retention.minutes", "2", STATIC_BROKER),
         ("log.retention.hours", "168", DEFAULT),
-    ]
+    ], "retention.ms takes the first; hours and minutes are what the operator wrote"
+    (config,) = describe(inner, 4, TOPIC, "flights", keys=["preallocate"], include_synonyms=True).configs
+    assert config.synonyms == ()
+
+
+def test_a_setting_that_was_given_tells_its_default_behind_it(tmp_path: Path) -> None:
+    with inner_broker(tmp_path, "num.partitions=4") as inner:
+        (config,) = describe(inner, 4, BROKER, "1", keys=["num.partitions"], include_synonyms=True).configs
+    assert [(each.value, each.source) for each in config.synonyms] == [("4", STATIC_BROKER), ("1", DEFAULT)]
 
 
 def test_documentation_is_told_to_those_who_ask(inner: InnerBroker) -> None:
