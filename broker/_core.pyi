@@ -95,9 +95,6 @@ class PartitionLog:
     def flush(self) -> int:
         """Fsync everything appended so far; the high watermark after it."""
 
-    def roll(self, now_ms: int) -> None:
-        """Begin a new segment unless the active one is empty."""
-
     def checkpoint(self) -> None:
         """Flush, write indexes and producer states; recovery scans from here on."""
 

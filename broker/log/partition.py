@@ -87,10 +87,6 @@ class Partition:
         """
         return self.log.delete_before(offset)
 
-    def roll(self) -> None:
-        """Begin a new segment, so that `delete_before` its first offset frees all that lies before."""
-        self.log.roll(self._clock_ms())
-
     def configure(self, config: LogConfig) -> None:
         """Heed new topic configs from now on."""
         self.log.configure(config)

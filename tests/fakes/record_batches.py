@@ -69,6 +69,10 @@ def compress(codec: str, payload: bytes) -> bytes:
         return b"\x82SNAPPY\0" + struct.pack(">ii", 1, 1) + framed
     if codec == "none":
         return payload
+    if codec == "lz4":
+        compressor = cramjam.lz4.Compressor(block_linked=False)
+        compressor.compress(payload)
+        return bytes(compressor.finish())
     return bytes(getattr(cramjam, codec).compress(payload))
 
 

@@ -246,7 +246,8 @@ fn check_records(
     let records = match codec {
         Codec::None => payload,
         _ => {
-            inflate(codec, payload, scratch).map_err(corrupt)?;
+            // The CRC was right, so this is what the producer made: no error that it would retry.
+            inflate(codec, payload, scratch).map_err(invalid)?;
             &scratch[..]
         }
     };

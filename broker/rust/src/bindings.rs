@@ -209,10 +209,6 @@ impl PartitionLog {
         Ok(py.detach(|| self.0.flush())?)
     }
 
-    fn roll(&self, py: Python<'_>, now_ms: i64) -> PyResult<()> {
-        Ok(py.detach(|| self.0.roll(now_ms))?)
-    }
-
     fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {
         Ok(py.detach(|| self.0.checkpoint())?)
     }

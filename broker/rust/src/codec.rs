@@ -32,12 +32,22 @@ pub fn inflate(codec: Codec, payload: &[u8], out: &mut Vec<u8>) -> Result<(), St
         }
         Codec::Gzip => drain(flate2::read::MultiGzDecoder::new(payload), out),
         Codec::Snappy => unsnap(payload, out),
+        Codec::Lz4 if depends_on_blocks(payload) => {
+            Err(broken("lz4 blocks must be independent, or Java cannot read them"))
+        }
         Codec::Lz4 => drain(lz4_flex::frame::FrameDecoder::new(payload), out),
         Codec::Zstd => match ruzstd::decoding::StreamingDecoder::new(payload) {
             Ok(decoder) => drain(decoder, out),
             Err(why) => Err(broken(why)),
         },
     }
+}
+
+/// Kafka's own reader refuses such frames (Lz4BlockOutputStream.FLG), so they must not get into a log.
+fn depends_on_blocks(frame: &[u8]) -> bool {
+    const FLAGS_AT: usize = 4;
+    const INDEPENDENT: u8 = 1 << 5;
+    frame.get(FLAGS_AT).is_some_and(|flags| flags & INDEPENDENT == 0)
 }
 
 fn broken(why: impl std::fmt::Display) -> String {

@@ -14,7 +14,7 @@ const TIME_ENTRY_BYTES: u64 = 12;
 pub struct Index {
     /// (last offset of a batch, its position); a reader of a later offset may start there.
     offsets: Vec<(u32, u32)>,
-    /// (largest timestamp so far, base offset of the first batch that has it).
+    /// (largest timestamp so far, last offset of the first batch that has it).
     times: Vec<(i64, u32)>,
 }
 

@@ -356,7 +356,7 @@ impl Log {
             }
         }
         let max_timestamp = checked.max_timestamp;
-        let placed = Placed { base_offset, last_offset: base_offset + delta, position, size, max_timestamp };
+        let placed = Placed { last_offset: base_offset + delta, position, size, max_timestamp };
         state.active().note(&placed, config.index_interval_bytes.max(0) as u64);
         state.producers.appended(&header, base_offset, max_timestamp, now_ms);
         state.next_offset = base_offset + delta + 1;

@@ -176,7 +176,7 @@ impl Recovery {
         let max_timestamp = header.max_timestamp();
         self.epochs.assign(header.leader_epoch(), base_offset);
         self.producers.appended(&header, base_offset, max_timestamp, self.now_ms);
-        segment.note(&Placed { base_offset, last_offset, position, size, max_timestamp }, self.interval_bytes);
+        segment.note(&Placed { last_offset, position, size, max_timestamp }, self.interval_bytes);
         self.next_offset = last_offset.saturating_add(1);
         Ok(scan.step(&bytes))
     }

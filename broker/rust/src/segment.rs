@@ -18,7 +18,7 @@ pub struct Segment {
     pub base: i64,
     pub size: u64,
     pub max_timestamp: i64,
-    /// Base offset of the first batch that holds it.
+    /// Last offset of the first batch that holds it: what Kafka's time index names.
     pub max_timestamp_offset: i64,
     /// The first batch's largest timestamp: what rolling by time counts from.
     pub first_timestamp: i64,
@@ -33,7 +33,6 @@ pub struct Segment {
 
 /// A batch's place and times, as the index learns them.
 pub struct Placed {
-    pub base_offset: i64,
     pub last_offset: i64,
     pub position: u64,
     pub size: u64,
@@ -106,7 +105,7 @@ impl Segment {
         }
         if placed.max_timestamp > self.max_timestamp {
             self.max_timestamp = placed.max_timestamp;
-            self.max_timestamp_offset = placed.base_offset;
+            self.max_timestamp_offset = placed.last_offset;
         }
         let last = self.relative(placed.last_offset);
         let newest = (self.max_timestamp, self.relative(self.max_timestamp_offset));

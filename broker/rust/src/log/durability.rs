@@ -25,15 +25,6 @@ impl Log {
         Ok(state.visible().offset)
     }
 
-    /// Begins a new segment unless the active one is empty.
-    pub fn roll(&self, now_ms: i64) -> Result<()> {
-        let mut state = self.state();
-        if state.status == Status::Open && state.active().size > 0 {
-            state.roll(&self.directory, now_ms)?;
-        }
-        Ok(())
-    }
-
     /// Flushes, writes indexes and producer states, and moves the point from which recovery scans.
     pub fn checkpoint(&self) -> Result<()> {
         let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
