@@ -155,11 +155,12 @@ def latency(broker: _Broker, *, records: int) -> list[float]:
             function.stop()
 
 
-def produce(broker: _Broker, topic: str, records: int, *, value: bytes = _VALUE) -> None:
-    """Spread records with keys over the topic's partitions."""
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    for future in admin.create_topics([NewTopic(topic, _PARTITIONS, 1)]).values():
-        future.result(10)
+def produce(broker: _Broker, topic: str, records: int, *, value: bytes = _VALUE, create: bool = True) -> None:
+    """Spread records with keys over the partitions of a topic, a new one unless told otherwise."""
+    if create:
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+        for future in admin.create_topics([NewTopic(topic, _PARTITIONS, 1)]).values():
+            future.result(20)
     producer = Producer(
         {"bootstrap.servers": broker.bootstrap_servers, "linger.ms": 20, "batch.size": 1 << 18}
     )
