@@ -75,7 +75,7 @@ class RuntimeConnection(asyncio.Protocol):
         self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._close()
         if self._head_bytes > _HEAD_BYTES_MAX:
             self._close()

@@ -121,6 +121,20 @@ def test_what_is_not_its_to_tell_is_refused(request_bytes: bytes, status: bytes)
     assert wire.written.startswith(b"HTTP/1.1 " + status)
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+def test_what_is_no_runtime_api_closes_the_connection(request_bytes: bytes) -> None:
+    connection, wire, heard = connect()
+    connection.data_received(request_bytes)
+    assert wire.aborts == 1
+    assert heard.told == []
+
+
 def test_headers_without_end_close_the_connection() -> None:
     connection, wire, _ = connect()
     connection.data_received(b"GET / HTTP/1.1\r\n")
