@@ -88,3 +88,12 @@ def stream_through(bench: Bench, kill: Callable[[Bench], None]) -> None:
     assert len(bench.acknowledged) == KEYS * ROUNDS
     bench.wait_until_done(timeout_s=90)
     bench.assert_order_held()
+    if kill is not kill_broker:
+        assert attempts_at_gate(bench) >= 2, "the kill did not fall into an invocation"
+
+
+def attempts_at_gate(bench: Bench) -> int:
+    """How often the batch was delivered whose invocation was killed."""
+    [(partition, offset)] = [at for at, (_, value) in bench.acknowledged.items() if "gate" in value]
+    invocations = bench.proof.attempts(f"{bench.name}-{partition}")
+    return sum(any(row[0] == offset for row in rows) for rows in invocations)
