@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-PartitionState = Literal["polling", "paused", "invoking", "retrying", "holding"]
+PartitionState = Literal["polling", "invoking", "retrying", "holding"]
 
 OK = "OK"
 
@@ -29,6 +29,8 @@ class PartitionStatus:
     reason: str = ""
     problem: str | None = None  # as LastProcessingResult says it; None when the last delivery went well
     deliveries: int = 0
+    buffered_bytes: int = 0  # fetched and not settled
+    fetch_paused: bool = False  # by its own bytes, or by those of all partitions together
     log_start: int | None = None
     end: int | None = None
 

@@ -122,6 +122,7 @@ class Lane:
         if kept < len(records):
             self._count("esm.events.filtered_out", len(records) - kept)
             self._settle()  # the offsets of a poll that is filtered out whole are done
+        self._tell_bytes()
         self._rouse()
 
     def close(self) -> None:
@@ -143,6 +144,8 @@ class Lane:
                     return
                 with delivery.commit(offset=self.offsets.settled):
                     self._intake.release()
+            self._tell_bytes()
+            self._on_progress()  # there is room again, if nothing else
             self._status.enter("polling", now_ms=self._setup.now_ms())
 
     # Waiting
@@ -436,6 +439,10 @@ class Lane:
             type(decision).__name__,
             _reason(outcome),
         )
+
+    def _tell_bytes(self) -> None:
+        self._status.buffered_bytes = self._intake.held_bytes
+        self._status.fetch_paused = not self._intake.wants_records
 
     def _count(self, name: CounterName, value: int) -> None:
         self._setup.metrics.count(name, value, mapping=self._setup.mapping.uuid)

@@ -32,9 +32,14 @@ class Intake:
         self._taken_bytes = 0  # taken, not released
 
     @property
+    def held_bytes(self) -> int:
+        """What waits and what is taken and not settled."""
+        return self._waiting_bytes + self._taken_bytes
+
+    @property
     def wants_records(self) -> bool:
         """Whether to poll: by this partition's bytes, and by those of all together. Empty always may."""
-        held = self._waiting_bytes + self._taken_bytes
+        held = self.held_bytes
         return not held or (held < self._buffer_bytes_max and not self._budget.spent)
 
     @property
@@ -77,7 +82,7 @@ class Intake:
 
     def clear(self) -> None:
         """Give every byte back; what waits will be read again by the next owner."""
-        self._budget.give_back(self._waiting_bytes + self._taken_bytes)
+        self._budget.give_back(self.held_bytes)
         self._waiting_bytes = self._taken_bytes = 0
 
     def _take_restored(self, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Tries] | None:

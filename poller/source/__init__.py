@@ -233,7 +233,7 @@ class Source:
                 topic=self._setup.topic,
                 group=lanes.mapping.consumer_group_id,
                 records=sum(map(len, polled.values())),
-                bytes=0,
+                bytes=sum(len(r.value or b"") for records in polled.values() for r in records),
             )
 
     # Rebalances, called by the client from within them

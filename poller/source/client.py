@@ -160,7 +160,10 @@ class KafkaGroupClient:
                 await self._consumer.start()
         except (KafkaError, OSError, TimeoutError) as error:
             fault = await _diagnosis(self._servers)
-            raise self._unavailable(fault or f"joining the group for topic {self._topic}", error) from error
+            step = f"joining the group for topic {self._topic}"
+            if not self.partitions():
+                step = f"looking up topic {self._topic}, which the cluster does not have"
+            raise self._unavailable(fault or step, error) from error
 
     async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
         """See GroupClient."""
@@ -192,6 +195,7 @@ class KafkaGroupClient:
     async def committed(self) -> Mapping[int, CommitPoint]:
         """See GroupClient; the public call gives no metadata."""
         tps = [TopicPartition(self._topic, partition) for partition in self.partitions()]
+        assert tps, "who was assigned partitions knows them"
         coordinator = self._consumer._coordinator  # noqa: SLF001  # see above; aiokafka's version is pinned
         found = await self._call("reading the group's offsets", coordinator.fetch_committed_offsets(tps))
         return {tp.partition: CommitPoint(at.offset, at.metadata or "") for tp, at in found.items()}

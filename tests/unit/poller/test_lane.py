@@ -262,6 +262,7 @@ def test_two_poison_pills_are_two_failure_records() -> None:
 
 
 def test_a_poison_pill_without_a_way_out_blocks_its_partition_for_ever() -> None:
+    """faststream#1980: a failed record must not be skipped silently because a later one commits."""
     function = ScriptedFunction(answer=poison(3))
 
     async def scenario() -> LaneWorld:
@@ -588,6 +589,8 @@ def test_a_lane_that_holds_its_share_wants_no_more_until_it_has_delivered() -> N
         assert wants(world)
         world.lane.feed(records(*range(50)))
         assert not wants(world)
+        assert world.status.fetch_paused
+        assert world.status.buffered_bytes > 10_000
         await world.run_until(lambda: world.committed.offset == 50)
 
     virtual_time.run(scenario())

@@ -131,7 +131,7 @@ def test_a_partition_that_is_added_later_is_read_from_its_start() -> None:
 
 
 def test_a_revoked_partition_settles_what_is_in_flight_commits_it_and_is_handed_over_once() -> None:
-    """zio-kafka#1087: partitions are handed over while messages are still running."""
+    """zio-kafka#1087, vector#12084: partitions are handed over while messages are still running."""
     function = ScriptedFunction(takes_s=3.0)
 
     async def scenario() -> None:
