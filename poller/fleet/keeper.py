@@ -248,7 +248,6 @@ class _Pollers:
         blocked_ms = [now_ms - p.since_ms for p in partitions if p.blocked_by is not None]
         metrics.gauge("esm.offset_lag.max", max((p.lag or 0 for p in partitions), default=0), mapping=uuid)
         metrics.gauge("esm.offset_lag.sum", status.lag(), mapping=uuid)
-        metrics.gauge("esm.buffered_bytes", sum(p.buffered_bytes for p in partitions), mapping=uuid)
         metrics.gauge("esm.pollers", len(status.pollers), mapping=uuid)
         metrics.gauge("esm.partition.blocked_s", max(blocked_ms, default=0) / 1000, mapping=uuid)
 
