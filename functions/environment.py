@@ -203,23 +203,22 @@ class Environment:
         elif self._invocation is not None and self._sent_s is None:
             self._send(connection, self._invocation)
 
-    def answered(self, request_id: str, body: bytes, *, failed: bool) -> bool:
+    def expects(self, request_id: str) -> bool:
+        """Whether this invocation was sent and is not answered."""
+        invocation = self._invocation
+        return invocation is not None and self._sent_s is not None and invocation.request_id == request_id
+
+    def answered(self, body: bytes, *, failed: bool) -> None:
         """The handler returned or raised."""
-        if not self._is_in_flight(request_id):
-            return False
         self._finish(body, failed=failed)
         self._free()
-        return True
 
-    def answer_too_large(self, request_id: str) -> bool:
+    def answer_too_large(self) -> None:
         """The process would exit by itself after this refusal, as on Lambda; it is not waited for."""
-        if not self._is_in_flight(request_id):
-            return False
         message = f"Response payload size exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
         document = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
         self._finish(orjson.dumps(document), failed=True)
         self.kill()
-        return True
 
     def init_failed(self, body: bytes) -> None:
         """The handler can not be loaded. A thread that it left running must not keep the process."""
@@ -228,10 +227,6 @@ class Environment:
             self.kill()
 
     # How it goes on, and how it ends
-
-    def _is_in_flight(self, request_id: str) -> bool:
-        invocation = self._invocation
-        return invocation is not None and self._sent_s is not None and invocation.request_id == request_id
 
     def _free(self) -> None:
         self._stop_timer()

@@ -27,11 +27,14 @@ class Client(Protocol):
     def next_asked(self, connection: RuntimeConnection) -> None:
         """The process waits for an invocation: `connection.deliver` sends it, now or later."""
 
-    def answered(self, request_id: str, body: bytes, *, failed: bool) -> bool:
-        """The handler's response or error; False if no such invocation is in flight."""
+    def expects(self, request_id: str) -> bool:
+        """Whether this is the invocation in flight."""
 
-    def answer_too_large(self, request_id: str) -> bool:
-        """A response above the limit was refused; False if no such invocation is in flight."""
+    def answered(self, body: bytes, *, failed: bool) -> None:
+        """The response or the error of the invocation in flight."""
+
+    def answer_too_large(self) -> None:
+        """The response of the invocation in flight was above the limit, and was refused."""
 
     def init_failed(self, body: bytes) -> None:
         """The handler could not be loaded; the body is the error document."""
@@ -116,13 +119,16 @@ class RuntimeConnection(asyncio.Protocol):
         request_id, _, kind = url[len(_INVOCATION) :].decode("ascii", "replace").partition("/")
         if kind not in ("response", "error"):
             self._refuse(b"404 Not Found", b"No such route of the Runtime API", b"InvalidRoute")
-        elif too_large and self._client.answer_too_large(request_id):
+        elif not self._client.expects(request_id):
+            self._refuse(b"400 Bad Request", b"Invalid request ID", b"InvalidRequestID")
+        elif too_large:
             message = b"Exceeded maximum allowed payload size (%d bytes)." % RESPONSE_BYTES_MAX
             self._refuse(b"413 Payload Too Large", message, b"RequestEntityTooLarge")
-        elif not too_large and self._client.answered(request_id, body, failed=kind == "error"):
-            self._accept()
+            self._client.answer_too_large()
         else:
-            self._refuse(b"400 Bad Request", b"Invalid request ID", b"InvalidRequestID")
+            # First, for the process needs longer to ask for the next invocation than a caller to send it.
+            self._accept()
+            self._client.answered(body, failed=kind == "error")
 
     def _accept(self) -> None:
         self._write(
