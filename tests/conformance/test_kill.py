@@ -99,7 +99,9 @@ def test_committed_offsets_survive_and_members_go_on(mortal: TidemillBroker) -> 
     """The group is as it was: the member keeps its id and its partitions, without a rebalance."""
     topic = create(mortal, 6)
     produce("confluent-kafka", mortal, topic, range(100))
-    admin = AdminClient({"bootstrap.servers": mortal.bootstrap_servers, "log_level": 0})
+    # Not "rebootstrap": librdkafka's admin may wait for ever on the connection that it gave up (FINDINGS.md).
+    recovery = {"metadata.recovery.strategy": "none", "log_level": 0}
+    admin = AdminClient({"bootstrap.servers": mortal.bootstrap_servers, **recovery})
 
     def committed() -> dict[int, int]:
         asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(topic)])[topic]
