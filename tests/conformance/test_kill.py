@@ -100,7 +100,7 @@ def test_committed_offsets_survive_and_members_go_on(mortal: TidemillBroker) -> 
     topic = create(mortal, 6)
     produce("confluent-kafka", mortal, topic, range(100))
     # Not "rebootstrap": librdkafka's admin may wait for ever on the connection that it gave up (FINDINGS.md).
-    recovery = {"metadata.recovery.strategy": "none", "log_level": 0}
+    recovery: dict[str, str | int | float] = {"metadata.recovery.strategy": "none", "log_level": 0}
     admin = AdminClient({"bootstrap.servers": mortal.bootstrap_servers, **recovery})
 
     def committed() -> dict[int, int]:
