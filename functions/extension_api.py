@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
@@ -30,7 +29,6 @@ from functions.registry import LOCAL_RUNTIME, Function, LocalCode, Registry, loc
 from infra.awsapi import ApiError
 
 _LOG_LINES_MAX = 10_000
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Registration(BaseModel):
@@ -61,7 +59,6 @@ class ExtensionApi:
         application.router.add_get("/_tidemill/functions/{name}/logs", self._told(self.logs))
         application.router.add_get("/_tidemill/functions/{name}/code", self._told(self.code))
         application.router.add_get("/_tidemill/health", self.health)
-        application.middlewares.append(refuse_foreign_pages)
         application.on_shutdown.append(self._end_followers)
 
     async def register(self, request: web.Request) -> web.StreamResponse:
@@ -164,23 +161,6 @@ class ExtensionApi:
     async def _end_followers(self, _application: web.Application) -> None:
         for follower in self._followers:
             follower.cancel()
-
-
-@web.middleware
-async def refuse_foreign_pages(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """No web page may register or invoke code here, unless it was itself served from this machine.
-
-    A browser names the page's origin; other clients send none. The host is looked at too, for a page can
-    have its own name resolve to 127.0.0.1.
-    """
-    origin = request.headers.get("Origin")
-    if origin is not None:
-        host = urlsplit(f"//{request.host}").hostname
-        if host not in _LOCAL_HOSTS or urlsplit(origin).hostname != host:
-            return _json({"error": f"A page of {origin} may not call functions."}, status=403)
-    return await handler(request)
 
 
 def _json(document: Any, *, status: int = 200) -> web.Response:

@@ -43,6 +43,7 @@ _UNUSUAL = frozenset(
         b"expect",
         b"upgrade",
         b"origin",
+        b"sec-fetch-site",
         b"content-encoding",
         b"x-amz-client-context",
         b"x-amz-tenant-id",

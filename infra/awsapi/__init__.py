@@ -5,7 +5,17 @@ broker.control_plane; the gateway borrows its reading of credential scopes.
 """
 
 from infra.awsapi.errors import ApiError
+from infra.awsapi.foreign_pages import refuse_foreign_pages
 from infra.awsapi.scope import CredentialScope, credential_scope
 from infra.awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
 
-__all__ = ["MAX_BODY_BYTES", "ApiError", "Call", "CredentialScope", "Handler", "Service", "credential_scope"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "ApiError",
+    "Call",
+    "CredentialScope",
+    "Handler",
+    "Service",
+    "credential_scope",
+    "refuse_foreign_pages",
+]

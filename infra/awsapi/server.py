@@ -14,6 +14,7 @@ from aiohttp import web
 from multidict import MultiDict, MultiDictProxy
 
 from infra.awsapi.errors import ApiError, render_error
+from infra.awsapi.foreign_pages import refuse_foreign_pages
 from infra.awsapi.model import load_service
 from infra.awsapi.parsing import InputParser, RequestParts
 from infra.awsapi.routing import Router
@@ -75,7 +76,7 @@ class Service:
 
     def application(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
         """An aiohttp application; callers may add routes of their own under ``/_tidemill/``."""
-        application = web.Application(client_max_size=max_body_bytes)
+        application = web.Application(client_max_size=max_body_bytes, middlewares=[refuse_foreign_pages])
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
 

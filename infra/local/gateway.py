@@ -18,6 +18,7 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 from yarl import URL
 
+from infra.awsapi import refuse_foreign_pages
 from infra.local.routes import Upstream, upstream_of
 from infra.local.unavailable import unavailable
 
@@ -57,7 +58,7 @@ class Gateway:
 
     def application(self) -> web.Application:
         """The aiohttp application; serve it with ``auto_decompress=False``."""
-        application = web.Application()
+        application = web.Application(middlewares=[refuse_foreign_pages])
         application.router.add_get("/_tidemill/health", self._health)
         application.router.add_route("*", "/{path:.*}", self._forward)
         application.cleanup_ctx.append(self._client)

@@ -398,3 +398,14 @@ async def test_the_aws_cli_reads_replies_and_errors(calls: Calls, lambda_url: st
     assert missing.returncode != 0
     assert "(ResourceNotFoundException)" in missing.stderr
     assert "It is gone." in missing.stderr
+
+
+async def test_a_web_page_from_elsewhere_calls_no_operation(calls: Calls, lambda_url: str) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{lambda_url}/2015-03-31/functions", data=b"{}", headers={"Origin": "https://evil.example"}
+        ) as refused,
+    ):
+        assert refused.status == 403
+        assert refused.headers["x-amzn-ErrorType"] == "AccessDeniedException"

@@ -237,3 +237,28 @@ async def test_health_says_which_program_is_up(gateway: URL) -> None:
         assert json.loads(await reply.text()) == {
             "programs": {"functions": "up", "poller": "up", "broker": "up", "aws": "up"}
         }
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example:4580", "Host": "evil.example:4580"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+    ids=["another site", "a sandboxed page", "a name that resolves to here", "an image"],
+)
+async def test_a_web_page_from_elsewhere_reaches_no_program(
+    programs: dict[Upstream, Program], gateway: URL, headers: dict[str, str]
+) -> None:
+    """Nobody verifies signatures here: without this any site could create and invoke code."""
+    async with aiohttp.ClientSession() as session:
+        async with session.post(gateway / "2015-03-31/functions", data=b"{}", headers=headers) as refused:
+            assert refused.status == 403
+        async with session.post(
+            gateway / "2015-03-31/functions", data=b"{}", headers={"Origin": "http://localhost:3000"}
+        ) as local:
+            assert local.status == 200
+
+    assert len(programs["functions"].seen) == 1
