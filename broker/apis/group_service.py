@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # After a failed append (a full disk, most likely) what was due is tried again so much later.
 RETRY_MS = 1_000
+# A text in a record has a 16-bit length.
+TEXT_MAX_BYTES = 32_767
 UNAVAILABLE = ErrorCode.coordinator_not_available
 
 
@@ -204,6 +206,6 @@ def _limits(settings: Settings) -> Limits:
         group_max_session_timeout_ms=settings.group_max_session_timeout_ms,
         group_initial_rebalance_delay_ms=settings.group_initial_rebalance_delay_ms,
         group_max_size=settings.group_max_size,
-        offset_metadata_max_bytes=settings.offset_metadata_max_bytes,
+        offset_metadata_max_bytes=min(settings.offset_metadata_max_bytes, TEXT_MAX_BYTES),
         offsets_retention_ms=settings.offsets_retention_minutes * 60_000,
     )
