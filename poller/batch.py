@@ -44,6 +44,7 @@ class Batch:
     source: EventSource
     records: Sequence[Record]
     parts: Sequence[bytes]
+    parts_bytes: int  # of all parts together
     closed_by: ClosedBy
     filtered: int = 0
     places: Sequence[int]
@@ -64,7 +65,7 @@ class Batch:
     @property
     def payload_bytes(self) -> int:
         """The exact size of the event."""
-        return event_bytes(self.source, len(self.parts), sum(map(len, self.parts)))
+        return event_bytes(self.source, len(self.parts), self.parts_bytes)
 
     def payload(self) -> bytes:
         """Give the event."""
@@ -99,7 +100,12 @@ class Batch:
 
     def _sub(self, records: Sequence[Record], parts: Sequence[bytes], places: Sequence[int]) -> Batch:
         return Batch(
-            source=self.source, records=records, parts=parts, closed_by=self.closed_by, places=places
+            source=self.source,
+            records=records,
+            parts=parts,
+            parts_bytes=sum(map(len, parts)),
+            closed_by=self.closed_by,
+            places=places,
         )
 
 
@@ -151,14 +157,22 @@ class Buffer:
         """The oldest waiting offset."""
         return self._records[self._start].offset if len(self) else None
 
-    def add(self, records: Sequence[Record], parts: Sequence[bytes], *, now_s: float, filtered: int) -> None:
+    def add(
+        self,
+        records: Sequence[Record],
+        parts: Sequence[bytes],
+        *,
+        parts_bytes: int,
+        now_s: float,
+        filtered: int,
+    ) -> None:
         """Append what a poll brought and the filter let through; `filtered` it did not."""
         self._filtered += filtered
         if not records:
             return
         self._records += records
         self._parts += parts
-        self._parts_bytes += sum(map(len, parts))
+        self._parts_bytes += parts_bytes
         self._arrivals.append((records[-1].offset, now_s))
 
     def closes(self, *, now_s: float, opened_s: float, full: bool) -> ClosedBy | None:
@@ -186,18 +200,20 @@ class Buffer:
         With `up_to_offset` it takes any number of records, none beyond that offset; None if there are none.
         """
         wanted = self._limits.records if up_to_offset is None else self._count_up_to(up_to_offset)
-        stop = self._start + self._fitting(min(wanted, len(self)))
-        if stop == self._start:
+        wanted = min(wanted, len(self))
+        parts = self._parts[self._start : self._start + wanted]
+        count, parts_bytes = self._fitting(parts)
+        if not count:
             return None
-        if stop - self._start < min(wanted, len(self)):
-            closed_by = "bytes"
+        stop = self._start + count
         batch = Batch(
             source=self._source,
             records=self._records[self._start : stop],
-            parts=self._parts[self._start : stop],
-            closed_by=closed_by,
+            parts=parts if count == wanted else parts[:count],
+            parts_bytes=parts_bytes,
+            closed_by=closed_by if count == wanted else "bytes",
             filtered=self._filtered,
-            places=range(stop - self._start),
+            places=range(count),
         )
         self._advance(stop, batch)
         return batch
@@ -205,20 +221,21 @@ class Buffer:
     def _count_up_to(self, offset: int) -> int:
         return bisect_right(self._records, offset, lo=self._start, key=lambda r: r.offset) - self._start
 
-    def _fitting(self, wanted: int) -> int:
-        """Count the leading records whose event is within the payload limit; one alone always counts."""
-        sizes = list(map(len, self._parts[self._start : self._start + wanted]))
-        if event_bytes(self._source, wanted, sum(sizes)) <= self._limits.payload_bytes:
-            return wanted
-        total = self._source.frame_bytes - 1
-        for count, size in enumerate(sizes):
-            total += size + 1
-            if total > self._limits.payload_bytes:
-                return max(count, 1)
-        return wanted
+    def _fitting(self, parts: Sequence[bytes]) -> tuple[int, int]:
+        """Give the number, and the bytes, of the leading parts whose event fits; one alone always does."""
+        limit = self._limits.payload_bytes
+        total = sum(map(len, parts))
+        if event_bytes(self._source, len(parts), total) <= limit:
+            return len(parts), total
+        count = parts_bytes = 0
+        for part in parts:
+            if count and event_bytes(self._source, count + 1, parts_bytes + len(part)) > limit:
+                break
+            count, parts_bytes = count + 1, parts_bytes + len(part)
+        return count, parts_bytes
 
     def _advance(self, stop: int, batch: Batch) -> None:
-        self._parts_bytes -= sum(map(len, batch.parts))
+        self._parts_bytes -= batch.parts_bytes
         self._filtered = 0
         self._start = stop
         if stop == len(self._records):

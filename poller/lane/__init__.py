@@ -267,13 +267,19 @@ class Lane:
                 policy=setup.policy,
                 tries=part.tries,
                 partition_key=self._source.key,
-                offsets=[record.offset for record in batch.records],
+                offsets=self._nameable_offsets(batch),
             )
             self._note(outcome, decision, step, len(batch))
         part.last = outcome
         if not setup.overlap_window:
             self._opened_s = _now_s()
         return decision
+
+    def _nameable_offsets(self, batch: Batch) -> Sequence[int]:
+        """Give the batch's offsets; only a partial batch response names any, else their number is enough."""
+        if not self._setup.policy.report_batch_item_failures:
+            return range(len(batch))
+        return [record.offset for record in batch.records]
 
     # Giving up
 

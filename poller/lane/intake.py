@@ -52,10 +52,11 @@ class Intake:
         wanted = self._filter
         kept = records if wanted is None else [r for r in records if wanted.matches(r.value)]
         parts = records_json(kept)
-        held = held_bytes(len(parts), sum(map(len, parts)))
+        parts_bytes = sum(map(len, parts))
+        held = held_bytes(len(parts), parts_bytes)
         self._waiting_bytes += held
         self._budget.take(held)
-        self._buffer.add(kept, parts, now_s=now_s, filtered=len(records) - len(kept))
+        self._buffer.add(kept, parts, parts_bytes=parts_bytes, now_s=now_s, filtered=len(records) - len(kept))
         return len(kept)
 
     def deadline_s(self, opened_s: float) -> float | None:
@@ -111,5 +112,5 @@ class Intake:
             self.restored.appendleft(rest)
 
     def _count_out(self, batch: Batch) -> None:
-        self._taken_bytes = held_bytes(len(batch), sum(map(len, batch.parts)))
+        self._taken_bytes = held_bytes(len(batch), batch.parts_bytes)
         self._waiting_bytes -= self._taken_bytes

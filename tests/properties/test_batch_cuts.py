@@ -27,7 +27,8 @@ def test_takes_partition_what_was_added(
         for step, value_bytes in poll:
             offset += step  # logs have gaps
             records.append(FakeRecord(offset=offset, value=b"x" * value_bytes))
-        buffer.add(records, records_json(records), now_s=float(number), filtered=0)
+        parts = records_json(records)
+        buffer.add(records, parts, parts_bytes=sum(map(len, parts)), now_s=float(number), filtered=0)
         added += [record.offset for record in records]
         if number < len(take_between) and take_between[number] and (batch := buffer.take("time")):
             batches.append(batch)
@@ -46,7 +47,8 @@ def test_runs_cover_what_is_left_and_nothing_that_was_settled(
 ) -> None:
     buffer = Buffer(SOURCE, BatchLimits(records=count, window_s=0.0))
     records = [FakeRecord(offset=3 * i) for i in range(count)]
-    buffer.add(records, records_json(records), now_s=0.0, filtered=0)
+    parts = records_json(records)
+    buffer.add(records, parts, parts_bytes=sum(map(len, parts)), now_s=0.0, filtered=0)
     batch = buffer.take("size")
     assert batch is not None
     keep = [i for i in range(count) if i not in settled] or [0]

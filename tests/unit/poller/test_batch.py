@@ -25,7 +25,8 @@ def fill(into: Buffer, *offsets: int, now_s: float = 0.0, value: bytes = b"v", f
     fed = records(*offsets)
     for record in fed:
         record.value = value
-    into.add(fed, records_json(fed), now_s=now_s, filtered=filtered)
+    parts = records_json(fed)
+    into.add(fed, parts, parts_bytes=sum(map(len, parts)), now_s=now_s, filtered=filtered)
 
 
 def offsets(batch: Batch | None) -> list[int]:
