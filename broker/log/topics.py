@@ -188,7 +188,11 @@ class Topics:
                     deleted += partition.log.retain(now_ms)
                     partition.log.checkpoint()
                 except OSError:
-                    logger.exception("housekeeping failed topic=%s partition=%d", topic.name, partition.index)
+                    # A topic that is deleted meanwhile takes its folder away; that is no fault.
+                    if self._topics.get(topic.name) is topic:
+                        logger.exception(
+                            "housekeeping failed topic=%s partition=%d", topic.name, partition.index
+                        )
         return deleted
 
     def close(self) -> None:
