@@ -196,7 +196,7 @@ def measure(broker: _Broker, source: str, *, quick: bool) -> list[Row]:
     passes = 1 if quick else 3
     rows = []
     for batch_size, aim in ((100, 100_000), (1000, 150_000)):
-        records = 150_000 if quick else 600_000
+        records = 300_000 if quick else 800_000
         rates = [throughput(broker, batch_size=batch_size, records=records) for _ in range(passes)]
         rows.append(
             Row(

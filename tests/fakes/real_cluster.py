@@ -14,14 +14,16 @@ from poller.source import GroupClient, KafkaGroupClient
 class RealCluster:
     """Cluster of the group contract, and the makings of a source."""
 
-    def __init__(self, bootstrap_servers: str, *, partitions: int) -> None:
+    def __init__(self, bootstrap_servers: str, *, partitions: int, compression: str = "none") -> None:
         self.bootstrap_servers = bootstrap_servers
         self.topic = f"t-{uuid.uuid4()}"
         self.group = f"g-{uuid.uuid4()}"
         admin = AdminClient({"bootstrap.servers": bootstrap_servers})
         for future in admin.create_topics([NewTopic(self.topic, partitions, 1)]).values():
             future.result(20)
-        self._producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 1})
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "linger.ms": 50, "compression.type": compression}
+        )
 
     async def produce(self, partition: int, *values: bytes) -> None:
         for value in values:

@@ -76,6 +76,16 @@ async def test_a_second_poller_takes_over_partitions_without_a_duplicate(bootstr
     )
 
 
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_records_arrive_as_they_were_sent(tidemill: str, codec: str) -> None:
+    cluster = RealCluster(tidemill, partitions=1, compression=codec)
+    await cluster.produce(0, *(b"a compressible value " * 10 for _ in range(200)))
+    function = ScriptedFunction()
+    source = RunningSource(cluster, function, records=200)
+    await becomes(lambda: len(seen(function)) == 200)
+    await source.stop()
+
+
 async def test_tries_travel_in_the_commit_and_survive_a_restart(bootstrap_servers: str) -> None:
     cluster = RealCluster(bootstrap_servers, partitions=1)
     await cluster.produce(0, b"1", b"2")
