@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import struct
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -43,7 +42,6 @@ QUIET_S: Final = 300.0
 
 async def serve(broker: Broker, settings: Settings) -> Server:
     """Listen on the settings' host and port; `close` from the same task. Raises OSError."""
-    _raise_file_limit()
     server = Server(broker, settings)
     await server.start()
     return server
@@ -358,10 +356,3 @@ def _size(reply: Reply) -> int:
     if reply is None:
         return 0
     return len(reply) if isinstance(reply, bytes | memoryview) else sum(map(len, reply))
-
-
-def _raise_file_limit() -> None:
-    """A partition holds a file or two open: take as many as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

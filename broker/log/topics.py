@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import resource
 import shutil
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -56,6 +57,7 @@ class Topics:
         self, directory: Path, broker_settings: Mapping[str, object], *, clock_ms: Callable[[], int]
     ) -> None:
         """Open what is there; `broker_settings` (Kafka's names) give the defaults of topic configs."""
+        _raise_file_limit()
         self.directory = directory
         self.growth = Growth()
         self._table = LogTable(int(str(broker_settings.get("fetch.max.bytes") or FETCH_BYTES_MAX)))
@@ -336,3 +338,10 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _raise_file_limit() -> None:
+    """A partition holds a file open, a connection too: take as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
