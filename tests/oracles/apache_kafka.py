@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -132,14 +133,15 @@ def run_tool(
 
 
 def free_port_pair() -> int:
-    """A port whose successor is free too: Kafka's listener and its controller's."""
-    for _ in range(100):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return port
+    """Two free neighbours, Kafka's listener and its controller's.
+
+    Below the ephemeral ports: there an outgoing connection could take one before Kafka binds it.
+    """
+    for port in random.Random().sample(range(20_000, 30_000, 2), 100):
+        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 1))
+            return port
     raise RuntimeError("no two neighbouring ports are free on 127.0.0.1")
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -20,20 +17,10 @@ def tidemill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker.stop()
 
 
-def quiet_port_pair() -> int:
-    """Two free neighbours below the ephemeral ports, where outgoing connections take none."""
-    for port in random.Random().sample(range(20_000, 30_000, 2), 100):
-        with socket.socket() as first, socket.socket() as second, contextlib.suppress(OSError):
-            first.bind(("127.0.0.1", port))
-            second.bind(("127.0.0.1", port + 1))
-            return port
-    raise RuntimeError("no two neighbouring ports are free on 127.0.0.1")
-
-
 @pytest.fixture(scope="session")
 def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     jars_or_skip()
-    kafka = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka"), port=quiet_port_pair()).start()
+    kafka = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka")).start()
     yield kafka.bootstrap_servers
     kafka.stop()
 
