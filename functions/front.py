@@ -21,16 +21,17 @@ import orjson
 
 from functions.environment import Invocation, Result
 from functions.errors import TooManyInvocations
-from functions.invoke_api import REQUEST_BYTES_MAX, new_trace_id
+from functions.invoke_api import REQUEST_BYTES_MAX, accepted_trace_id
 from functions.lookup import find_function
 from functions.pool import Pool
 from functions.registry import Registry
-from infra.awsapi import ApiError
+from infra.awsapi import ApiError, is_public_name
 
 _REQUEST_LINE = re.compile(rb"POST /2015-03-31/functions/([^/?\s]+)/invocations HTTP/1\.1\r\n")
 _START = b"POST /2015-03-31/functions/"
 _NAME = re.compile(rb"[!#-'*+.^-z|~0-9-]+")  # RFC 9110's token, in lower case
 _HEAD_BYTES_MAX = 16 * 1024
+_LENGTH_DIGITS_MAX = 20  # int() raises for thousands of them
 # As long as aiohttp's server keeps a connection: a client must not meet a close while it sends.
 _KEEP_ALIVE_S = 3630.0
 _HALF_SENT_S = 60.0
@@ -145,7 +146,7 @@ class FrontConnection(asyncio.Protocol):
         invocation = Invocation(
             payload=payload or b"{}",
             finish=lambda result: self._reply(invocation, result, end),
-            trace_id=head.trace_id or new_trace_id(),
+            trace_id=accepted_trace_id(head.trace_id),
             wants_log=head.wants_log,
         )
         self._is_busy = True
@@ -198,7 +199,9 @@ class _Head:
 def _read_head(head: bytes) -> _Head | None:
     """Read a request line and headers, CRLF included; None if they are not those of a plain Invoke."""
     line = _REQUEST_LINE.match(head)
-    if line is None or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head:
+    if line is None or b"\0" in head:
+        return None
+    if not head.count(b"\n") == head.count(b"\r") == head.count(b"\r\n"):
         return None
     headers: dict[bytes, bytes] = {}
     for field in head[line.end() : -2].split(b"\r\n"):
@@ -210,8 +213,10 @@ def _read_head(head: bytes) -> _Head | None:
     length = headers.get(b"content-length", b"")
     is_plain = (
         length.isdigit()
+        and len(length) <= _LENGTH_DIGITS_MAX
         and int(length) <= REQUEST_BYTES_MAX
         and b"host" in headers
+        and not is_public_name(headers[b"host"].decode("latin-1"))
         and headers.get(b"connection", b"keep-alive").lower() == b"keep-alive"
         and headers.get(b"x-amz-invocation-type", b"RequestResponse") == b"RequestResponse"
         and headers.get(b"x-amz-log-type", b"None") in (b"None", b"Tail")

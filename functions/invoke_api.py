@@ -44,7 +44,7 @@ class InvokeApi:
         payload = _checked_payload(params.get("Payload") or b"{}", kind)
         if kind == "DryRun":
             return {"StatusCode": 204}
-        trace_id = call.headers.get("X-Amzn-Trace-Id") or new_trace_id()
+        trace_id = accepted_trace_id(call.headers.get("X-Amzn-Trace-Id"))
         try:
             if kind == "Event":
                 self._events.put(function, payload=payload, request_id=call.request_id, trace_id=trace_id)
@@ -112,6 +112,11 @@ def _client_context(header: str | None) -> bytes:
         raise ApiError(
             "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
         ) from None
+
+
+def accepted_trace_id(header: str | None) -> str:
+    """The caller's trace header, or a new one; only printable ASCII can be a header of the handler's too."""
+    return header if header and header.isascii() and header.isprintable() else new_trace_id()
 
 
 def new_trace_id() -> str:

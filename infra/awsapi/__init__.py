@@ -5,7 +5,8 @@ broker.control_plane; the gateway borrows its reading of credential scopes.
 """
 
 from infra.awsapi.errors import ApiError
-from infra.awsapi.foreign_pages import refuse_foreign_pages
+from infra.awsapi.foreign_pages import is_foreign, is_public_name, refuse_foreign_pages
+from infra.awsapi.malformed import keep_bytes_out_of_logs
 from infra.awsapi.scope import CredentialScope, credential_scope
 from infra.awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
 
@@ -17,5 +18,8 @@ __all__ = [
     "Handler",
     "Service",
     "credential_scope",
+    "is_foreign",
+    "is_public_name",
+    "keep_bytes_out_of_logs",
     "refuse_foreign_pages",
 ]

@@ -15,6 +15,7 @@ from multidict import MultiDict, MultiDictProxy
 
 from infra.awsapi.errors import ApiError, render_error
 from infra.awsapi.foreign_pages import refuse_foreign_pages
+from infra.awsapi.malformed import keep_bytes_out_of_logs
 from infra.awsapi.model import load_service
 from infra.awsapi.parsing import InputParser, RequestParts
 from infra.awsapi.routing import Router
@@ -76,6 +77,7 @@ class Service:
 
     def application(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
         """An aiohttp application; callers may add routes of their own under ``/_tidemill/``."""
+        keep_bytes_out_of_logs()
         application = web.Application(client_max_size=max_body_bytes, middlewares=[refuse_foreign_pages])
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application

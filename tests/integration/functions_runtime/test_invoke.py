@@ -416,6 +416,21 @@ def test_a_web_page_can_not_call_functions(server: FunctionsServer, name: Name) 
     assert server.post(path, b"{}", {"Origin": "http://localhost:4580", "Host": "localhost"}) == b"{}"
 
 
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_a_trace_header_of_odd_bytes_ends_nothing(server: FunctionsServer, name: Name, kind: str) -> None:
+    """It can not be passed on to the handler: an event's would end the server and all its events."""
+    server.create(function := name(), ECHO)
+    assert server.invoke(function, "warm")[0] == "warm"
+    line = f"POST /2015-03-31/functions/{function}/invocations HTTP/1.1\r\nHost: h\r\n"
+    odd = f"X-Amz-Invocation-Type: {kind}\r\nX-Amzn-Trace-Id: ".encode() + b"\xff\xfe\r\n"
+    end = b"Connection: close\r\nContent-Length: 2\r\n\r\n{}"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+        client.sendall(line.encode() + odd + end)
+        assert client.recv(65_536).split(b" ", 2)[1] in (b"200", b"202")
+    eventually(lambda: server.health()["events"] == 0)
+    assert server.invoke(function, "still warm")[0] == "still warm"
+
+
 def exchange(server: FunctionsServer, parts: list[bytes], replies: int) -> bytes:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -124,6 +124,11 @@ async def test_the_trace_header_is_taken_or_made(scene: Scene) -> None:
     assert made_one.startswith("Root=1-")
 
 
+async def test_a_trace_header_that_handlers_could_not_get_is_replaced(scene: Scene) -> None:
+    scene.connection.data_received(PLAIN.replace(b"Host: h", b"Host: h\r\nX-Amzn-Trace-Id: \xff\xfe"))
+    assert scene.places.invocations[0].trace_id.startswith("Root=1-")
+
+
 async def test_a_second_request_waits_for_the_first_reply(scene: Scene) -> None:
     scene.connection.data_received(PLAIN + PLAIN[:30])
     scene.connection.data_received(PLAIN[30:])
@@ -152,6 +157,9 @@ async def test_a_second_request_waits_for_the_first_reply(scene: Scene) -> None:
         PLAIN.replace(b"Content-Length: 2", b"Transfer-Encoding: chunked"),
         PLAIN.replace(b"Host: h", b"Host: h\r\n folded: x"),
         PLAIN.replace(b"Host: h", b"Host: h\nInjected: x"),
+        PLAIN.replace(b"Host: h", b"Host: h\r\nX-Amzn-Trace-Id: a\rInjected: x"),
+        PLAIN.replace(b"Host: h", b"Host: evil.example:4582"),
+        PLAIN.replace(b"Content-Length: 2", b"Content-Length: " + b"2" * 5_000),
         PLAIN.replace(b"Host: h", b"Host: h\r\nExpect: 100-continue"),
         PLAIN.replace(b"Host: h", b"Host: h\r\nConnection: close"),
         PLAIN.replace(b"Host: h", b"Host: h\r\nOrigin: https://evil.example"),
