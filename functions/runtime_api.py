@@ -18,6 +18,8 @@ RESPONSE_BYTES_MAX = 6_291_556
 
 _ROOT = b"/2018-06-01/runtime/"
 _INVOCATION = _ROOT + b"invocation/"
+_HOST = b"127.0.0.1"  # as in AWS_LAMBDA_RUNTIME_API; another name is a page's that resolves to here
+_PAGES_HEADERS = frozenset({b"origin", b"sec-fetch-site"})
 _HEAD_BYTES_MAX = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
 
 
@@ -48,6 +50,7 @@ class RuntimeConnection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._url = b""
+        self._is_page = False
         self._head_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -90,8 +93,13 @@ class RuntimeConnection(asyncio.Protocol):
     # httptools' callbacks
 
     def on_url(self, url: bytes) -> None:
-        """May come in parts. Of the headers none is looked at: they say nothing that the body does not."""
+        """May come in parts."""
         self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Look for a browser: any page can reach this port, and must not take invocations from handlers."""
+        name = name.lower()
+        self._is_page |= name in _PAGES_HEADERS or (name == b"host" and value.partition(b":")[0] != _HOST)
 
     def on_body(self, data: bytes) -> None:
         """Keep a body up to the limit; count the rest."""
@@ -105,7 +113,9 @@ class RuntimeConnection(asyncio.Protocol):
         url, body, too_large = self._url, b"".join(self._body), self._body_bytes > RESPONSE_BYTES_MAX
         self._url, self._body, self._body_bytes, self._head_bytes = b"", [], 0, 0
         method = self._parser.get_method()
-        if method == b"GET" and url == _INVOCATION + b"next":
+        if self._is_page:
+            self._close()
+        elif method == b"GET" and url == _INVOCATION + b"next":
             self._client.next_asked(self)
         elif method == b"POST" and url.startswith(_INVOCATION):
             self._take_answer(url, body, too_large=too_large)

@@ -9,11 +9,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from infra.awsapi import is_foreign
 from infra.local.ready import write_ready_file
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,13 +49,26 @@ def _serve(host: str, port: int, ready_file: str) -> None:
     server = make_server(
         host,
         port,
-        DomainDispatcherApplication(create_backend_app),
+        refusing_foreign_pages(DomainDispatcherApplication(create_backend_app)),
         threaded=True,
         request_handler=MotoRequestHandler,
     )
     # moto builds its queues' and topics' URLs from the Host header, so it needs no port in its environment.
     write_ready_file(ready_file, {"pid": os.getpid(), "port": server.server_port})
     server.serve_forever()
+
+
+def refusing_foreign_pages(application: "WSGIApplication") -> "WSGIApplication":
+    """Wrap moto, which lets pages of every origin read its replies: they must not find it by its port."""
+
+    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        origin, fetch_site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
+        if is_foreign(origin, fetch_site, environ.get("HTTP_HOST", ""), on_loopback=True):
+            start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+            return []
+        return application(environ, start_response)
+
+    return answer
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -18,7 +18,7 @@ from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from infra.awsapi import refuse_foreign_pages
+from infra.awsapi import keep_bytes_out_of_logs, refuse_foreign_pages
 from infra.local.routes import Upstream, upstream_of
 from infra.local.unavailable import unavailable
 
@@ -58,6 +58,7 @@ class Gateway:
 
     def application(self) -> web.Application:
         """The aiohttp application; serve it with ``auto_decompress=False``."""
+        keep_bytes_out_of_logs()
         application = web.Application(middlewares=[refuse_foreign_pages])
         application.router.add_get("/_tidemill/health", self._health)
         application.router.add_route("*", "/{path:.*}", self._forward)
@@ -79,6 +80,9 @@ class Gateway:
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
         assert self._session is not None
+        if not request.raw_path.startswith("/"):
+            # An absolute or authority form is for proxies; put behind an upstream's address it names another.
+            raise web.HTTPBadRequest(text="This is no proxy: ask for a path, such as GET /bucket.\n")
         raw_path, _, query_string = request.raw_path.partition("?")
         upstream = upstream_of(raw_path, query_string, request.headers)
         if upstream is None:

@@ -262,3 +262,53 @@ async def test_a_web_page_from_elsewhere_reaches_no_program(
             assert local.status == 200
 
     assert len(programs["functions"].seen) == 1
+
+
+@pytest.mark.parametrize("host", ["evil.example:4580", "[evil"])
+async def test_a_page_whose_name_resolves_to_here_reads_nothing(
+    programs: dict[Upstream, Program], gateway: URL, host: str
+) -> None:
+    """DNS rebinding: such a page's GETs carry neither Origin nor Fetch Metadata."""
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(gateway / "2015-03-31/functions", headers={"Host": host}) as refused,
+    ):
+        assert refused.status == 403
+    assert programs["functions"].seen == []
+
+
+async def test_a_malformed_request_is_logged_without_its_bytes(
+    gateway: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Aiohttp's traceback quotes the line at fault: it may be a header with a session token."""
+    reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nX-Amz-Security-Token : planted\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+    writer.close()
+    assert "not an HTTP request error=BadHttpMessage" in caplog.text
+    assert "planted" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("target", ["http://{other}/", "CONNECT 0@{other}", "CONNECT {other}", "OPTIONS *"])
+async def test_the_gateway_is_no_proxy(
+    programs: dict[Upstream, Program], gateway: URL, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No form of a request's target makes it ask anyone but its upstreams."""
+    async with asyncio.timeout(5):
+        asked = asyncio.Event()
+        other = await asyncio.start_server(lambda _r, _w: asked.set(), "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        line = target.format(other=f"127.0.0.1:{port}")
+        method, _, path = line.rpartition(" ")
+        reader, writer = await asyncio.open_connection(gateway.host, gateway.port)
+        head = f"{method or 'GET'} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode())
+        reply = await reader.read()
+        writer.close()
+        other.close()
+    assert reply.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 404 "))
+    assert not asked.is_set()
+    assert not any(program.seen for program in programs.values())
+    assert "Traceback" not in caplog.text

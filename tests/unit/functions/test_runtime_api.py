@@ -135,6 +135,23 @@ def test_what_is_no_runtime_api_closes_the_connection(request_bytes: bytes) -> N
     assert heard.told == []
 
 
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\nOrigin: https://evil.example"),
+        NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\nSec-Fetch-Site: cross-site"),
+        NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1.evil.example:40000"),
+        post("init/error", b"{}").replace(b"\r\n", b"\r\nOrigin: null\r\n", 1),
+    ],
+)
+def test_a_web_page_that_finds_the_port_takes_no_invocation(request_bytes: bytes) -> None:
+    connection, wire, heard = connect()
+    connection.data_received(request_bytes)
+    assert heard.told == []
+    assert wire.aborts == 1
+    assert wire.written == b""
+
+
 def test_headers_without_end_close_the_connection() -> None:
     connection, wire, _ = connect()
     connection.data_received(b"GET / HTTP/1.1\r\n")
