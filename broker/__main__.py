@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    # What the broker writes is for its user alone: records are nobody else's on this machine.
+    os.umask(0o077)
     try:
         settings = _settings(arguments, os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -142,7 +144,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data directory: two brokers on one log would destroy it. The kernel lets go when we die."""
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartError(f"cannot use the data directory {data_dir}: {error.strerror}") from error
     try:
@@ -282,7 +284,8 @@ def _tell_ready(broker: Broker, port: int, control_port: int) -> None:
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write a whole file so that readers, and a crash, see all of it or nothing."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as stream:
+    temporary.unlink(missing_ok=True)
+    with temporary.open("x") as stream:  # never through a link that somebody put there
         json.dump(content, stream)
         stream.flush()
         os.fsync(stream.fileno())

@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    # What the server writes is for its user alone: code, logs, and secrets in functions' environments.
+    os.umask(0o077)
     try:
         settings = read_settings(arguments)
         uvloop.run(_run(settings, ready_file))
@@ -145,7 +147,9 @@ def _stop_or_force(stop: asyncio.Event) -> None:
 
 def _write_ready(path: Path, document: Mapping[str, int]) -> None:
     draft = path.with_name(path.name + ".tmp")
-    draft.write_text(json.dumps(document))
+    draft.unlink(missing_ok=True)
+    with draft.open("x") as file:  # never through a link that somebody put there
+        json.dump(document, file)
     draft.replace(path)
 
 

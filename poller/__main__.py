@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(_once_in_a_while())
+    # What the poller writes is for its user alone.
+    os.umask(0o077)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(read_settings(**arguments), ready_file))
@@ -204,7 +206,9 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write it whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.tmp")
-    partial.write_text(json.dumps(content))
+    partial.unlink(missing_ok=True)
+    with partial.open("x") as stream:  # never through a link that somebody put there
+        json.dump(content, stream)
     partial.replace(file)
 
 

@@ -24,6 +24,8 @@ _ORPHANED = 1
 
 def main() -> int:
     """Run the program named first with the arguments that follow."""
+    # What programs write is for their user alone.
+    os.umask(0o077)
     name, *arguments = sys.argv[1:]
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     status: int = import_module(MODULES[name]).main(arguments)

@@ -57,6 +57,8 @@ async def up(
         UpError: nothing is left running; the message names the mend.
 
     """
+    # What is written is for this user alone: records, code, and secrets in functions' environments.
+    os.umask(0o077)
     with _locked(settings.data_dir), _gateway_socket(settings.port) as listener:
         _refuse_taken_kafka_port(settings.kafka_port)
         launcher = _Launcher(settings, log, listener)

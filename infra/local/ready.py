@@ -12,7 +12,9 @@ def write_ready_file(path: str | Path, content: Mapping[str, Any]) -> None:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content) + "\n")
+    draft.unlink(missing_ok=True)
+    with draft.open("x") as file:  # never through a link that somebody put there
+        file.write(json.dumps(content) + "\n")
     draft.replace(target)
 
 

@@ -1,0 +1,38 @@
+"""The files that programs write where a user says: whole, and never through somebody's link."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import broker.__main__ as broker
+import functions.__main__ as functions
+import poller.__main__ as poller
+from infra.local.ready import write_ready_file
+
+Write = Callable[[Path, Mapping[str, Any]], None]
+
+
+@pytest.mark.parametrize(
+    ("write", "draft"),
+    [
+        (broker._write_json, f"ready.json.{os.getpid()}.tmp"),
+        (functions._write_ready, "ready.json.tmp"),
+        (poller._write_json, "ready.json.tmp"),
+        (write_ready_file, f".ready.json.{os.getpid()}"),
+    ],
+    ids=["broker", "functions", "poller", "up"],
+)
+def test_a_link_in_the_drafts_place_is_not_followed(tmp_path: Path, write: Write, draft: str) -> None:
+    """In a folder that others write to, a link could name any file of the user's."""
+    (victim := tmp_path / "victim").write_text("precious")
+    (tmp_path / draft).symlink_to(victim)
+    write(tmp_path / "ready.json", {"pid": 1})
+    assert victim.read_text() == "precious"
+    assert json.loads((tmp_path / "ready.json").read_text()) == {"pid": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ready.json", "victim"]
