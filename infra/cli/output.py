@@ -21,13 +21,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
         print(empty)
         return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, column in enumerate(columns):
         # The first column names the thing: it is what people copy.
         table.add_column(column, overflow="fold", no_wrap=position == 0)
     for row in listed:
-        table.add_row(*row)
+        # As Text: what looks like Rich's markup in an error or a name is just that.
+        table.add_row(*map(Text, row))
     open_console().print(table)
 
 

@@ -141,7 +141,7 @@ def tail(
     servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
 
     def show(record: Any) -> None:
-        print(kafka.record_line(record, as_json=as_json), flush=True)
+        print(shown(kafka.record_line(record, as_json=as_json)), flush=True)
 
     asyncio.run(kafka.tail(servers, name, show, from_beginning=from_beginning, count_max=count))
 
@@ -151,3 +151,6 @@ def _lines(values: list[str] | None, file: Path | None) -> list[str]:
         return values
     text = file.read_text() if file else sys.stdin.read()
     return text.splitlines()
+    from infra.local.console_log import visible
+    # Records are anybody's: they must not move a terminal's cursor or set its title.
+    shown = visible if sys.stdout.isatty() else str

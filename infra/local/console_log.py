@@ -6,6 +6,13 @@ from typing import Protocol, TextIO
 
 _COLOURS = {"broker": 36, "poller": 35, "functions": 32, "aws": 33, "gateway": 34, "tidemill": 1}
 _NAME_WIDTH = 9
+# A terminal obeys control characters, and part of a line may be a stranger's: a client id, an error's text.
+_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), *range(127, 160))}
+
+
+def visible(text: str) -> str:
+    """The text with control characters other than tabs spelled out."""
+    return text.translate(_VISIBLE)
 
 
 class LogSink(Protocol):
@@ -28,7 +35,7 @@ class ConsoleLog:
         if self._coloured:
             name = f"\x1b[{_COLOURS[program]}m{name}\x1b[0m"
         try:
-            self._stream.write(f"{name} {text}\n")
+            self._stream.write(f"{name} {visible(text)}\n")
             self._stream.flush()
         except (BrokenPipeError, ValueError):
             # Nobody reads the log any more; the programs go on.

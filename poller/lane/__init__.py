@@ -68,6 +68,8 @@ __all__ = ["Filtering", "Invoking", "Lane", "LaneSetup"]
 
 log = logging.getLogger(__name__)
 
+_LOGGED_REASON_MAX = 500
+
 
 @dataclass(slots=True)
 class _Part:
@@ -443,7 +445,7 @@ class Lane:
             self._source.key,
             status.attempt,
             type(decision).__name__,
-            _reason(outcome),
+            _one_line(_reason(outcome)),
         )
 
     def _tell_bytes(self) -> None:
@@ -469,6 +471,11 @@ def _split(node: Delivery, kind: str, batch: Batch, depth: int) -> Delivery:
         last_offset=batch.last_offset,
         depth=depth,
     )
+
+
+def _one_line(text: str) -> str:
+    """A handler's own words in a log: no lines that look like ours, and not without end."""
+    return " ".join(text.split())[:_LOGGED_REASON_MAX]
 
 
 def _reason(outcome: Outcome | None) -> str:
