@@ -141,16 +141,11 @@ def decide(
                 return Bisect()
             return _again(policy, tries, None, len(offsets))
         case Throttled():
-            refused = Tries(failed=tries.failed, refused=tries.refused + 1)
-            delay_s = max(backoff_s(policy, refused.refused), outcome.retry_after_s or 0.0)
-            return RetryIn(delay_s=delay_s, tries=refused)
+            return _refused(policy, tries, outcome.retry_after_s or 0.0)
         case Unreachable(error_type=error_type) if error_type in _TOO_LARGE:
-            return (
-                Bisect() if len(offsets) > 1 else GiveUp(indices=[0], condition="MaximumPayloadSizeExceeded")
-            )
+            return _too_large(len(offsets))
         case Unreachable():
-            refused = Tries(failed=tries.failed, refused=tries.refused + 1)
-            return RetryIn(delay_s=backoff_s(policy, refused.refused), tries=refused)
+            return _refused(policy, tries, 0.0)
         case _:
             assert_never(outcome)
 
