@@ -155,8 +155,6 @@ def sync(group: Group, request: SyncRequest, ticket: Ticket, now_ms: int) -> Ste
     match group.state:
         case State.PREPARING:
             return _answer_sync(group, ticket, ErrorCode.rebalance_in_progress)
-        case State.EMPTY:
-            return _answer_sync(group, ticket, ErrorCode.unknown_member_id)
         case State.STABLE:
             return _hand_out(_synced(group, request.member_id, ticket, now_ms), now_ms)
     if sum(map(len, request.assignments.values())) > ASSIGNMENTS_MAX_BYTES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
+from typing import assert_never
 
 from broker.coordinators import expiry, generation, membership, offsets
 from broker.coordinators.group import Answer, Group, Limits, State, Step, restored
@@ -229,6 +230,8 @@ class GroupCoordinator:
                 left = self._groups.get(group_id)
                 if left is not None and left.never_used and not self._offsets.of(group_id):
                     del self._groups[group_id]
+            case _:
+                assert_never(record)
 
     def snapshot(self) -> Iterator[Record]:
         """The records that lead to this state, and no others: what a compacted log would hold.

@@ -6,6 +6,7 @@ Knows no topics: the shell asks only about those that exist.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from broker.coordinators.expiry import Place, read_topics
 from broker.coordinators.group import Group, Limits, State, Step
@@ -43,6 +44,8 @@ class OffsetTable:
                     self.groups.pop(record.group_id, None)
             case GroupStored() | GroupForgotten():
                 pass
+            case _:
+                assert_never(record)
 
 
 def commit(

@@ -176,6 +176,14 @@ def test_members_that_never_sync_are_out_after_the_rebalance_timeout(shell: Grou
     assert shell.heartbeat(leader) is ErrorCode.rebalance_in_progress
 
 
+def test_a_member_whose_session_and_sync_end_together_is_removed_once(shell: GroupShell) -> None:
+    silent = shell.join(knows_member_id_required=False, session_timeout_ms=REBALANCE_MS)
+    assert shell.state == "CompletingRebalance"
+    shell.advance(REBALANCE_MS)
+    assert shell.heartbeat(silent) is ErrorCode.unknown_member_id
+    assert shell.state == "Empty"
+
+
 def test_heartbeats_are_fine_while_the_leader_assigns(shell: GroupShell) -> None:
     reply = shell.join(knows_member_id_required=False)
     assert shell.state == "CompletingRebalance"

@@ -9,7 +9,7 @@ import pytest
 
 from broker.coordinators.group import Limits
 from broker.protocol.errors import ErrorCode
-from tests.fakes.group_shell import NO_DELAY, SESSION_MS, GroupShell, subscription
+from tests.fakes.group_shell import NO_DELAY, REBALANCE_MS, SESSION_MS, GroupShell, subscription
 
 
 @pytest.fixture
@@ -209,6 +209,17 @@ def test_a_returning_static_leader_is_told_to_skip_the_assignment(shell: GroupSh
     assert (old.skip_assignment, old.leader, len(old.members)) == (False, new.member_id, 0)
 
 
+def test_a_returning_static_follower_is_told_of_the_leader_and_of_no_members(shell: GroupShell) -> None:
+    first = shell.join(instance_id="a")
+    shell.sync(first, {}, instance_id="a")
+    follower = shell.begin_join(instance_id="b")
+    leader = shell.joined(shell.begin_join(first.member_id, instance_id="a"))
+    shell.sync(leader, {}, instance_id="a")
+    back = shell.join(instance_id="b")
+    assert back.member_id != shell.joined(follower).member_id
+    assert (back.generation, back.leader, back.members) == (leader.generation, leader.member_id, ())
+
+
 def test_the_former_holder_of_a_static_id_is_fenced(shell: GroupShell) -> None:
     first = shell.join(instance_id="a")
     shell.sync(first, {}, instance_id="a")
@@ -262,14 +273,23 @@ def test_a_static_member_stays_through_a_rebalance_that_it_misses(shell: GroupSh
     assert reply.leader == reply.member_id
 
 
-def test_an_absent_static_group_waits_for_somebody_to_come(shell: GroupShell) -> None:
-    """With nobody joined there is nobody to lead: the wait is extended until a member comes or ends."""
-    leader, other = shell.join(instance_id="a"), None
-    shell.sync(leader, {}, instance_id="a")
-    other = shell.begin_join(instance_id="b")
-    back = shell.begin_join(leader.member_id, instance_id="a")
-    shell.sync(shell.joined(back), {}, instance_id="a")
-    shell.leave((shell.joined(other).member_id, None))
+def test_a_rebalance_that_nobody_joins_in_time_goes_on_waiting(shell: GroupShell) -> None:
+    """With nobody joined there is nobody to lead, and the static member may still come back."""
+    static = shell.join(instance_id="a", session_timeout_ms=1_800_000)
+    shell.sync(static, {}, instance_id="a")
+    guest, _ = shell.enter()
+    shell.leave((guest, None))
+    shell.advance(2 * REBALANCE_MS)
+    assert shell.state == "PreparingRebalance"
+    back = shell.join(static.member_id, instance_id="a", session_timeout_ms=1_800_000)
+    assert (back.error, back.generation) == (ErrorCode.none, static.generation + 1)
+
+
+def test_a_rebalance_that_nobody_joins_ends_with_the_last_session(shell: GroupShell) -> None:
+    static = shell.join(instance_id="a")
+    shell.sync(static, {}, instance_id="a")
+    guest, _ = shell.enter()
+    shell.leave((guest, None))
     assert shell.state == "PreparingRebalance"
     shell.advance(SESSION_MS)
     assert shell.state == "Empty"

@@ -202,3 +202,23 @@ def test_topics_are_read_from_any_version_of_a_subscription(shell: GroupShell) -
     shell.stable(protocols=(("range", newest),))
     _, errors = shell.coordinator.delete_offsets(GROUP, (("flights", 0), ("other", 0)))
     assert errors == (ErrorCode.group_subscribed_to_topic, ErrorCode.none)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"\0\0\0\0\0\1", b"\0\0\0\0\0\1\0\7flight", b"\0\0\0\0\0\1\0\1\xff"],
+    ids=["nothing", "no topic", "half a topic", "no text"],
+)
+def test_a_consumer_whose_subscription_cannot_be_read_keeps_all_offsets(
+    shell: GroupShell, said: bytes
+) -> None:
+    """What it reads is not known, so nothing of it may go."""
+    shell.commit(1)
+    shell.stable(protocols=(("range", said),))
+    _, errors = shell.coordinator.delete_offsets(GROUP, (("flights", 0),))
+    assert errors == (ErrorCode.non_empty_group,)
+
+
+def test_offsets_of_a_group_that_is_not_there_cannot_be_deleted(shell: GroupShell) -> None:
+    _, errors = shell.coordinator.delete_offsets(GROUP, (("flights", 0), ("flights", 1)))
+    assert errors == (ErrorCode.group_id_not_found,) * 2

@@ -98,6 +98,16 @@ def test_a_value_that_is_cut_off_or_of_another_version_is_refused(value: bytes) 
 
 
 @pytest.mark.parametrize(
+    ("key", "words"),
+    [(b"\0\1\xff\xff", "a required text .* is null"), (b"\0\1\0\1\xff", "is not UTF-8")],
+    ids=["null", "not UTF-8"],
+)
+def test_a_key_whose_group_is_no_text_is_refused(key: bytes, words: str) -> None:
+    with pytest.raises(UnreadableRecord, match=words):
+        decode(key, None)
+
+
+@pytest.mark.parametrize(
     ("group_id", "partition"), [("", 0), ("a", 47), ("orders", 31), ("polygenelubricants", 0)]
 )
 def test_a_groups_partition_is_the_one_that_kafka_takes(group_id: str, partition: int) -> None:

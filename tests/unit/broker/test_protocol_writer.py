@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import random
 import struct
+from dataclasses import field, make_dataclass
+from typing import Any
 
 import pytest
-from kio.index import load_response_schema
+from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_writer as kio_writer
 
 from broker.apis import APIS, Api
 from broker.protocol.frames import RequestHeader, encode_response
+from broker.protocol.reader import entity_reader
 from broker.protocol.schema import response_schema
 from broker.protocol.writer import entity_writer, write_unsigned_varint
 from tests.fakes.kafka_frames import random_entity
@@ -50,3 +53,24 @@ def test_a_number_that_does_not_fit_is_our_bug() -> None:
     )
     with pytest.raises(struct.error):
         encode_response(header, wrong)
+
+
+# A class of kio's that holds more than the reader or the writer knows is refused when its API is registered,
+# not read or written wrongly.
+
+
+def test_a_response_with_records_is_not_written_here() -> None:
+    with pytest.raises(TypeError, match="fields of records are not written here"):
+        entity_writer(load_response_schema(1, 11))
+
+
+def test_a_tagged_field_without_a_default_is_not_written_here() -> None:
+    member: Any = field(metadata={"kafka_type": "int32", "tag": 0})
+    reply = make_dataclass("Reply", [("late", int, member)], namespace={"__flexible__": True})
+    with pytest.raises(TypeError, match="the tagged field late has no default"):
+        entity_writer(reply)
+
+
+def test_a_request_with_tagged_fields_is_not_read_here() -> None:
+    with pytest.raises(TypeError, match="cluster_id: tagged fields of requests"):
+        entity_reader(load_request_schema(1, 12))
