@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
-from tests.oracles.group_members import wait_until
+from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
 
 KafkaLike = TidemillBroker | ApacheKafka

@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.conformance.conftest import SETTINGS
 from tests.conformance.test_clients import produce
-from tests.oracles.group_members import Member, in_order, read_all, wait_until
+from tests.oracles.group_members import Member, in_order, read_all
+from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
 
 pytestmark = pytest.mark.slow

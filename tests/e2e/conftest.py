@@ -14,8 +14,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
+from tests.oracles.processes import wait_until
 from tests.oracles.recording import SOURCE, Proof
-from tests.oracles.stack import Stack, running, wait_until
+from tests.oracles.stack import Stack, running
 from tests.oracles.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.oracles.stack import wait_until
+from tests.oracles.processes import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bench

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.oracles.stack import ACCOUNT, wait_until
+from tests.oracles.processes import wait_until
+from tests.oracles.stack import ACCOUNT
 from tests.oracles.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:

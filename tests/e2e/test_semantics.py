@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.oracles.stack import poller_program, wait_until
+from tests.oracles.processes import wait_until
+from tests.oracles.stack import poller_program
 from tests.oracles.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:

@@ -11,30 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from tests.oracles.kafka_clients import Consumer, Received, open_consumer
 
 # Of a member that is to be killed: others wait so long for its partitions. The brokers of the tests allow it.
 SHORT_SESSION_MS = 2_000
 ROOT = Path(__file__).resolve().parents[2]
-
-T = TypeVar("T")
-
-
-def wait_until(condition: Callable[[], T], *, timeout_s: float = 30, what: str = "it") -> T:
-    """Poll until the condition gives something true, and return that."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        result = condition()
-        if result:
-            return result
-        if time.monotonic() > deadline:
-            raise AssertionError(f"after {timeout_s} s still not so: {what}")
-        time.sleep(0.01)
 
 
 @dataclass

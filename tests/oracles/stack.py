@@ -18,15 +18,16 @@ import zipfile
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
 
+from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import ROOT, TidemillBroker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.oracles.apache_kafka import ApacheKafka
 
@@ -39,17 +40,6 @@ POLLER_ENVIRON = {
     "TIDEMILL_POLLER_RETRY_BACKOFF_MAX_S": "0.4",
     "TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES": "64",
 }
-T = TypeVar("T")
-
-
-def wait_until(read: Callable[[], T | None], *, timeout_s: float = 30.0, what: str = "a condition") -> T:
-    """Poll until `read` gives something true, and return that; a clear failure after the deadline."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := read()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s:.0f} s for {what}; last seen: {value!r}")
-        time.sleep(0.02)
-    return value
 
 
 @dataclass(kw_only=True)

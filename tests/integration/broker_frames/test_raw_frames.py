@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from broker.protocol.errors import ErrorCode
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
 
 PRODUCE, FETCH, METADATA, JOIN_GROUP, API_VERSIONS = 0, 1, 3, 11, 18
@@ -98,8 +98,8 @@ MALFORMED = {
     "a key of the brokers among themselves": (sized(header(4, 0)), "unknown API key 4"),
     "a negative key": (sized(header(-1, 0)), "unknown API key -1"),
     "a version of the future": (sized(header(METADATA, 99) + b"\0"), "Metadata has no version 99"),
-    "Produce of the future": (sized(header(PRODUCE, 99) + b"\0"), "Produce has no version 99"),
-    "Produce of a past that is only advertised": (sized(header(PRODUCE, 2)), "Produce has no version 2"),
+    "Produce of the future": (sized(header(PRODUCE, 99) + b"\0"), "Produce version 99 is not served"),
+    "Produce of a past that is only told": (sized(header(PRODUCE, 2)), "Produce version 2 is not served"),
     "a body that is cut off": (sized(header(METADATA, 4) + b"\0\0"), "malformed frame"),
     "an array of two thousand million": (sized(header(METADATA, 4) + b"\x7f\xff\xff\xff"), "goes beyond"),
     "a compact array of four thousand million": (
@@ -128,11 +128,10 @@ def test_a_malformed_frame_ends_its_connection_with_one_line_and_no_other(
 
 
 def log_lines_about(broker: TidemillBroker, peer: str) -> list[str]:
-    deadline = time.monotonic() + 5
-    while not (lines := [line for line in broker.log.splitlines() if f"peer={peer} " in line]):
-        assert time.monotonic() < deadline, f"nothing was logged about {peer}"
-        time.sleep(0.01)
-    return lines
+    return wait_until(
+        lambda: [line for line in broker.log.splitlines() if f"peer={peer} " in line],
+        what=f"a line about {peer}",
+    )
 
 
 def test_api_versions_of_the_future_gets_a_body_it_can_read_and_the_connection_stays(

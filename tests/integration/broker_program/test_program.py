@@ -9,7 +9,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import ROOT, TidemillBroker
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
@@ -124,17 +124,10 @@ def test_the_second_signal_forces(broker: TidemillBroker) -> None:
         waiting.sendall(fetch_that_waits(60_000))
         ask(broker.port, API_VERSIONS)  # the fetch came first, so it waits by now
         broker.process.send_signal(signal.SIGTERM)
-        until_logged(broker, "draining")
+        wait_until(lambda: "draining" in broker.log, what="the drain to begin")
         broker.process.send_signal(signal.SIGTERM)
         assert broker.process.wait(timeout=10) == 1
     assert "forced to stop" in broker.log
-
-
-def until_logged(broker: TidemillBroker, words: str) -> None:
-    deadline = time.monotonic() + 10
-    while words not in broker.log:
-        assert time.monotonic() < deadline, f"not logged: {words}"
-        time.sleep(0.01)
 
 
 def test_a_second_broker_on_one_data_directory_is_refused(broker: TidemillBroker) -> None:
@@ -233,10 +226,7 @@ def test_old_segments_are_deleted_while_it_runs(tmp_path: Path) -> None:
         for _ in range(20):
             producer.produce("flights", bytes(500), partition=0)
         assert producer.flush(10) == 0
-        deadline = time.monotonic() + 10
-        while earliest_offset(broker.port) == 0:
-            assert time.monotonic() < deadline, "nothing was deleted"
-            time.sleep(0.02)
+        wait_until(lambda: earliest_offset(broker.port) > 0, what="a segment to be deleted")
     finally:
         broker.stop()
 
