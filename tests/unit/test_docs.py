@@ -29,3 +29,16 @@ def test_every_link_between_documents_leads_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("program", ["poller", "broker", "functions", "infra"])
+def test_every_module_stands_in_the_file_map(program: str) -> None:
+    """A room that was renamed, added or taken away is noticed here."""
+    file_map = (DOCS / "design.md").read_text().partition("## The file map")[2]
+    own = re.search(rf"^{program}/ .*?(?=^\S)", file_map, re.DOTALL | re.MULTILINE)
+    assert own is not None
+    folder = DOCS.parent / program
+    modules = {path.stem for path in folder.rglob("*.py") if "samples" not in path.parts} - {"__init__"}
+    packages = {f"{path.parent.name}/" for path in folder.glob("*/**/__init__.py")}
+
+    assert sorted((modules | packages) - set(re.findall(r"\w+/?", own.group()))) == []
