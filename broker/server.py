@@ -229,7 +229,8 @@ class _Peer(asyncio.BufferedProtocol):
         if left >= LENGTH_BYTES:
             length += int.from_bytes(self._view[start : start + LENGTH_BYTES], "big")
         self._frame_end = length if left >= LENGTH_BYTES else 0
-        if length > len(self._view):
+        # Only a full buffer grows: four bytes from each of a thousand connections must not cost gigabytes.
+        if length > len(self._view) == left:
             grown = memoryview(bytearray(min(length, max(2 * left, GROWTH_BYTES))))
             grown[:left] = self._view[start : self._filled]
             self._view = grown
@@ -347,7 +348,7 @@ class _Peer(asyncio.BufferedProtocol):
             return
         if reason is not None:
             logger.warning(
-                "closing connection peer=%s client=%s: %s", self._info.peer, self._info.client_id, reason
+                "closing connection peer=%s client=%r: %s", self._info.peer, self._info.client_id, reason
             )
         self._transport.close()
 

@@ -157,6 +157,35 @@ async def test_what_came_before_a_bad_frame_is_done(tmp_path: Path) -> None:
 
 
 async def test_a_waiting_fetch_is_woken_by_an_append(tmp_path: Path) -> None:
+async def test_the_length_of_a_frame_alone_costs_no_memory(tmp_path: Path) -> None:
+    """Else a thousand connections of four bytes each would cost gigabytes."""
+    async with running(tmp_path) as broker:
+        peers = [await broker.connect() for _ in range(20)]
+        for peer in peers:
+            peer.writer.write((100_000_000).to_bytes(4, "big") + b"\0\x12")
+        async with asyncio.timeout(5):
+            # The server tells nobody what it has read.
+            while [peer._filled for peer in broker.server.connections] != [6] * len(peers):  # noqa: ASYNC110  # see above
+                await asyncio.sleep(0)
+        assert [len(peer._view) for peer in broker.server.connections] == [BUFFER_BYTES] * len(peers)
+        for peer in peers:
+            await peer.close()
+
+
+async def test_a_client_id_cannot_forge_a_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path) as broker:
+        peer = await broker.connect()
+        await peer.send(request_frame(request(METADATA, 9, topics=[]), client_id="x\nINFO all is well"))
+        await peer.correlation_id()
+        await peer.send(b"nonsense")
+        assert await peer.ended()
+    [line] = [record.getMessage() for record in caplog.records if "closing connection" in record.getMessage()]
+    assert "\n" not in line
+    assert "x\\nINFO all is well" in line
+
+
     async with running(tmp_path) as broker:
         reader, writer = await broker.connect(), await broker.connect()
         await reader.send(fetch_frame([fetch_partition()], min_bytes=1, max_wait_ms=60_000))
