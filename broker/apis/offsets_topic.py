@@ -38,11 +38,12 @@ class OffsetsTopic:
         self._partitions = partitions
         self._now_ms = now_ms
         self._rewritten_bytes = 0
+        # What a start would read, or more of it: a whole segment below the log start may still lie there.
+        self._held_bytes = sum(partition.size_bytes for partition in self._existing())
 
     def read_all(self) -> Iterator[Record]:
         """The last record of each key: older ones and what was forgotten mean nothing any more."""
-        topic = self._topics.get(NAME)
-        for partition in topic.partitions if topic else ():
+        for partition in self._existing():
             for key, (offset, value) in _last_values(partition).items():
                 record = None if value is None else _decode(offset, key, value)
                 if record is not None:
@@ -53,14 +54,14 @@ class OffsetsTopic:
         topic = self._topic()
         for partition, pairs in self._by_partition(topic, records):
             for batch in _batches(pairs):
-                partition.append(build_batch(batch, self._now_ms()))
+                built = build_batch(batch, self._now_ms())
+                partition.append(built)
+                self._held_bytes += len(built)
 
     @property
     def overgrown(self) -> bool:
         """Whether most of the log is records that later ones have replaced."""
-        topic = self._topics.get(NAME)
-        held = sum(partition.size_bytes for partition in topic.partitions) if topic else 0
-        return held > SLACK_BYTES + 2 * self._rewritten_bytes
+        return self._held_bytes > SLACK_BYTES + 2 * self._rewritten_bytes
 
     def rewrite(self, live: Iterable[Record]) -> None:
         """Write the live state again and cut off all that came before it. Raises OSError and LogError.
@@ -70,13 +71,18 @@ class OffsetsTopic:
         """
         topic = self._topic()
         ends = [partition.end_offset for partition in topic.partitions]
-        before = sum(partition.size_bytes for partition in topic.partitions)
+        before = self._held_bytes
         self.append(live)
-        self._rewritten_bytes = sum(partition.size_bytes for partition in topic.partitions) - before
+        self._rewritten_bytes = self._held_bytes - before
         for partition, end in zip(topic.partitions, ends, strict=True):
             partition.log.flush()
             partition.delete_before(end)
+        self._held_bytes = self._rewritten_bytes
         logger.info("rewrote topic=%s old_bytes=%d live_bytes=%d", NAME, before, self._rewritten_bytes)
+
+    def _existing(self) -> Sequence[Partition]:
+        topic = self._topics.get(NAME)
+        return topic.partitions if topic else ()
 
     def _topic(self) -> Topic:
         topic = self._topics.get(NAME)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,20 @@ def test_the_log_stays_small_however_often_is_committed(tmp_path: Path) -> None:
 
     play(tmp_path, scenario)
     play(tmp_path, after)
+
+
+def test_a_log_of_50_partitions_is_not_rewritten_at_every_commit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Kafka's default: none of the 50 fills a segment for long, so nothing of them can be cut off."""
+
+    async def scenario(service: GroupService, _topics: Topics) -> None:
+        for count in range(25_000):
+            commit(service, count, group_id=f"group-{count % 200}")
+
+    caplog.set_level(logging.INFO)
+    play(tmp_path, scenario, "offsets.topic.num.partitions=50")
+    assert sum("rewrote" in message for message in caplog.messages) <= 5
 
 
 def test_a_crash_between_the_new_records_and_the_cut_changes_nothing(tmp_path: Path) -> None:
