@@ -350,6 +350,8 @@ class _Peer(asyncio.BufferedProtocol):
             logger.warning(
                 "closing connection peer=%s client=%r: %s", self._info.peer, self._info.client_id, reason
             )
+        # Frames that came with the one at fault are not served any more.
+        self._draining = self._held = True
         self._transport.close()
 
 

@@ -110,6 +110,18 @@ async def test_frames_of_every_size_come_through_one_after_the_other(tmp_path: P
         assert topic.partitions[0].end_offset == 5
 
 
+async def test_what_came_behind_a_frame_at_fault_is_not_served(tmp_path: Path) -> None:
+    async with running(tmp_path) as broker:
+        peer = await broker.connect()
+        good = batch([Record(value=b"late")])
+        refused = bytes([*good[:-1], good[-1] ^ 1])
+        await peer.send(produce_frame(refused, acks=0), produce_frame(good, acks=0))
+        assert await peer.ended()
+        topic = broker.topics.get("t")
+        assert topic is not None
+        assert topic.partitions[0].end_offset == 0
+
+
 async def test_a_frame_of_20_mb_is_read_without_trusting_its_length(tmp_path: Path) -> None:
     async with running(tmp_path) as broker:
         peer = await broker.connect()
@@ -145,18 +157,6 @@ async def test_a_bad_frame_ends_its_connection_with_one_line_and_no_other(
         assert await good.correlation_id() == 3
 
 
-async def test_what_came_before_a_bad_frame_is_done(tmp_path: Path) -> None:
-    async with running(tmp_path) as broker:
-        peer = await broker.connect()
-        await peer.send(produce_frame(batch()), b"bad")
-        assert await peer.correlation_id() == 7
-        assert await peer.ended()
-        topic = broker.topics.get("t")
-        assert topic is not None
-        assert topic.partitions[0].end_offset == 1
-
-
-async def test_a_waiting_fetch_is_woken_by_an_append(tmp_path: Path) -> None:
 async def test_the_length_of_a_frame_alone_costs_no_memory(tmp_path: Path) -> None:
     """Else a thousand connections of four bytes each would cost gigabytes."""
     async with running(tmp_path) as broker:
@@ -186,6 +186,18 @@ async def test_a_client_id_cannot_forge_a_line_of_the_log(
     assert "x\\nINFO all is well" in line
 
 
+async def test_what_came_before_a_bad_frame_is_done(tmp_path: Path) -> None:
+    async with running(tmp_path) as broker:
+        peer = await broker.connect()
+        await peer.send(produce_frame(batch()), b"bad")
+        assert await peer.correlation_id() == 7
+        assert await peer.ended()
+        topic = broker.topics.get("t")
+        assert topic is not None
+        assert topic.partitions[0].end_offset == 1
+
+
+async def test_a_waiting_fetch_is_woken_by_an_append(tmp_path: Path) -> None:
     async with running(tmp_path) as broker:
         reader, writer = await broker.connect(), await broker.connect()
         await reader.send(fetch_frame([fetch_partition()], min_bytes=1, max_wait_ms=60_000))
