@@ -8,6 +8,7 @@ Called on the event loop, except `housekeep` and `close`, which may run in a thr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -99,7 +100,11 @@ class Topics:
         self.check_create(name, partitions=partitions, configs=configs)
         topic = Topic(name, _new_topic_id(), replication_factor, internal, dict(configs or {}))
         self._save(topic, partitions)
-        self._open(topic, partitions)
+        try:
+            self._open(topic, partitions)
+        except OSError:
+            self._take_back(topic, partitions)
+            raise
         return topic
 
     def check_create(self, name: str, *, partitions: int, configs: Mapping[str, str] | None = None) -> None:
@@ -113,7 +118,7 @@ class Topics:
     def delete(self, name: str) -> None:
         """Delete a topic and its data, durably; raises UnknownTopic. Waiting fetches are woken."""
         topic = self._known(name)
-        (self._files / f"{name}.json").unlink()
+        self._file(name).unlink()
         _sync_directory(self._files)
         self._table.remove(name)
         del self._topics[name]
@@ -211,11 +216,14 @@ class Topics:
             raise UnknownTopic(f"There is no topic '{name}'.")
         return topic
 
+    def _file(self, name: str) -> Path:
+        return self._files / f"{name}.json"
+
     def _folder(self, name: str, index: int) -> Path:
         return self.directory / f"{name}-{index}"
 
     def _open(self, topic: Topic, total: int) -> None:
-        """Open the partitions that are not open yet, and make them all known."""
+        """Open the partitions that are not open yet, and make them all known, or raise OSError and none."""
         config = topic_configs.log_config(topic.configs, self._settings)
         partitions = list(topic.partitions)
         missing = range(len(partitions), total)
@@ -224,8 +232,8 @@ class Topics:
         if made:
             # One flush of the parent covers them all.
             _sync_directory(self.directory)
-        for index, folder in zip(missing, folders, strict=True):
-            log = PartitionLog(str(folder), config, self._clock_ms())
+        logs = [PartitionLog(str(folder), config, self._clock_ms()) for folder in folders]
+        for index, folder, log in zip(missing, folders, logs, strict=True):
             _tell_recovery(folder.name, log)
             handle = self._table.add(topic.name, topic.topic_id.bytes, index, log)
             self._logs[handle] = log
@@ -233,6 +241,16 @@ class Topics:
         topic.partitions = tuple(partitions)
         self._topics[topic.name] = topic
         self._by_id[topic.topic_id] = topic
+
+    def _take_back(self, topic: Topic, partitions: int) -> None:
+        """A topic could not be made (a full disk): who was refused it must not find it after a restart."""
+        with contextlib.suppress(OSError):
+            self._file(topic.name).unlink()
+            for index in range(partitions):
+                folder = self._folder(topic.name, index)
+                if folder.exists():
+                    self._discard(folder)
+            _sync_directory(self._files)
 
     def _claim(self, folder: Path, topic_id: UUID) -> bool:
         """Make the folder unless it is there; one that another topic of the name left is cleared."""
@@ -249,7 +267,8 @@ class Topics:
 
     def _discard(self, folder: Path) -> None:
         """Take a folder out of the way at once and delete it in the background."""
-        doomed = folder.with_name(f"{folder.name}.{uuid4().hex}-delete")
+        # Without the topic's name, which alone may be as long as a file's name.
+        doomed = folder.with_name(f"{uuid4().hex}-delete")
         folder.rename(doomed)
         self._removal.submit(shutil.rmtree, doomed, ignore_errors=True)
 
@@ -266,7 +285,7 @@ class Topics:
             "internal": topic.internal,
             "configs": dict(topic.configs),
         }
-        _write_durably(self._files / f"{topic.name}.json", json.dumps(content, indent=1))
+        _write_durably(self._file(topic.name), json.dumps(content, indent=1))
 
     def _load(self, file: Path) -> None:
         content = json.loads(file.read_text())
@@ -319,7 +338,8 @@ def _tell_recovery(folder: str, log: PartitionLog) -> None:
 
 def _write_durably(file: Path, text: str) -> None:
     """Write a whole file so that a crash leaves either the old or the new one."""
-    temporary = file.with_name(file.name + ".tmp")
+    # One writer, so one name; with the topic's it could be longer than a file's name may be.
+    temporary = file.with_name("new.tmp")
     _write_whole(temporary, text)
     temporary.replace(file)
     _sync_directory(file.parent)

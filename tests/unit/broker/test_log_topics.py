@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,45 @@ def test_a_crash_between_file_and_folders_is_made_good_at_the_next_start(disk: D
     found = topics.get("t")
     assert found is not None
     assert [partition.append(batch()) for partition in found.partitions] == [0, 0, 0]
+
+
+def test_a_topic_may_have_the_longest_name_there_is(disk: Disk) -> None:
+    topics = disk.open()
+    name = "x" * 249
+    topics.create(name, partitions=11)
+    topics.set_configs(name, {"retention.ms": "7"})
+    first(topics, name).append(batch())
+    kill(topics)
+    topics = disk.open()
+    assert first(topics, name).end_offset == 1
+    topics.delete(name)
+    topics.close()
+    assert [path.name for path in disk.directory.iterdir()] == ["topics"]
+
+
+@contextmanager
+def few_files() -> Iterator[int]:
+    """How many files can be open, which is not many more than there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = max(int(file.name) for file in Path("/proc/self/fd").iterdir()) + 20
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
+    try:
+        yield few
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux lists them")
+def test_a_topic_that_could_not_be_made_is_not_there_after_a_restart(disk: Disk) -> None:
+    topics = disk.open()
+    with few_files() as count, pytest.raises(OSError, match="files"):
+        topics.create("t", partitions=count)
+    assert topics.get("t") is None
+    kill(topics)
+    topics = disk.open()
+    assert topics.get("t") is None
+    topics.create("t", partitions=3)
+    assert [partition.append(batch()) for partition in topics.get("t").partitions] == [0, 0, 0]  # type: ignore[union-attr]  # just made
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ü", "x" * 250, "a\n"])
