@@ -47,6 +47,11 @@ class ProducerIds:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(self._file)
+        folder = os.open(self._file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def init_producer_id(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
