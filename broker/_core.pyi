@@ -102,7 +102,7 @@ class PartitionLog:
         """Checkpoint for the last time; every later append fails."""
 
     def abandon(self) -> None:
-        """Write nothing any more: the partition is being deleted."""
+        """Once this returns nothing is written to the folder, or removed from it: it is being deleted."""
 
 @final
 class WaitingFetch:

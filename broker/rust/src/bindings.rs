@@ -217,8 +217,8 @@ impl PartitionLog {
         Ok(py.detach(|| self.0.close())?)
     }
 
-    fn abandon(&self) {
-        self.0.abandon();
+    fn abandon(&self, py: Python<'_>) {
+        py.detach(|| self.0.abandon());
     }
 }
 

@@ -25,7 +25,7 @@ impl Epochs {
         epochs
     }
 
-    /// Written whole and renamed; the caller decides whether it must survive a power cut.
+    /// Written whole and renamed, not flushed: if a power cut empties it, recovery reads the batches instead.
     pub fn save(&self, directory: &Path) -> io::Result<()> {
         let mut text = format!("0\n{}\n", self.entries.len());
         for (epoch, start) in &self.entries {

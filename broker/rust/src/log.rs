@@ -71,6 +71,8 @@ struct State {
     epochs: Epochs,
     producers: Producers,
     flushed: Place,
+    /// The newest segment whose name is known to be on disk too.
+    named: Option<i64>,
     /// The mark of the last checkpoint; while it holds there is nothing to write.
     checkpointed: Option<(i64, i64, i64)>,
     /// Where readers stopped, so that the next read of a tail needs no index.
@@ -251,6 +253,7 @@ impl Log {
             epochs,
             producers: recovered.producers,
             flushed: Place { offset: 0, base: 0, position: 0 },
+            named: None,
             checkpointed: None,
             cursors: [None; CURSORS],
             next_cursor: 0,
@@ -265,6 +268,7 @@ impl Log {
             for file in state.segments.iter().filter_map(|segment| segment.file.as_ref()) {
                 file.sync_data()?;
             }
+            File::open(directory)?.sync_all()?;
         } else if recovered.report.scanned_bytes > 0 {
             let first = &state.segments[0];
             state.flushed = Place { offset: state.log_start.min(first.base), base: first.base, position: 0 };
@@ -438,8 +442,11 @@ impl Log {
         state.epochs.end_offset(epoch, state.visible().offset)
     }
 
-    /// The folder is being deleted: nothing is written to it any more.
+    /// The folder is being deleted: once this returns nothing is written to it, or removed from it, any more.
+    ///
+    /// Maintenance that runs goes first: a topic made again under the same name has its folder at the same path.
     pub fn abandon(&self) {
+        let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().status = Status::Abandoned;
     }
 }

@@ -38,18 +38,19 @@ pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result
     fs::create_dir_all(directory)?;
     let files = log_files(directory)?;
     let epochs = Epochs::load(directory);
+    let checkpoint = Checkpoint::load(directory);
     // Without the epochs' file the batches themselves must tell, all of them.
-    let checkpoint = Checkpoint::load(directory).filter(|_| epochs.latest().is_some());
+    let vouching = checkpoint.as_ref().filter(|_| epochs.latest().is_some());
     let first_base = files.first().map_or(0, |(base, _)| *base);
     let mut recovery = Recovery {
         interval_bytes,
         next_offset: first_base,
         epochs,
-        producers: checkpoint.as_ref().map(|known| known.producers.clone()).unwrap_or_default(),
+        producers: vouching.map(|known| known.producers.clone()).unwrap_or_default(),
         report: Report::default(),
         now_ms,
     };
-    let mut segments = recovery.segments(files, checkpoint.as_ref())?;
+    let mut segments = recovery.segments(files, vouching)?;
     recovery.epochs.truncate(recovery.next_offset.saturating_add(1));
     let (mut next_offset, mut log_start) = (recovery.next_offset, first_base);
     if let Some(known) = &checkpoint {

@@ -1,4 +1,6 @@
 //! What reaches the disk and when: flushes, checkpoints, and the last one of all.
+use std::fs::File;
+use std::io;
 use std::sync::PoisonError;
 
 use super::{Log, State, Status};
@@ -8,27 +10,49 @@ use crate::error::Result;
 impl Log {
     /// Fsyncs all that is appended so far; the high watermark after it.
     pub fn flush(&self) -> Result<i64> {
-        let (files, place) = {
+        let (files, place, is_named) = {
             let state = self.state();
             let unflushed = state.segments.iter().filter(|segment| segment.base >= state.flushed.base);
-            (unflushed.filter_map(|segment| segment.file.clone()).collect::<Vec<_>>(), state.end())
+            let files: Vec<_> = unflushed.filter_map(|segment| segment.file.clone()).collect();
+            let place = state.end();
+            (files, place, state.named == Some(place.base))
         };
-        for file in files {
-            if let Err(fault) = file.sync_data() {
+        let flushed = files.iter().try_for_each(|file| file.sync_data());
+        // A new segment's name is the folder's, not the file's (UnifiedLog.flush does the same).
+        let flushed = if is_named { flushed } else { flushed.and_then(|()| self.sync_folder()) };
+        let mut state = self.state();
+        match flushed {
+            // The folder was taken away: nobody can ask for these bytes any more.
+            Err(_) if state.status == Status::Abandoned => return Ok(state.visible().offset),
+            Err(fault) => {
                 // A later fsync may succeed without these bytes: only a restart, which reads them, can tell.
-                self.state().status = Status::Closed;
+                state.status = Status::Closed;
                 return Err(fault.into());
             }
+            Ok(()) => {}
         }
-        let mut state = self.state();
+        state.named = state.named.max(Some(place.base));
         state.flushed = state.flushed.max(place);
         Ok(state.visible().offset)
     }
 
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
     /// Flushes, writes indexes and producer states, and moves the point from which recovery scans.
     pub fn checkpoint(&self) -> Result<()> {
+        if self.needs_checkpoint() {
+            // The long part, while who deletes the topic need not wait for it; what comes meanwhile is little.
+            self.flush()?;
+        }
         let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         self.checkpoint_alone()
+    }
+
+    fn needs_checkpoint(&self) -> bool {
+        let state = self.state();
+        state.status == Status::Open && state.checkpointed != Some(state.mark())
     }
 
     fn checkpoint_alone(&self) -> Result<()> {

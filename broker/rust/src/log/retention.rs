@@ -53,6 +53,9 @@ impl Log {
         let _alone = self.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = {
             let mut state = self.state();
+            if state.status != Status::Open {
+                return Ok(0);
+            }
             let log_start = state.log_start;
             let count = state.segments.windows(2).take_while(|pair| pair[1].base <= log_start).count();
             state.open_closed.retain(|(base, _)| *base >= log_start);

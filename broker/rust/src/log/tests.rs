@@ -309,3 +309,87 @@ fn times_are_found_as_a_linear_search_finds_them() {
         log.checkpoint().unwrap();
     }
 }
+
+#[test]
+fn a_topic_is_deleted_only_when_the_maintenance_that_runs_is_done() {
+    let folder = Folder::new();
+    let log = Arc::new(folder.open(CONFIG));
+    append(&log, &batch(0, 1)).unwrap();
+    let running = log.maintenance.lock().unwrap();
+    let (deleting, deleted) = (log.clone(), std::sync::mpsc::channel());
+    let thread = std::thread::spawn(move || {
+        deleting.abandon();
+        deleted.0.send(()).unwrap();
+    });
+    assert!(deleted.1.recv_timeout(std::time::Duration::from_millis(50)).is_err());
+    drop(running);
+    deleted.1.recv().unwrap();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_deleted_log_leaves_the_folder_of_its_name_alone() {
+    let folder = Folder::new();
+    let old = folder.open(Config { segment_bytes: 200, ..CONFIG });
+    for _ in 0..3 {
+        append(&old, &batch(0, 2)).unwrap();
+    }
+    old.abandon();
+    fs::remove_dir_all(&folder.0).unwrap();
+    let new = folder.open(CONFIG);
+    append(&new, &batch(0, 1)).unwrap();
+    new.flush().unwrap();
+    let before = files(&folder);
+    old.checkpoint().unwrap();
+    old.retain(i64::MAX).unwrap();
+    old.delete_before(4).unwrap();
+    old.flush().unwrap();
+    assert_eq!(files(&folder), before);
+}
+
+fn files(folder: &Folder) -> Vec<(PathBuf, u64)> {
+    let entries = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap());
+    let mut found: Vec<_> = entries.map(|entry| (entry.path(), entry.metadata().unwrap().len())).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_deleted_log_whose_folder_is_gone_can_still_be_flushed() {
+    let folder = Folder::new();
+    let log = folder.open(Config { flush_messages: 1, ..CONFIG });
+    append(&log, &batch(0, 1)).unwrap();
+    log.abandon();
+    fs::remove_dir_all(&folder.0).unwrap();
+    log.flush().unwrap();
+}
+
+#[test]
+fn a_log_without_its_epochs_keeps_its_start_and_its_end() {
+    let folder = Folder::new();
+    let log = folder.open(CONFIG);
+    for _ in 0..3 {
+        append(&log, &batch(0, 2)).unwrap();
+    }
+    log.delete_before(3).unwrap();
+    drop(log);
+    fs::write(folder.0.join("leader-epoch-checkpoint"), "").unwrap();
+    let log = folder.open(CONFIG);
+    assert_eq!((log.marks().log_start, log.end_offset()), (3, 6));
+}
+
+#[test]
+fn a_flush_covers_the_name_of_a_new_segment() {
+    let folder = Folder::new();
+    let log = folder.open(Config { segment_bytes: 200, ..CONFIG });
+    append(&log, &batch(0, 2)).unwrap();
+    log.flush().unwrap();
+    while log.segment_count() == 1 {
+        append(&log, &batch(0, 2)).unwrap();
+    }
+    let elsewhere = folder.0.with_extension("away");
+    fs::rename(&folder.0, &elsewhere).unwrap();
+    let flushed = log.flush();
+    fs::rename(&elsewhere, &folder.0).unwrap();
+    assert!(flushed.is_err(), "the folder was not synced: a power cut could take the segment's name");
+}
