@@ -197,10 +197,10 @@ class Buffer:
     def take(self, closed_by: ClosedBy, *, up_to_offset: int | None = None) -> Batch | None:
         """Take the next batch: what fits, at least one record.
 
-        With `up_to_offset` it takes any number of records, none beyond that offset; None if there are none.
+        With `up_to_offset` it takes none beyond that offset; None if there are none.
         """
-        wanted = self._limits.records if up_to_offset is None else self._count_up_to(up_to_offset)
-        wanted = min(wanted, len(self))
+        wanted = len(self) if up_to_offset is None else self._count_up_to(up_to_offset)
+        wanted = min(wanted, self._limits.records)
         parts = self._parts[self._start : self._start + wanted]
         count, parts_bytes = self._fitting(parts)
         if not count:

@@ -155,13 +155,27 @@ def exhausted(policy: RetryPolicy, tries: Tries) -> bool:
     return policy.retry_attempts is not None and tries.failed > policy.retry_attempts
 
 
+def resumed(policy: RetryPolicy, tries: Tries) -> Tries:
+    """Give the tries that a part goes on with which another owner, or another policy, left behind.
+
+    More failures than the policy allows were never given up under it: the mapping was updated since. Such a
+    part gets one invocation by the new rules, or enabling bisect would discard the good records with the bad.
+    """
+    if policy.retry_attempts is not None and tries.failed > policy.retry_attempts + 1:
+        return Tries(failed=policy.retry_attempts)
+    return tries
+
+
 def expired(timestamps_ms: Sequence[int], *, now_ms: int, age_ms_max: int | None) -> int:
-    """Count the leading records older than the limit: they are not sent (again), the rest of the batch is."""
+    """Count the leading records older than the limit: they are not sent (again), the rest of the batch is.
+
+    A record without a timestamp (-1: written by a client older than message format v1) has no age.
+    """
     if age_ms_max is None:
         return 0
     oldest_ms = now_ms - age_ms_max
     for count, timestamp_ms in enumerate(timestamps_ms):
-        if timestamp_ms >= oldest_ms:
+        if timestamp_ms >= oldest_ms or timestamp_ms < 0:
             return count
     return len(timestamps_ms)
 

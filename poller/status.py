@@ -11,6 +11,7 @@ from typing import Any, Literal
 PartitionState = Literal["polling", "invoking", "retrying", "holding"]
 
 OK = "OK"
+_OF_THE_FUNCTION = "PROBLEM: Function"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,10 +54,13 @@ class PartitionStatus:
         *,
         now_ms: int,
         offset: int,
-        retry_at_ms: int,
+        retry_at_ms: int | None,
         reason: str,
     ) -> None:
-        """Go to a state in which the partition waits; `since_ms` stays while the same offset blocks."""
+        """Go to a state in which the partition waits; `since_ms` stays while the same offset blocks.
+
+        `retry_at_ms` None: it is being tried again right now.
+        """
         if (state, offset) != (self.state, self.blocked_by):
             self.state, self.blocked_by, self.since_ms = state, offset, now_ms
         self.retry_at_ms, self.reason = retry_at_ms, reason
@@ -89,6 +93,14 @@ class MappingStatus:
             if partition.problem:
                 return partition.problem
         return OK if any(p.deliveries for p in self.partitions.values()) else None
+
+    def heals(self, told: str) -> bool:
+        """Say whether a problem that was told is over, though nothing was delivered since.
+
+        One of the function lasts until its next success, as AWS's result is that of the last invocation.
+        """
+        joined = self.pollers and all(poller.state == "polling" for poller in self.pollers.values())
+        return bool(joined) and told.startswith("PROBLEM") and not told.startswith(_OF_THE_FUNCTION)
 
     def lag(self) -> int:
         """Give the records that wait, over the partitions whose ends are known."""

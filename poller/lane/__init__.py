@@ -228,11 +228,13 @@ class Lane:
                 assert_never(decision)
 
     async def _bisect(self, part: _Part, node: Delivery, depth: int) -> bool:
-        halves = [_Part(half, part.tries) for half in part.batch.bisect()]
+        halves = [_Part(half, part.tries, part.last) for half in part.batch.bisect()]
         self._parts.popleft()
         self._parts.extendleft(reversed(halves))
         self._settle()
         for half in halves:
+            if self._closing:
+                return False  # what each half is, and its tries, are in the commit's metadata
             with _split(node, "bisect", half.batch, depth + 1) as child:
                 if not await self._deliver(half, child, depth=depth + 1):
                     return False
@@ -258,6 +260,14 @@ class Lane:
         self._status.attempt = attempt
         if not part.tries.failed and not part.tries.refused:
             self._status.enter("invoking", now_ms=setup.now_ms())
+        else:
+            self._status.block(
+                "retrying",
+                now_ms=setup.now_ms(),
+                offset=batch.first_offset,
+                retry_at_ms=None,
+                reason=_reason(part.last),
+            )
         with node.invoke(
             attempt=attempt, first_offset=batch.first_offset, last_offset=batch.last_offset
         ) as step:
@@ -327,7 +337,7 @@ class Lane:
         assert setup.destination is not None
         assert setup.destination_arn is not None
         record = failure_record(setup, part.batch, condition, tries=part.tries, outcome=part.last)
-        tried = 0
+        tried, problem = 0, self._status.problem
         while True:
             with node.send(destination=setup.destination_arn, condition=condition) as step:
                 try:
@@ -338,6 +348,7 @@ class Lane:
                     reason = str(error)
                 else:
                     self._count("esm.events.delivered_to_destination", len(part.batch))
+                    self._status.problem = problem  # the destination's own is over
                     return True
             self._count("esm.errors.destination", 1)
             if setup.drop_undeliverable:

@@ -13,7 +13,7 @@ from poller.batch import Batch, Buffer, ByteBudget, held_bytes
 from poller.event import EventSource, Record, records_json
 from poller.lane.setup import LaneSetup
 from poller.offsets import Pending
-from poller.retry import Tries
+from poller.retry import Tries, resumed
 
 # How long a cut part waits for its last record, beyond the window: retention may have taken it meanwhile.
 _RESTORE_WAIT_S = 5.0
@@ -25,6 +25,7 @@ class Intake:
     def __init__(self, setup: LaneSetup, source: EventSource, restored: Sequence[Pending]) -> None:
         self.restored = deque(restored)
         self._filter = setup.filter
+        self._policy = setup.policy
         self._buffer = Buffer(source, setup.limits)
         self._budget: ByteBudget = setup.budget
         self._buffer_bytes_max = setup.buffer_bytes
@@ -101,7 +102,7 @@ class Intake:
         if not left:
             self.release()  # settled before the lane opened
             return None
-        return batch.keep(left), head.tries
+        return batch.keep(left), resumed(self._policy, head.tries)
 
     def _shorten_head(self, head: Pending, batch: Batch | None, *, whole: bool) -> None:
         """Keep what the taken batch leaves of the head; records that no longer exist are not waited for."""

@@ -112,10 +112,14 @@ def test_filtered_records_are_told_with_the_batch_that_passes_them() -> None:
     assert batch.filtered == 5
 
 
-def test_taking_up_to_an_offset_ignores_the_size() -> None:
-    waiting = buffer(records=1)
+def test_taking_up_to_an_offset_takes_none_beyond_it_and_no_more_than_the_size() -> None:
+    waiting = buffer(records=3)
     fill(waiting, 0, 1, 5, 6)
-    assert offsets(waiting.take("size", up_to_offset=5)) == [0, 1, 5]
+    assert offsets(waiting.take("size", up_to_offset=1)) == [0, 1]
+    waiting = buffer(records=2)
+    fill(waiting, 0, 1, 5, 6)
+    assert offsets(waiting.take("size", up_to_offset=5)) == [0, 1]
+    assert offsets(waiting.take("size", up_to_offset=5)) == [5]
     assert waiting.take("size", up_to_offset=5) is None
     assert waiting.first_offset == 6
 

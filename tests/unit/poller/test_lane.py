@@ -215,6 +215,26 @@ def test_three_outcomes_have_three_results_and_the_status_says_what_blocks(
     assert status.retry_at_ms is not None
 
 
+def test_a_retry_in_flight_is_shown_even_after_a_restart() -> None:
+    function = ScriptedFunction(answer=lambda *_: BROKEN, takes_s=60.0)
+
+    async def scenario() -> LaneWorld:
+        pending = [Pending(runs=[(10, 11)], tries=Tries(failed=2))]
+        world = LaneWorld(lane_setup(function), committed=CommitPoint(10, encode(10, pending)))
+        world.lane.feed(records(10, 11))
+        task = asyncio.ensure_future(world.lane.run())
+        await until(lambda: function.running == 1)
+        status = world.status
+        assert (status.state, status.attempt, status.blocked_by) == ("retrying", 3, 10)
+        assert status.retry_at_ms is None
+        world.lane.close()
+        await task
+        world.lane.revoke()
+        return world
+
+    virtual_time.run(scenario())
+
+
 def test_the_next_success_clears_the_problem() -> None:
     function = ScriptedFunction(answer=lambda _, number: BROKEN if number == 1 else OK)
     status = delivered(function, 0).status
@@ -416,6 +436,13 @@ def test_a_destination_that_comes_back_gets_the_record_once_and_the_lane_goes_on
     assert world.committed == CommitPoint(2)
 
 
+def test_a_destination_that_came_back_is_a_problem_no_more() -> None:
+    function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination(away=3)
+    world = delivered(function, 0, destination=destination, retry_attempts=0)
+    assert destination.offsets == [(0, 0)]
+    assert world.status.problem == "PROBLEM: Function call failed"
+
+
 def test_awss_way_drops_what_the_destination_does_not_take() -> None:
     function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination(away=1)
     world = delivered(
@@ -460,6 +487,23 @@ def test_a_closed_lane_settles_what_is_in_flight_and_takes_nothing_more() -> Non
     world = virtual_time.run(scenario())
     assert function.batches == [[0]]
     assert world.committed == CommitPoint(1)
+
+
+def test_a_closed_lane_leaves_the_halves_to_the_next_owner() -> None:
+    """Or a rebalance amid a bisect would wait for one invocation after another."""
+    function = ScriptedFunction(answer=poison(0, 3), takes_s=5.0)
+
+    async def scenario() -> LaneWorld:
+        world = LaneWorld(lane_setup(function, bisect=True))
+        world.lane.feed(records(0, 1, 2, 3))
+        await world.run_until(lambda: function.running == 1)
+        return world
+
+    world = virtual_time.run(scenario())
+    assert function.batches == [[0, 1, 2, 3]]
+    assert world.committed == CommitPoint(
+        0, encode(0, [Pending(runs=[(0, 1)], tries=Tries()), Pending(runs=[(2, 3)], tries=Tries())])
+    )
 
 
 def test_a_closed_lane_does_not_wait_out_its_back_off() -> None:
@@ -554,6 +598,38 @@ def test_a_restored_part_that_never_becomes_whole_goes_as_it_is() -> None:
 
     virtual_time.run(scenario())
     assert function.batches == [[10, 11]]
+
+
+def test_a_stuck_batch_is_cut_to_a_batch_size_that_was_lowered() -> None:
+    """What a user does about a batch that takes too long; the old batch must not come back whole."""
+    function = ScriptedFunction()
+
+    async def scenario() -> LaneWorld:
+        pending = [Pending(runs=[(10, 14)], tries=Tries(failed=7))]
+        world = LaneWorld(lane_setup(function, records=2), committed=CommitPoint(10, encode(10, pending)))
+        await world.deliver(records(10, 11, 12, 13, 14, 15))
+        return world
+
+    world = virtual_time.run(scenario())
+    assert function.batches == [[10, 11], [12, 13], [14], [15]]
+    assert world.committed == CommitPoint(16)
+
+
+def test_a_stuck_batch_is_bisected_by_the_rules_of_an_update_and_not_discarded_whole() -> None:
+    """Bisect and a destination are what a user adds to get rid of one poison pill after many failures."""
+    function, destination = ScriptedFunction(answer=poison(12)), RecordingDestination()
+
+    async def scenario() -> LaneWorld:
+        pending = [Pending(runs=[(10, 13)], tries=Tries(failed=57))]
+        setup = lane_setup(function, destination=destination, retry_attempts=2, bisect=True)
+        world = LaneWorld(setup, committed=CommitPoint(10, encode(10, pending)))
+        await world.deliver(records(10, 11, 12, 13))
+        return world
+
+    virtual_time.run(scenario())
+    assert destination.offsets == [(12, 12)]
+    assert destination.sent[0].approximate_invoke_count == 3
+    assert [10, 11] in function.batches
 
 
 def test_kill_nine_in_an_invocation_redelivers_the_batch_and_loses_nothing() -> None:

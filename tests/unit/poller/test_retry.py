@@ -23,6 +23,7 @@ from poller.retry import (
     exhausted,
     expired,
     failed_indices,
+    resumed,
 )
 from tests.fakes.poller import AWAY, BROKEN, OK, THROTTLED, failing
 
@@ -203,3 +204,17 @@ def test_only_the_expired_head_of_a_batch_is_discarded(
     now_ms = 10_000_000
     timestamps = [now_ms - age for age in ages_ms]
     assert expired(timestamps, now_ms=now_ms, age_ms_max=limit_ms) == count
+
+
+def test_a_record_without_a_timestamp_never_grows_too_old() -> None:
+    """-1 is what clients older than message format v1 leave; all they send would be discarded else."""
+    assert expired([-1, -1], now_ms=10_000_000, age_ms_max=60_000) == 0
+
+
+@pytest.mark.parametrize(("failed", "goes_on_with"), [(0, 0), (2, 2), (3, 3), (4, 2), (57, 2)])
+def test_what_failed_more_often_than_an_update_allows_gets_one_more_invocation(
+    failed: int, goes_on_with: int
+) -> None:
+    policy = replace(POLICY, retry_attempts=2)
+    assert resumed(policy, Tries(failed=failed)).failed == goes_on_with
+    assert resumed(replace(POLICY, retry_attempts=None), Tries(failed=failed)).failed == failed
