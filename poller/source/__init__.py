@@ -222,8 +222,25 @@ class Source:
             if running is None:
                 continue
             if start < running.lane.offsets.polled_to:
-                await self._release([self._running.pop(partition)], [partition])
-                self._open(partition, CommitPoint(start))
+                await self._begin_anew(partition, start)
+            else:
+                self._client.seek(partition, start)
+
+    async def _begin_anew(self, partition: int, start: int) -> None:
+        """Replace the lane by one at the new log's start, unless a rebalance comes between."""
+        assigned = self._running
+        await self._release([assigned.pop(partition)], [partition])
+        async with self._committing:
+            if self._running is not assigned:
+                return
+            try:
+                # At once: when the new log has grown past the old offset, nobody can tell them apart.
+                await self._client.commit({partition: CommitPoint(start)})
+            except SourceUnavailable as error:
+                self._fail(error)
+                return
+        if self._running is assigned:
+            self._open(partition, CommitPoint(start))
             self._client.seek(partition, start)
 
     def _trace_poll(self, polled: Mapping[int, Sequence[Record]]) -> None:
@@ -250,6 +267,9 @@ class Source:
             self._fail(error)
 
     async def _open_lanes(self, partitions: Collection[int]) -> None:
+        if not self._client.partitions():
+            # aiokafka joins the group all the same, and would wait with neither partitions nor a word.
+            raise SourceUnavailable(f"the cluster has no topic {self._setup.topic} (any more)")
         points = dict(await self._client.committed())
         missing = [p for p in partitions if p not in points]
         if missing:

@@ -307,6 +307,66 @@ def test_a_topic_that_was_made_anew_is_read_from_its_start() -> None:
     assert function.batches[-1] == [0, 1]
 
 
+def test_a_topic_that_was_made_anew_and_grew_while_nobody_polled_is_read_from_its_start() -> None:
+    """The old offset must not be found in the group once the new log has reached it."""
+    function = ScriptedFunction()
+
+    async def scenario() -> None:
+        w = world(function)
+        w.kafka.produce(0, *values(5))
+        poller = w.start()
+        await w.caught_up(poller)
+        w.kafka.recreate(0)
+        await until(lambda: w.at() == 0)
+        await poller.stop()
+        w.kafka.produce(0, *values(9))
+        poller = w.start()
+        await w.caught_up(poller)
+        await poller.stop()
+
+    virtual_time.run(scenario())
+    assert function.batches == [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7, 8]]
+
+
+def test_a_rebalance_while_a_topic_made_anew_is_noticed_leaves_no_lane_behind() -> None:
+    function = ScriptedFunction()
+
+    async def scenario() -> None:
+        w = world(function)
+        w.kafka.produce(0, *values(5))
+        poller = w.start()
+        await w.caught_up(poller)
+        function.takes_s = 20.0
+        w.kafka.produce(0, *values(1))
+        await until(lambda: function.running == 1)
+        w.kafka.recreate(0)  # noticed now; the lane is drained for as long as the invocation takes
+        await asyncio.sleep(5)
+        function.takes_s = 0.01
+        w.kafka.produce(0, *values(2))
+        second = w.start()
+        await asyncio.sleep(60)
+        await w.caught_up(poller, second)
+        await poller.stop()
+        await second.stop()
+        assert w.lanes.budget.used_bytes == 0
+
+    virtual_time.run(scenario())
+    assert function.batches[-1] == [0, 1]
+
+
+def test_a_topic_that_is_gone_ends_the_source_with_the_reason() -> None:
+    async def scenario() -> None:
+        w = world(ScriptedFunction())
+        poller = w.start()
+        await until(lambda: poller.status.state == "polling")
+        w.kafka.partition_count = 0
+        await w.kafka.rebalance()
+        with pytest.raises(SourceUnavailable, match="no topic orders"):
+            await poller.task
+
+    virtual_time.run(scenario())
+
+
 def test_unreadable_records_block_their_partition_and_lose_nothing_of_the_others() -> None:
     """An exception in aiokafka's getmany drops what other partitions had given in the same call."""
     function = ScriptedFunction()
