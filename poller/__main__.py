@@ -111,7 +111,9 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 now_ms=_now_ms,
             )
         )
-        app = application(store, LambdaFunctions(settings.region), settings, _routes(board, tracing, metrics))
+        app = application(
+            store, LambdaFunctions(settings.region), settings, _routes(store, board, tracing, metrics)
+        )
         port = await _listen(app, settings, closing)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(fleet.run(), name="fleet")
@@ -151,10 +153,19 @@ def _open_client(
     )
 
 
-def _routes(board: StatusBoard, tracing: Tracing, metrics: Metrics) -> list[web.RouteDef]:
+def _routes(
+    store: MappingStore, board: StatusBoard, tracing: Tracing, metrics: Metrics
+) -> list[web.RouteDef]:
     async def status(request: web.Request) -> web.Response:
         uuid = request.match_info["uuid"]
-        return web.json_response({**board.as_json(uuid), "metrics": metrics.of(uuid)})
+        mapping = store.get(uuid)
+        if mapping is None:
+            return web.json_response({"message": f"There is no mapping {uuid}."}, status=404)
+        shown = board.as_json(uuid)
+        result = shown["result"] or mapping.last_processing_result
+        return web.json_response(
+            {**shown, "state": mapping.state, "result": result, "metrics": metrics.of(uuid)}
+        )
 
     async def deliveries(request: web.Request) -> web.Response:
         uuid = request.match_info["uuid"]

@@ -27,7 +27,7 @@ from poller.metrics import Metrics
 from poller.retry import RetryPolicy, backoff_s
 from poller.settings import Settings
 from poller.source import CONNECTION_PROBLEM, GroupClient, Source, SourceSetup
-from poller.status import PollerStatus, StatusBoard
+from poller.status import OK, PollerStatus, StatusBoard
 from poller.store import MappingStore
 from poller.tracing import Tracing
 
@@ -124,6 +124,7 @@ class _Pollers:
         self._sources: dict[int, Source] = {}
         self._joined = asyncio.Event()
         self._partitions = 1
+        self._told = mapping.last_processing_result
 
     async def run(self) -> None:
         """Run pollers until the mapping changes or the fleet stops, and drain them."""
@@ -237,10 +238,10 @@ class _Pollers:
     def _tell(self) -> None:
         """Write LastProcessingResult, if it changed, and the gauges."""
         uuid, status, metrics = self._mapping.uuid, self._status, self._s.metrics
+        result = status.result() or (OK if status.heals(self._told) else self._told)
         try:
-            self._s.store.set_status(
-                uuid, last_processing_result=status.result(), version=self._mapping.version
-            )
+            self._s.store.set_status(uuid, last_processing_result=result, version=self._mapping.version)
+            self._told = result
         except StoreError as error:
             log.warning("status not written mapping=%s reason=%s", uuid, error)
         partitions = list(status.partitions.values())

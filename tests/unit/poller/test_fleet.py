@@ -229,6 +229,33 @@ def test_a_cluster_that_is_away_is_a_problem_with_a_reason_and_heals(directory: 
     virtual_time.run(scenario())
 
 
+def test_a_cluster_that_is_back_is_no_problem_though_no_record_comes(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.kafka().reachable = False
+        async with world.running():
+            world.store.create(MAPPING)
+            await until(lambda: world.result() == CONNECTION_PROBLEM)
+            world.kafka().reachable = True
+            await until(lambda: world.result() == "OK")
+        assert world.function.calls == []
+
+    virtual_time.run(scenario())
+
+
+def test_a_function_s_last_failure_stays_the_result_over_a_restart(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        mapping = replace(MAPPING, last_processing_result="PROBLEM: Function call failed")
+        async with world.running():
+            world.store.create(mapping)
+            await until(lambda: world.state() is State.ENABLED)
+            await asyncio.sleep(10)
+            assert world.result() == "PROBLEM: Function call failed"
+
+    virtual_time.run(scenario())
+
+
 def test_an_arn_that_cannot_be_looked_up_is_a_problem_with_a_reason_and_heals(directory: Path) -> None:
     async def scenario() -> None:
         world = FleetWorld(directory)
