@@ -7,6 +7,7 @@ from functools import cached_property
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from infra.cli.errors import Complaint
@@ -25,6 +26,9 @@ class Endpoint:
 
     def __init__(self, url: str | None) -> None:
         self.url = (url or DEFAULT_ENDPOINT_URL).rstrip("/")
+        address = urlsplit(self.url)
+        if address.scheme not in {"http", "https"} or not address.netloc:
+            raise Complaint(f"{self.url!r} is no URL.", hint=f"Write it as {DEFAULT_ENDPOINT_URL}.")
 
     @cached_property
     def _session(self) -> Any:

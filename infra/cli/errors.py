@@ -3,6 +3,7 @@
 Complaint is raised by commands; `explain` turns the libraries' exceptions into one.
 """
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,7 +30,7 @@ def explain(error: Exception) -> Complaint | None:
     if library == "aiohttp":
         return Complaint(f"The endpoint does not answer: {error}.", hint=_IS_IT_RUNNING)
     if isinstance(error, OSError) and error.filename is not None:
-        return Complaint(f"Cannot read {error.filename}: {error.strerror}.")
+        return Complaint(f"Cannot use {error.filename}: {error.strerror}.")
     return None
 
 
@@ -51,12 +52,18 @@ def _explain_aws(error: Any) -> Complaint:
     return Complaint(" ".join(str(error).split()))
 
 
+def _addresses(text: str) -> str:
+    """The addresses in aiokafka's sentence: ``Unable to bootstrap from [('127.0.0.1', 9092, <…>)]``."""
+    found = re.findall(r"\('([^']+)', (\d+)", text)
+    return f" at {', '.join(f'{host}:{port}' for host, port in found)}" if found else f": {text.rstrip('.')}"
+
+
 def _explain_kafka(error: Any) -> Complaint:
     from aiokafka.errors import KafkaConnectionError
 
     if isinstance(error, KafkaConnectionError):
         return Complaint(
-            f"Cannot reach Kafka: {str(error).removeprefix('KafkaConnectionError: ').rstrip('.')}.",
+            f"Cannot reach Kafka{_addresses(str(error))}.",
             hint="Is `tidemill up` running? Name another broker with --bootstrap-servers.",
         )
     text = str(error) or str(getattr(error, "description", ""))

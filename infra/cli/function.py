@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -58,7 +59,12 @@ def register(
 
 @app.command("list")
 def list_(endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
-    """List functions."""
+    """List functions.
+
+    For example:
+
+        tidemill function list --json
+    """
     pages = endpoint(endpoint_url).aws("lambda").get_paginator("list_functions").paginate()
     functions = [function for page in pages for function in page["Functions"]]
     if as_json:
@@ -82,7 +88,12 @@ def list_(endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
 
 @app.command()
 def get(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
-    """Show one function."""
+    """Show one function.
+
+    For example:
+
+        tidemill function get delays
+    """
     reply = endpoint(endpoint_url).aws("lambda").get_function_configuration(FunctionName=name)
     if as_json:
         print_json(without_metadata(reply))
@@ -143,16 +154,24 @@ def logs(
         tidemill function logs delays --follow
     """
     query = f"lines={lines}" + ("&follow=1" if follow else "")
-    for line in endpoint(endpoint_url).stream(f"/_tidemill/functions/{name}/logs?{query}"):
+    for line in endpoint(endpoint_url).stream(f"/_tidemill/functions/{quote(name, safe='')}/logs?{query}"):
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
 
 
 @app.command()
-def delete(name: Name, endpoint_url: EndpointUrl = None) -> None:
-    """Delete a function; code that runs in place stays where it is."""
+def delete(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """Delete a function; code that runs in place stays where it is.
+
+    For example:
+
+        tidemill function delete delays
+    """
     endpoint(endpoint_url).aws("lambda").delete_function(FunctionName=name)
-    say(f"Function {name} is deleted.")
+    if as_json:
+        print_json({"FunctionName": name})
+    else:
+        say(f"Function {name} is deleted.")
 
 
 def _registration(name: str, code: str) -> dict[str, Any]:

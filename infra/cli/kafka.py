@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import UnknownTopicOrPartitionError, for_code
 
 from infra.cli.errors import Complaint
 
@@ -78,8 +78,13 @@ def records_to_produce(lines: Iterable[str], key: str | None, key_separator: str
             own_key, found, value = line.partition(key_separator)
             if not found:
                 raise Complaint(f"A line has no {key_separator!r} between key and value: {line!r}.")
-        records.append((own_key.encode() if own_key is not None else None, value.encode()))
+        records.append((None if own_key is None else _encoded(own_key), _encoded(value)))
     return records
+
+
+def _encoded(text: str) -> bytes:
+    """The bytes as they were given: Kafka's values need be no text."""
+    return text.encode(errors="surrogateescape")
 
 
 async def produce(
@@ -91,6 +96,11 @@ async def produce(
     try:
         sent = [await producer.send(topic, value, key=key, headers=headers) for key, value in records]
         placed = [await future for future in sent]
+    except UnknownTopicOrPartitionError:
+        raise Complaint(
+            f"There is no topic {topic}, and the broker makes none.",
+            hint=f"Make it: tidemill topic create {topic}",
+        ) from None
     finally:
         await producer.stop()
     return {"topic": topic, "records": dict(sorted(Counter(where.partition for where in placed).items()))}

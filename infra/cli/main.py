@@ -1,9 +1,11 @@
 """The command `tidemill`: owns its shape (names and flags stay, people script them) and its exit codes.
 
 0 done · 1 refused or failed, one sentence on standard error · 2 a mistake on the command line · 130
-interrupted. Commands import what they need when they run, so that `--help` is quick.
+interrupted · 141 the reader of the output has left. Commands import what they need when they run, so that
+`--help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,8 +14,11 @@ import typer
 
 from infra.cli import function, mapping, run, topic
 from infra.cli.errors import explain
+from infra.local.programs import reach_loopback_directly
 
 _INTERRUPTED = 130
+# As a shell sees a program that SIGPIPE ended.
+_READER_LEFT = 141
 # These pass their arguments on untouched: each program has a command line of its own.
 _PROGRAMS = ("broker", "poller", "functions")
 
@@ -34,6 +39,7 @@ app.add_typer(topic.app, name="topic")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    os.environ |= reach_loopback_directly(os.environ)
     if arguments and arguments[0] in _PROGRAMS:
         status: int = import_module(f"{arguments[0]}.__main__").main(arguments[1:])
         return status
@@ -43,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except KeyboardInterrupt:
         return _INTERRUPTED
+    except BrokenPipeError:
+        # Who read the output has enough (`… | head -1`); what Python still holds goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_LEFT
     except Exception as error:
         complaint = explain(error)
         if complaint is None:

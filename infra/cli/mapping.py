@@ -161,7 +161,12 @@ def list_(
 
 @app.command()
 def get(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
-    """Show one mapping."""
+    """Show one mapping.
+
+    For example:
+
+        tidemill mapping get UUID --json
+    """
     _show(endpoint(endpoint_url).aws("lambda").get_event_source_mapping(UUID=uuid), as_json=as_json)
 
 
@@ -217,7 +222,12 @@ def update(
 
 @app.command()
 def delete(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
-    """Delete a mapping; committed offsets stay in Kafka."""
+    """Delete a mapping; committed offsets stay in Kafka.
+
+    For example:
+
+        tidemill mapping delete UUID
+    """
     reply = endpoint(endpoint_url).aws("lambda").delete_event_source_mapping(UUID=uuid)
     if as_json:
         print_json(without_metadata(reply))
@@ -244,6 +254,8 @@ def watch(
     from infra.cli.watch import look, watch_live
 
     there = endpoint(endpoint_url)
+    # The poller's status route shows what runs, and says nothing of a mapping that is not there.
+    there.aws("lambda").get_event_source_mapping(UUID=uuid)
     if as_json:
         print_json(look(there, uuid, trees).as_json())
     else:

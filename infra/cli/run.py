@@ -13,6 +13,7 @@ _PROGRAM_HELP = {
     "poller": "The poller by itself; finds functions and destinations as every AWS client does",
     "functions": "The function runtime by itself",
 }
+_PORT_MAX = 65535
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,8 +26,12 @@ def add_to(app: typer.Typer) -> None:
 
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept")] = DEFAULT_DATA_DIR,
-    port: Annotated[int, typer.Option(help="The one endpoint's port; 0 takes any free one")] = DEFAULT_PORT,
-    kafka_port: Annotated[int, typer.Option(help="Kafka's port; 0 takes any free one")] = DEFAULT_KAFKA_PORT,
+    port: Annotated[
+        int, typer.Option(help="The one endpoint's port; 0 takes any free one", min=0, max=_PORT_MAX)
+    ] = DEFAULT_PORT,
+    kafka_port: Annotated[
+        int, typer.Option(help="Kafka's port; 0 takes any free one", min=0, max=_PORT_MAX)
+    ] = DEFAULT_KAFKA_PORT,
     aws_endpoint_url: Annotated[
         str | None, typer.Option(help="Another AWS emulator instead of the embedded one")
     ] = None,

@@ -25,6 +25,7 @@ def create(
     config: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, as in Kafka; repeatable")] = None,
     endpoint_url: EndpointUrl = None,
     bootstrap_servers: BootstrapServers = None,
+    as_json: Json = False,
 ) -> None:
     """Create a topic.
 
@@ -37,14 +38,22 @@ def create(
     servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
     configs = pairs(config or [], "--config")
     asyncio.run(kafka.create_topic(servers, name, partitions, replication_factor, configs))
-    say(f"Topic {name} has {partitions} partition{'s' if partitions > 1 else ''}.")
+    if as_json:
+        print_json({"topic": name, "partitions": partitions})
+    else:
+        say(f"Topic {name} has {partitions} partition{'s' if partitions > 1 else ''}.")
 
 
 @app.command("list")
 def list_(
     endpoint_url: EndpointUrl = None, bootstrap_servers: BootstrapServers = None, as_json: Json = False
 ) -> None:
-    """List topics."""
+    """List topics.
+
+    For example:
+
+        tidemill topic list --bootstrap-servers 127.0.0.1:9092
+    """
     from infra.cli import kafka
 
     names = asyncio.run(kafka.list_topics(endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)))
@@ -63,7 +72,12 @@ def describe(
     bootstrap_servers: BootstrapServers = None,
     as_json: Json = False,
 ) -> None:
-    """Show a topic's partitions, offsets and the configuration that differs from the defaults."""
+    """Show a topic's partitions, offsets and the configuration that differs from the defaults.
+
+    For example:
+
+        tidemill topic describe flights
+    """
     from infra.cli import kafka
 
     servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
@@ -137,8 +151,11 @@ def tail(
         tidemill topic tail flights --from-beginning -n 10 --json
     """
     from infra.cli import kafka
+    from infra.local.console_log import visible
 
     servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
+    # Records are anybody's: they must not move a terminal's cursor or set its title.
+    shown = visible if sys.stdout.isatty() else str
 
     def show(record: Any) -> None:
         print(shown(kafka.record_line(record, as_json=as_json)), flush=True)
@@ -149,8 +166,6 @@ def tail(
 def _lines(values: list[str] | None, file: Path | None) -> list[str]:
     if values:
         return values
-    text = file.read_text() if file else sys.stdin.read()
-    return text.splitlines()
-    from infra.local.console_log import visible
-    # Records are anybody's: they must not move a terminal's cursor or set its title.
-    shown = visible if sys.stdout.isatty() else str
+    content = file.read_bytes() if file else sys.stdin.buffer.read()
+    # Of bytes: text has more ends of lines than JSON knows. What is no UTF-8 comes out as it went in.
+    return [line.decode(errors="surrogateescape") for line in content.splitlines()]

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Group
 from rich.live import Live
@@ -17,6 +18,7 @@ _REFRESH_S = 0.5
 # Process, invoke, commit: a delivery without trouble has no more.
 _CLEAN_SPANS = 3
 _COLUMNS = ("partition", "state", "committed", "end", "lag", "attempt", "blocked by", "for", "reason")
+_RARE = frozenset({"blocked by", "reason"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,9 @@ class Look:
 
 def look(there: Endpoint, uuid: str, trees: int) -> Look:
     """Ask the poller for the state, and for the latest deliveries, those with trouble if there are any."""
-    status = there.own("GET", f"/_tidemill/mappings/{uuid}/status")
-    deliveries = there.own("GET", f"/_tidemill/mappings/{uuid}/deliveries") if trees else []
+    route = f"/_tidemill/mappings/{quote(uuid, safe='')}"
+    status = there.own("GET", f"{route}/status")
+    deliveries = there.own("GET", f"{route}/deliveries") if trees else []
     troubled = [delivery for delivery in deliveries if len(delivery["spans"]) > _CLEAN_SPANS]
     return Look(status=status, deliveries=(troubled or deliveries)[:trees])
 
@@ -53,11 +56,14 @@ def watch_live(there: Endpoint, uuid: str, trees: int, *, once: bool) -> None:
 
 def _drawing(seen: Look) -> Group:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in _COLUMNS:
-        table.add_column(column)
     now_ms = time.time() * 1000
-    for partition in seen.status["partitions"]:
-        table.add_row(*_cells(partition, now_ms))
+    rows = [_cells(partition, now_ms) for partition in seen.status["partitions"]]
+    # What no partition has needs no room: terminals are narrow.
+    shown = [at for at, name in enumerate(_COLUMNS) if name not in _RARE or any(row[at] for row in rows)]
+    for at in shown:
+        table.add_column(_COLUMNS[at], overflow="fold", no_wrap=at == 0)
+    for row in rows:
+        table.add_row(*(Text(row[at]) for at in shown))
     parts: list[Any] = [Text(str(seen.status.get("result") or "No records processed"), style="bold"), table]
     parts += [
         Text("\n" + render_tree(tree["spans"]), no_wrap=True, overflow="ignore") for tree in seen.deliveries

@@ -2,6 +2,7 @@
 
 UpError
 ├── DataDirInUse
+├── DataDirUnusable
 ├── PortInUse
 └── ProgramFailed
 """
@@ -13,6 +14,10 @@ class UpError(Exception):
 
 class DataDirInUse(UpError):
     """Another `up` holds the data directory."""
+
+
+class DataDirUnusable(UpError):
+    """The data directory cannot be made or written."""
 
 
 class PortInUse(UpError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local.console_log import LogSink
-from infra.local.errors import DataDirInUse, PortInUse, ProgramFailed
+from infra.local.errors import DataDirInUse, DataDirUnusable, PortInUse, ProgramFailed
 from infra.local.programs import Program, Programs
 from infra.local.ready import write_ready_file
 from infra.local.settings import UpSettings
@@ -188,8 +188,14 @@ def _signals(handler: Callable[[], None]) -> Iterator[None]:
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data directory; the lock ends with this process, however it ends."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "up.lock").open("a+") as lock:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock_file = (data_dir / "up.lock").open("a+")
+    except OSError as error:
+        raise DataDirUnusable(
+            f"{data_dir} cannot be written ({error.strerror}): choose another directory with --data-dir."
+        ) from None
+    with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -111,7 +111,7 @@ class Programs:
 
 def _base_environ(settings: UpSettings) -> dict[str, str]:
     """The user's environment with a region, an account and, where the user has none, made-up credentials."""
-    environ = dict(settings.environ)
+    environ = dict(settings.environ) | reach_loopback_directly(settings.environ)
     environ |= {
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
@@ -124,6 +124,18 @@ def _base_environ(settings: UpSettings) -> dict[str, str]:
     if not has_credentials(environ):
         environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     return environ
+
+
+def reach_loopback_directly(environ: Mapping[str, str]) -> dict[str, str]:
+    """What keeps the user's proxy out of what programs on this machine say to each other."""
+    if not any(name.lower() in {"http_proxy", "https_proxy", "all_proxy"} for name in environ):
+        return {}
+    given = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    if given.strip() == "*":
+        return {}
+    named = [host for host in given.split(",") if host.strip()]
+    direct = ",".join(dict.fromkeys([*named, _HOST, "localhost"]))
+    return {"no_proxy": direct, "NO_PROXY": direct}
 
 
 def has_credentials(environ: Mapping[str, str]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,7 +92,7 @@ def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowh
     servers = nowhere.removeprefix("http://")
     assert main(["topic", "list", "--bootstrap-servers", servers]) == 1
     error, hint = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: Cannot reach Kafka: ")
+    assert error == f"error: Cannot reach Kafka at {servers}."
     assert "--bootstrap-servers" in hint
 
 
@@ -101,7 +104,7 @@ def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowh
         (("function", "register", "nowhere/app.py"), "nowhere/app.py does not exist"),
         (("function", "register", "app"), "app is no Python file."),
         (("function", "register", "f", "{dir}/app.py:handler", "--env", "TABLE"), "--env takes NAME=VALUE"),
-        (("function", "invoke", "f", "--payload", "@nowhere.json"), "Cannot read nowhere.json"),
+        (("function", "invoke", "f", "--payload", "@nowhere.json"), "Cannot use nowhere.json"),
         (("mapping", "create", "--from", "{dir}/bad.json"), "is not JSON"),
         (("mapping", "create", "--from", "{dir}/list.json"), "must hold one JSON object"),
         (
@@ -109,6 +112,10 @@ def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowh
             "A mapping reads one cluster",
         ),
         (("mapping", "update", "4f6f3bd0-0e9a-4b0c-8a55-000000000000"), "Nothing to change."),
+        (("function", "list", "--endpoint-url", "localhost:4580"), "'localhost:4580' is no URL."),
+        (("function", "logs", "f", "--endpoint-url", "nowhere"), "'nowhere' is no URL."),
+        (("function", "logs", "no such function"), "Cannot reach"),
+        (("up", "--data-dir", "{dir}/app.py"), "choose another directory with --data-dir"),
         (("demo", "--flights", "some"), "--flights takes a number above 0 or `all`"),
     ],
 )
@@ -128,3 +135,21 @@ def test_a_mistake_is_one_sentence(
 def test_an_unknown_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--no-such-flag"]) == 2
     assert "--no-such-flag" in capsys.readouterr().err
+
+
+def test_a_port_beyond_the_last_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--port", "99999"]) == 2
+    assert "65535" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    """`tidemill topic --help | head -1` ends without a traceback."""
+    program = "import sys; from infra.cli.main import main; sys.exit(main(['up', '--help']))"
+    read, write = os.pipe()
+    os.close(read)
+    # Unbuffered: the write itself fails, not the flush at the end.
+    ended = subprocess.run(
+        [sys.executable, "-u", "-c", program], stdout=write, stderr=subprocess.PIPE, check=False
+    )
+    os.close(write)
+    assert b"Traceback" not in ended.stderr
