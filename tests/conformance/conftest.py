@@ -1,4 +1,4 @@
-"""One Tidemill broker and one Apache Kafka for all conformance tests; `kafka_like` is each in turn."""
+"""One Tidemill broker for all conformance tests; `kafka_like` is that and Apache Kafka in turn."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
-from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
+from tests.oracles.apache_kafka import ApacheKafka
+from tests.oracles.group_members import SHORT_SESSIONS
 from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
 
 KafkaLike = TidemillBroker | ApacheKafka
-# Both: groups form at once, and a killed member is missed soon.
-SETTINGS = {"group.initial.rebalance.delay.ms": "0", "group.min.session.timeout.ms": "1000"}
 PARTITIONS = 6
 
 
 @pytest.fixture(scope="session")
 def tidemill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TidemillBroker]:
-    broker = TidemillBroker(data_dir=tmp_path_factory.mktemp("tidemill"), settings=SETTINGS).start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture(scope="session")
-def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    jars_or_skip()
-    broker = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka"), properties=SETTINGS).start()
+    broker = TidemillBroker(data_dir=tmp_path_factory.mktemp("tidemill"), settings=SHORT_SESSIONS).start()
     yield broker
     broker.stop()
 

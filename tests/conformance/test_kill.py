@@ -12,9 +12,8 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
-from tests.conformance.conftest import SETTINGS
 from tests.conformance.test_clients import produce
-from tests.oracles.group_members import Member, in_order, read_all
+from tests.oracles.group_members import SHORT_SESSIONS, Member, in_order, read_all
 from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
 
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[TidemillBroker]:
     """A broker of the test's own, to be killed; small segments, so that a kill also meets a roll."""
-    settings = SETTINGS | {"log.segment.bytes": "1048576"}
+    settings = SHORT_SESSIONS | {"log.segment.bytes": "1048576"}
     broker = TidemillBroker(data_dir=tmp_path, settings=settings).start()
     yield broker
     broker.stop()

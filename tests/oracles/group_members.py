@@ -20,6 +20,7 @@ from tests.oracles.kafka_clients import Consumer, Received, open_consumer
 
 # Of a member that is to be killed: others wait so long for its partitions. The brokers of the tests allow it.
 SHORT_SESSION_MS = 2_000
+SHORT_SESSIONS = {"group.min.session.timeout.ms": "1000"}
 ROOT = Path(__file__).resolve().parents[2]
 
 

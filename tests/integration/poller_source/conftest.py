@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
+from tests.oracles.apache_kafka import ApacheKafka
 from tests.oracles.tidemill_broker import TidemillBroker
 
 
@@ -17,12 +17,9 @@ def tidemill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker.stop()
 
 
-@pytest.fixture(scope="session")
-def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    jars_or_skip()
-    kafka = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka")).start()
-    yield kafka.bootstrap_servers
-    kafka.stop()
+@pytest.fixture
+def apache(apache_kafka: ApacheKafka) -> str:
+    return apache_kafka.bootstrap_servers
 
 
 @pytest.fixture(

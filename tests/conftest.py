@@ -1,0 +1,22 @@
+"""One Apache Kafka for all tests that leave it standing; those that kill one (e2e) start their own.
+
+Topics and groups are each test's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
+from tests.oracles.group_members import SHORT_SESSIONS
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    """A real Apache Kafka; skipped where Java or Maven is missing, but not in CI."""
+    jars_or_skip()
+    broker = ApacheKafka(data_dir=tmp_path_factory.mktemp("kafka"), properties=SHORT_SESSIONS).start()
+    yield broker
+    broker.kill()  # an orderly end would take seconds, and nobody reads its log again
