@@ -95,11 +95,6 @@ def records_json(records: Sequence[Record]) -> list[bytes]:
     return parts
 
 
-def record_json(record: Record) -> bytes:
-    """Give one record's JSON."""
-    return records_json((record,))[0]
-
-
 def _odd_record_json(head: bytes, record: Record) -> bytes:
     """Any record: a null key or value is an absent field, not a JSON null; an empty one is ""."""
     return b'%b%d,"timestamp":%d,"timestampType":"%b"%b%b,"headers":[%b]}' % (

@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.data_classes import KafkaEvent
 from aws_lambda_powertools.utilities.parser import parse
 from aws_lambda_powertools.utilities.parser.models import KafkaSelfManagedEventModel
 
-from poller.event import event_bytes, event_json, event_source, record_json, records_json
+from poller.event import event_bytes, event_json, event_source, records_json
 from tests.fakes.poller import FakeRecord, records
 
 SERVERS = ("b-1:9092", "b-2:9092")
@@ -18,7 +18,8 @@ ARN = "arn:aws:kafka:us-east-1:123456789012:cluster/c/uuid-2"
 
 
 def loaded(**fields: Any) -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(record_json(FakeRecord(**{"offset": 7, **fields})))
+    (written,) = records_json([FakeRecord(**{"offset": 7, **fields})])
+    parsed: dict[str, Any] = json.loads(written)
     return parsed
 
 
@@ -31,7 +32,8 @@ def test_a_record_is_written_field_by_field_in_awss_order() -> None:
         value=b'{"a":1}',
         headers=[("trace", b"h\xc3\xab")],
     )
-    assert record_json(record) == (
+    (written,) = records_json([record])
+    assert written == (
         b'{"topic":"orders","partition":3,"offset":7,"timestamp":1750358101849,"timestampType":"CREATE_TIME",'
         b'"key":"NDI=","value":"eyJhIjoxfQ==","headers":[{"trace":[104,-61,-85]}]}'
     )
