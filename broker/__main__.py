@@ -34,6 +34,7 @@ logger = logging.getLogger("broker")
 
 DEFAULTS: Final = Settings()
 USAGE_ERROR: Final = 2
+PORT_MAX: Final = 65535
 START_ERROR: Final = 1
 ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104  # refused below unless clients are told another one
 CONTROL_BACKLOG: Final = 128
@@ -64,12 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= PORT_MAX:
+        raise argparse.ArgumentTypeError(f"{port} is no port: give 0 to {PORT_MAX}")
+    return port
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tidemill broker", description="A Kafka broker on one machine.")
     parser.add_argument("--host", default=DEFAULTS.host, help="the address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=DEFAULTS.port, help="Kafka's port; 0: any (%(default)s)")
     parser.add_argument(
-        "--control-port", type=int, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
+        "--port", type=_port, default=DEFAULTS.port, help="Kafka's port; 0: any (%(default)s)"
+    )
+    parser.add_argument(
+        "--control-port", type=_port, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
     )
     parser.add_argument("--data-dir", type=Path, default=DEFAULTS.data_dir, help="(%(default)s)")
     parser.add_argument("--ready-file", type=Path, help="written as JSON once the broker answers")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -49,14 +50,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     try:
         settings = read_settings(arguments)
-        uvloop.run(_run(settings, ready_file))
+        _serve(settings, ready_file)
     except InvalidSettings as error:
         print(f"functions: {error}", file=sys.stderr)  # noqa: T201 - the command line's own answer
         return 2
     except OSError as error:
-        print(f"functions: can not start: {error}", file=sys.stderr)  # noqa: T201 - the same
+        mend = "; give another --port" if error.errno == errno.EADDRINUSE else ""
+        print(f"functions: can not start: {error}{mend}", file=sys.stderr)  # noqa: T201 - the same
         return 1
     return 0
+
+
+def _serve(settings: Settings, ready_file: Path | None) -> None:
+    try:
+        uvloop.run(_run(settings, ready_file))
+    except BaseExceptionGroup as group:
+        # The pool's and the queue's task groups wrap what ends them.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if not isinstance(error, OSError):
+            raise
+        raise error from None
 
 
 async def _run(settings: Settings, ready_file: Path | None) -> None:

@@ -23,6 +23,7 @@ import boto3
 import botocore.session
 import uvloop
 from aiohttp import web
+from botocore.exceptions import ProfileNotFound
 
 from poller.batch import ByteBudget
 from poller.control_api import application
@@ -81,13 +82,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _aws_sessions(settings: Settings) -> tuple[botocore.session.Session, boto3.Session]:
+    session = botocore.session.Session()
+    try:
+        region = session.get_config_variable("region") or settings.region
+        return session, boto3.Session(botocore_session=session, region_name=region)
+    except ProfileNotFound as error:
+        raise InvalidSettings(f"{error}: mend AWS_PROFILE, or name it in ~/.aws/config") from None
+
+
 async def _run(settings: Settings, ready_file: Path | None) -> None:
     stop = asyncio.Event()
     _heed_signals(stop)
-    session = botocore.session.Session()
-    aws = boto3.Session(
-        botocore_session=session, region_name=session.get_config_variable("region") or settings.region
-    )
+    session, aws = _aws_sessions(settings)
     tracing = open_tracing(os.environ, recent_deliveries=settings.trace_buffer_deliveries)
     metrics = open_metrics(os.environ)
     board = StatusBoard()

@@ -153,6 +153,8 @@ def logs(
 
         tidemill function logs delays --follow
     """
+    # Of an ARN, the name is enough: arn:aws:lambda:REGION:ACCOUNT:function:NAME.
+    name = name.rpartition(":function:")[2]
     query = f"lines={lines}" + ("&follow=1" if follow else "")
     for line in endpoint(endpoint_url).stream(f"/_tidemill/functions/{quote(name, safe='')}/logs?{query}"):
         sys.stdout.buffer.write(line)

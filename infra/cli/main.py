@@ -5,6 +5,7 @@ interrupted · 141 the reader of the output has left. Commands import what they 
 `--help` is quick.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -39,6 +40,9 @@ app.add_typer(topic.app, name="topic")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where UTF-8 is not spoken, `?` stands for what is lacking.
+        sys.stdout.reconfigure(errors="replace")
     os.environ |= reach_loopback_directly(os.environ)
     if arguments and arguments[0] in _PROGRAMS:
         status: int = import_module(f"{arguments[0]}.__main__").main(arguments[1:])

@@ -153,3 +153,41 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     )
     os.close(write)
     assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("program", ["broker", "functions", "poller"])
+def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> None:
+    """A port in use, a port beyond the last, a profile that is not there: a sentence, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = _refusal(program, str(taken.getsockname()[1]), tmp_path)
+    assert "address already in use" in said
+    assert "give another --port" in said
+    assert "65535" in _refusal(program, "99999", tmp_path)
+    if program == "poller":
+        assert "mend AWS_PROFILE" in _refusal(program, "0", tmp_path, AWS_PROFILE="no-such-profile")
+
+
+def _refusal(program: str, port: str, data_dir: Path, **environ: str) -> str:
+    command = [sys.executable, "-m", "infra.cli.main", program, "--port", port, "--data-dir", str(data_dir)]
+    ended = subprocess.run(
+        command + ["--control-port", "0"] * (program == "broker"),
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode in {1, 2}
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_a_terminal_without_utf_8_gets_the_table_all_the_same() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "infra.cli.main", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert b"Traceback" not in ended.stderr
