@@ -65,21 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= PORT_MAX:
-        raise argparse.ArgumentTypeError(f"{port} is no port: give 0 to {PORT_MAX}")
-    return port
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="tidemill broker", description="A Kafka broker on one machine.")
     parser.add_argument("--host", default=DEFAULTS.host, help="the address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=DEFAULTS.port, help="Kafka's port; 0: any (%(default)s)")
     parser.add_argument(
-        "--port", type=_port, default=DEFAULTS.port, help="Kafka's port; 0: any (%(default)s)"
-    )
-    parser.add_argument(
-        "--control-port", type=_port, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
+        "--control-port", type=int, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
     )
     parser.add_argument("--data-dir", type=Path, default=DEFAULTS.data_dir, help="(%(default)s)")
     parser.add_argument("--ready-file", type=Path, help="written as JSON once the broker answers")
@@ -96,6 +87,10 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     flags = {name: value for name, value in vars(arguments).items() if name != "set"}
     settings = Settings(**flags, **read_environment(environ), **parse_kafka_settings(arguments.set))
+    for port in (settings.port, settings.control_port):
+        # A socket would take it modulo 65,536.
+        if not 0 <= port <= PORT_MAX:
+            raise SettingsError(f"{port} is no port: give 0 to {PORT_MAX}")
     if settings.advertised[0] in ANY_ADDRESS:
         raise SettingsError(
             f"--host {settings.host} is no address for clients: add --set advertised.listeners=PLAINTEXT://host:port"
