@@ -155,10 +155,6 @@ class Topics:
         for partition in topic.partitions:
             partition.configure(config)
 
-    def effective_configs(self, name: str) -> dict[str, str]:
-        """Every config of the topic with its value in force; raises UnknownTopic."""
-        return topic_configs.effective(self._known(name).configs, self._settings)
-
     def produce(
         self, frame: memoryview, now_ms: int
     ) -> tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]:
