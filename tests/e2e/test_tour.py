@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.oracles.up import Up, clean_environ, running_up, until
+from tests.oracles.processes import wait_until
+from tests.oracles.up import Up, clean_environ, running_up
 
 AWS_CLI = str(Path(sys.executable).with_name("aws"))
 HANDLER = """
@@ -87,16 +88,16 @@ def test_the_whole_tour_by_boto3_alone(up: Up) -> None:
     def receive() -> Any:
         return sqs.receive_message(QueueUrl=queue_url).get("Messages")
 
-    [message] = until(receive, "the failure record")
+    [message] = wait_until(receive, what="the failure record")
     failure = json.loads(message["Body"])
     assert failure["requestContext"]["condition"] == "RetryAttemptsExhausted"
     assert failure["requestContext"]["functionArn"] == function_arn
     [(partition, about)] = failure["KafkaBatchInfo"]["recordsInfo"].items()
     assert partition == "tour-0"
     assert (about["firstRecordOffset"], about["lastRecordOffset"]) == ("2", "2")
-    until(
+    wait_until(
         lambda: "got three" in up.cli("function", "logs", "tour"),
-        "the record behind the poison to be handled",
+        what="the record behind the poison to be handled",
     )
     assert functions.delete_event_source_mapping(UUID=mapping["UUID"])["State"] == "Deleting"
 
@@ -107,7 +108,7 @@ def test_the_whole_tour_by_boto3_alone(up: Up) -> None:
             return True
         return False
 
-    until(gone, "the mapping to be gone")
+    wait_until(gone, what="the mapping to be gone")
 
 
 def test_other_aws_services_answer_behind_the_same_endpoint(up: Up) -> None:
@@ -172,7 +173,7 @@ def test_our_own_command_line_does_the_tour(up: Up, tmp_path: Path) -> None:
         partitions = seen["status"]["partitions"]
         return seen if sum(p["committed"] for p in partitions if p["committed"] > 0) == 2 else None
 
-    seen = until(settled, "both records to be settled")
+    seen = wait_until(settled, what="both records to be settled")
     assert len(seen["deliveries"]) == 1
     assert "poison" in up.cli("mapping", "watch", uuid, "--once")
     assert uuid in up.cli("mapping", "list")

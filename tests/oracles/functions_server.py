@@ -8,16 +8,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
 from botocore.config import Config
+
+from tests.oracles.processes import wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/lambda"
 _DEADLINE_S = 30.0
@@ -107,7 +108,7 @@ def running(data_dir: Path, environment: Mapping[str, str] | None = None) -> Ite
         env={**os.environ, "SECRET_OF_THE_SERVER": "s3cr3t", **(environment or {})},
     )
     try:
-        eventually(lambda: ready.exists() or process.poll() is not None)
+        wait_until(lambda: ready.exists() or process.poll() is not None)
         server = FunctionsServer(process, json.loads(ready.read_text()), data_dir)
         yield server
     finally:
@@ -123,19 +124,3 @@ def zip_of(files: Mapping[str, str]) -> bytes:
         for name, text in files.items():
             archive.writestr(name, text)
     return buffer.getvalue()
-
-
-def eventually(condition: Callable[[], object], deadline_s: float = _DEADLINE_S) -> None:
-    """Wait for a condition, with a deadline."""
-    until_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < until_s, "it did not come true in time"
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False

@@ -8,8 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ import boto3
 from botocore.config import Config
 
 from infra.cli.main import main
+from tests.oracles.processes import wait_until
 
 TIDEMILL = str(Path(sys.executable).with_name("tidemill"))
 REGION = "us-east-1"
@@ -35,24 +35,6 @@ def clean_environ(**added: str) -> dict[str, str]:
     }
     # Rich folds at the terminal's width; tests read whole lines.
     return inherited | _ENVIRON | {"COLUMNS": "240", "NO_COLOR": "1"} | added
-
-
-def until(holds: Callable[[], Any], what: str, deadline_s: float = 40.0) -> Any:
-    """Poll until something true comes back."""
-    give_up_s = time.monotonic() + deadline_s
-    while not (value := holds()):
-        if time.monotonic() > give_up_s:
-            raise AssertionError(f"waited {deadline_s:g} s for {what}; last seen: {value!r}")
-        time.sleep(0.02)
-    return value
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and was not yet reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @dataclass(kw_only=True)
@@ -125,7 +107,9 @@ def start_up(data_dir: Path, *arguments: str, **environ: str) -> Up:
         )
     up = Up(process=process, data_dir=data_dir, ready_file=ready_file, log_file=log_file)
     try:
-        until(lambda: ready_file.exists() or process.poll() is not None, "up to be ready", 60)
+        wait_until(
+            lambda: ready_file.exists() or process.poll() is not None, timeout_s=60, what="up to be ready"
+        )
         assert process.poll() is None, up.log
     except BaseException:
         process.kill()

@@ -18,7 +18,8 @@ from botocore.exceptions import ClientError
 
 from functions.invoke_api import EVENT_BYTES_MAX, REQUEST_BYTES_MAX
 from functions.runtime_api import RESPONSE_BYTES_MAX
-from tests.oracles.functions_server import FunctionsServer, eventually, is_alive, running
+from tests.oracles.functions_server import FunctionsServer, running
+from tests.oracles.processes import is_alive, wait_until
 
 Name = Callable[[], str]
 
@@ -86,7 +87,7 @@ def test_a_timeout_kills_the_process_and_all_that_it_started(
         "errorMessage": f"RequestId: {request_id} Error: Task timed out after 1.00 seconds",
     }
     pids = [int(pid) for pid in note.read_text().split()]
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
     assert server.invoke(function, "pid")[0] not in pids
 
 
@@ -130,7 +131,7 @@ def test_kill_9_from_outside_fails_the_running_call_only(
     server.create(function := name(), source, Timeout=60)
     with ThreadPoolExecutor() as threads:
         running_call = threads.submit(server.invoke, function)
-        eventually(lambda: note.exists() and note.read_text())
+        wait_until(lambda: note.exists() and note.read_text())
         os.kill(int(note.read_text()), signal.SIGKILL)
         result, reply = running_call.result()
     assert reply["FunctionError"] == "Unhandled"
@@ -244,7 +245,7 @@ def test_an_event_is_accepted_and_retried_twice(server: FunctionsServer, name: N
     server.create(function := name(), source)
     _, reply = server.invoke(function, "e", InvocationType="Event")
     assert reply["StatusCode"] == 202
-    eventually(lambda: server.health()["events"] == 0)
+    wait_until(lambda: server.health()["events"] == 0)
     # Lambda keeps the request id from attempt to attempt.
     assert note.read_text().split() == [reply["ResponseMetadata"]["RequestId"]] * 3
 
@@ -374,7 +375,7 @@ def test_an_edit_of_code_in_place_is_picked_up(server: FunctionsServer, name: Na
     server.register(function := name(), tmp_path / "orders.py")
     assert server.invoke(function)[0] == 1
     (tmp_path / "totals.py").write_text("sum = 2\n")
-    eventually(lambda: server.invoke(function)[0] == 2)
+    wait_until(lambda: server.invoke(function)[0] == 2)
 
 
 def test_invocations_above_the_limit_are_throttled_as_lambda_does(tmp_path: Path) -> None:
@@ -392,7 +393,7 @@ def test_invocations_above_the_limit_are_throttled_as_lambda_does(tmp_path: Path
         small.create("other", ECHO)
         assert small.invoke("other", "warm")[0] == "warm"
         calls = [threads.submit(small.invoke, "waits") for _ in range(2)]
-        eventually(lambda: small.health()["in_flight"] == 2)
+        wait_until(lambda: small.health()["in_flight"] == 2)
         with pytest.raises(ClientError) as raised:
             small.invoke("other")
         assert error_of(raised) == ("TooManyRequestsException", "Rate Exceeded.", 429)
@@ -427,7 +428,7 @@ def test_a_trace_header_of_odd_bytes_ends_nothing(server: FunctionsServer, name:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
         client.sendall(line.encode() + odd + end)
         assert client.recv(65_536).split(b" ", 2)[1] in (b"200", b"202")
-    eventually(lambda: server.health()["events"] == 0)
+    wait_until(lambda: server.health()["events"] == 0)
     assert server.invoke(function, "still warm")[0] == "still warm"
 
 
@@ -470,9 +471,9 @@ def test_a_function_deleted_while_calls_wait_is_not_found(tmp_path: Path) -> Non
         calls = [threading.Thread(target=call) for _ in range(2)]
         for thread in calls:
             thread.start()
-        eventually(lambda: slow.health()["in_flight"] == 2)
+        wait_until(lambda: slow.health()["in_flight"] == 2)
         slow.client.delete_function(FunctionName="slow")
         for thread in calls:
             thread.join(timeout=30)
         assert found == ["ResourceNotFoundException"] * 2
-        eventually(lambda: slow.health()["environments"] == 0)
+        wait_until(lambda: slow.health()["environments"] == 0)

@@ -8,7 +8,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.oracles.functions_server import eventually, is_alive, running
+from tests.oracles.functions_server import running
+from tests.oracles.processes import is_alive, wait_until
 
 ECHO = "def handler(event, context):\n    return event\n"
 
@@ -28,10 +29,10 @@ def test_functions_survive_kill_9_and_no_handler_does(tmp_path: Path) -> None:
         made = server.create("sleeps", source, Timeout=60, Environment={"Variables": {"KEY": "value"}})
         server.register("local", tmp_path / "local.py")
         threads.submit(server.client.invoke, FunctionName="sleeps")
-        eventually(lambda: note.exists() and len(note.read_text().split()) == 2)
+        wait_until(lambda: note.exists() and len(note.read_text().split()) == 2)
         server.kill()
         pids = [int(pid) for pid in note.read_text().split()]
-        eventually(lambda: not any(is_alive(pid) for pid in pids))
+        wait_until(lambda: not any(is_alive(pid) for pid in pids))
     # What a crash in the middle of an upload would leave:
     (data / "code" / "sleeps" / "half").mkdir()
     (data / "code" / "never-created" / "half").mkdir(parents=True)
@@ -58,7 +59,7 @@ def test_a_stop_lets_running_calls_end_and_leaves_no_process(tmp_path: Path) -> 
     with running(tmp_path / "data") as server, ThreadPoolExecutor() as threads:
         server.create("slow", source, Timeout=60)
         call = threads.submit(server.invoke, "slow")
-        eventually(lambda: note.exists() and note.read_text())
+        wait_until(lambda: note.exists() and note.read_text())
         os.kill(server.pid, signal.SIGTERM)
         go.touch()
         assert call.result()[0] == "done"
@@ -77,21 +78,21 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server, ThreadPoolExecutor() as threads:
         server.create("slow", source, Timeout=600)
         call = threads.submit(server.invoke, "slow")
-        eventually(lambda: note.exists() and note.read_text())
+        wait_until(lambda: note.exists() and note.read_text())
         os.kill(server.pid, signal.SIGTERM)
         # Delivered apart, so that the second is not merged into the first.
-        eventually(lambda: not _is_pending(server.pid, signal.SIGTERM))
+        wait_until(lambda: not _is_pending(server.pid, signal.SIGTERM))
         os.kill(server.pid, signal.SIGINT)
         assert server.process.wait(timeout=30) == 130
         assert call.exception() is not None
-        eventually(lambda: not is_alive(int(note.read_text())))
+        wait_until(lambda: not is_alive(int(note.read_text())))
 
 
 def test_unused_processes_end(tmp_path: Path) -> None:
     with running(tmp_path, {"TIDEMILL_FUNCTIONS_IDLE_S": "0.1"}) as server:
         server.create("once", ECHO)
         server.invoke("once")
-        eventually(lambda: server.health()["environments"] == 0)
+        wait_until(lambda: server.health()["environments"] == 0)
         assert server.invoke("once", "again")[0] == "again"
 
 

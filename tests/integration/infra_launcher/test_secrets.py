@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.oracles.up import Up, running_up, until
+from tests.oracles.processes import wait_until
+from tests.oracles.up import Up, running_up
 
 pytestmark = pytest.mark.slow
 
@@ -77,11 +78,11 @@ def _fail_with_secrets(up: Up) -> None:
     up.cli("topic", "produce", "orders", json.dumps({"card": VALUE}), "--key", VALUE)
     _send(up, f"X-Amz-Security-Token : {SESSION_TOKEN}", "")
     _send(up, "A: b", f'{{"FunctionName": "{BODY}"')
-    until(
+    wait_until(
         lambda: up.client("sqs").receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages"),
-        "the failure record",
+        what="the failure record",
     )
-    until(lambda: "decision=GiveUp" in up.log, "the poller to give up")
+    wait_until(lambda: "decision=GiveUp" in up.log, what="the poller to give up")
 
 
 def _send(up: Up, header: str, body: str) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles.up import TIDEMILL, Up, alive, clean_environ, running_up, start_up, until
+from tests.oracles.processes import is_alive, wait_until
+from tests.oracles.up import TIDEMILL, Up, clean_environ, running_up, start_up
 
 pytestmark = pytest.mark.slow
 HANDLER = "def handler(event, context):\n    return event\n"
@@ -19,7 +20,7 @@ HANDLER = "def handler(event, context):\n    return event\n"
 def kill_and_await_another(up: Up, program: str) -> None:
     before = up.pids[program]
     os.kill(before, signal.SIGKILL)
-    until(lambda: up.pids[program] != before, f"{program} to be started again")
+    wait_until(lambda: up.pids[program] != before, what=f"{program} to be started again")
 
 
 def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -
         assert up.client("sqs").create_queue(QueueName="q")
         pids = up.pids.values()
         assert up.stop() == 0
-        assert not any(map(alive, pids))
+        assert not any(map(is_alive, pids))
         assert not up.ready_file.exists()
 
 
@@ -59,10 +60,10 @@ def test_a_second_ctrl_c_forces(tmp_path: Path) -> None:
         pids = up.pids
         os.kill(pids["poller"], signal.SIGSTOP)
         up.process.send_signal(signal.SIGINT)
-        until(lambda: "tidemill  │ stopping: " in up.log, "the drain to begin")
+        wait_until(lambda: "tidemill  │ stopping: " in up.log, what="the drain to begin")
         assert up.process.poll() is None
         assert up.stop() == 130
-        assert not any(map(alive, pids.values()))
+        assert not any(map(is_alive, pids.values()))
 
 
 def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
         up.cli("topic", "produce", "kept-topic", "one", "two")
         cluster_arn, pids = up.ready["cluster_arn"], list(up.pids.values())
         up.process.kill()
-        until(lambda: not any(map(alive, pids)), "the programs to end")
+        wait_until(lambda: not any(map(is_alive, pids)), what="the programs to end")
     (data_dir / "ready.json").unlink()
     with running_up(data_dir) as again:
         assert again.ready["cluster_arn"] == cluster_arn
