@@ -76,7 +76,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def read_response(api_key: int, version: int, frame: bytes, *, correlation_id: int = 7) -> Any:
-    """The entity in a response frame with its length; checks length, correlation id, and that it ends there."""
+    """The entity in a response frame with its length; checks that, the correlation id, and where it ends."""
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
     assert int.from_bytes(frame[4:8], "big", signed=True) == correlation_id
     schema = load_response_schema(api_key, version)
