@@ -13,6 +13,7 @@ help: ## List the targets
 
 .venv/installed: pyproject.toml constraints.txt $(RUST)
 	@$(PYTHON) -c 'import sys; sys.exit("Tidemill needs Python 3.11 or newer: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
+	@command -v cargo >/dev/null || { echo 'Tidemill needs a Rust toolchain: install rustup or your system'"'"'s cargo'; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
@@ -54,4 +55,4 @@ bench: .venv/installed-test ## Measure beside Apache Kafka and RIE; writes docs/
 	$(BIN)/python -m tests.benchmarks
 
 clean: ## Remove what the targets made
-	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/_core*.so

@@ -2,7 +2,7 @@
 //!
 //! Base offset, length and leader epoch lie before the part that the CRC covers, so the broker sets them without
 //! recomputing it; the attributes and the largest timestamp lie behind it.
-use crate::codec::{Codec, inflate};
+use crate::codec::{Codec, Scratch};
 use crate::error::{Refusal, code};
 use crate::records::{Walk, walk};
 
@@ -153,7 +153,7 @@ fn corrupt(message: impl Into<String>) -> Refusal {
 }
 
 /// Everything that Kafka checks of a produced batch before the log sees it.
-pub fn check(batch: &[u8], rules: &Rules, now_ms: i64, scratch: &mut Vec<u8>) -> Result<Checked, Refusal> {
+pub fn check(batch: &[u8], rules: &Rules, now_ms: i64, scratch: &mut Scratch) -> Result<Checked, Refusal> {
     let header = check_shape(batch, rules)?;
     let codec = check_header(&header, rules)?;
     let found = check_records(&header, codec, batch, rules, now_ms, scratch)?;
@@ -240,15 +240,14 @@ fn check_records(
     batch: &[u8],
     rules: &Rules,
     now_ms: i64,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
 ) -> Result<Walk, Refusal> {
     let payload = &batch[HEADER_BYTES..];
     let records = match codec {
         Codec::None => payload,
         _ => {
             // The CRC was right, so this is what the producer made: no error that it would retry.
-            inflate(codec, payload, scratch).map_err(invalid)?;
-            &scratch[..]
+            scratch.inflate(codec, payload).map_err(invalid)?
         }
     };
     let earliest = now_ms.saturating_sub(rules.before_max_ms);

@@ -13,6 +13,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 
+use crate::codec::Scratch;
 use crate::error::Error;
 use crate::fetch::{self, Page, Pool, Request};
 use crate::log::{Config, Log, Writer};
@@ -165,7 +166,7 @@ impl PartitionLog {
         let batch = Borrowed::new(batch)?;
         let bytes = batch.bytes();
         let writer = Writer { is_client: false, zstd_allowed: true };
-        let appended = py.detach(|| self.0.append(bytes, writer, now_ms, &mut Vec::new()))?;
+        let appended = py.detach(|| self.0.append(bytes, writer, now_ms, &mut Scratch::default()))?;
         Ok(appended.base_offset)
     }
 
@@ -293,7 +294,7 @@ type Produced<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Opt
 struct LogTable {
     shared: Arc<Shared>,
     /// Where batches are decompressed to look inside.
-    scratch: Mutex<Vec<u8>>,
+    scratch: Mutex<Scratch>,
 }
 
 const SCRATCH_BYTES_KEPT: usize = 4 << 20;
@@ -321,9 +322,7 @@ impl LogTable {
             let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
             let produced = produce::produce(&table, bytes, now_ms, &mut scratch);
-            if scratch.capacity() > SCRATCH_BYTES_KEPT {
-                *scratch = Vec::new();
-            }
+            scratch.reset(SCRATCH_BYTES_KEPT);
             produced
         })?;
         let response = produced.frame.map(|frame| PyBytes::new(py, &frame));

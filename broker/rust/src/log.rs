@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{self, ASSIGNED_BYTES, HEADER_BYTES, Header, NO_TIMESTAMP, Rules};
+use crate::codec::Scratch;
 use crate::epochs::Epochs;
 use crate::error::{Error, Result};
 use crate::producers::{Producers, Verdict};
@@ -311,7 +312,7 @@ impl Log {
     }
 
     /// Validates a batch, gives it its offset and epoch, and writes it.
-    pub fn append(&self, bytes: &[u8], writer: Writer, now_ms: i64, scratch: &mut Vec<u8>) -> Result<Appended> {
+    pub fn append(&self, bytes: &[u8], writer: Writer, now_ms: i64, scratch: &mut Scratch) -> Result<Appended> {
         let mut state = self.state();
         if state.status != Status::Open {
             return Err(Error::Io(io::Error::other("the partition is closed")));

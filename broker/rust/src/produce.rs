@@ -2,6 +2,7 @@
 //!
 //! Versions 0 to 2 are advertised (KAFKA-18659: librdkafka reads its codecs off that range) but carry message formats
 //! that Kafka 4 does not take any more either. The frame is parsed to its end before anything is appended.
+use crate::codec::Scratch;
 use crate::error::{Error, Refusal, Result, code, malformed};
 use crate::log::{Appended, Writer};
 use crate::table::{Table, TopicKey};
@@ -43,7 +44,7 @@ pub struct Produced {
     pub fault: Option<String>,
 }
 
-pub fn produce(table: &Table, frame: &[u8], now_ms: i64, scratch: &mut Vec<u8>) -> Result<Produced> {
+pub fn produce(table: &Table, frame: &[u8], now_ms: i64, scratch: &mut Scratch) -> Result<Produced> {
     let request = parse(frame)?;
     let mut produced = Produced::default();
     let version = request.header.version;
@@ -114,7 +115,7 @@ fn append(
     topic: &TopicAsk<'_>,
     ask: &Ask<'_>,
     now_ms: i64,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
     produced: &mut Produced,
 ) -> std::result::Result<Appended, Refusal> {
     let outcome = try_append(table, request, topic, ask, now_ms, scratch, produced);
@@ -128,7 +129,7 @@ fn try_append(
     topic: &TopicAsk<'_>,
     ask: &Ask<'_>,
     now_ms: i64,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
     produced: &mut Produced,
 ) -> std::result::Result<Appended, Refusal> {
     if !(-1..=1).contains(&request.acks) {

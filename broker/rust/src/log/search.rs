@@ -3,7 +3,7 @@ use std::fs::File;
 
 use super::{Log, WINDOW_BYTES};
 use crate::batch::{HEADER_BYTES, Header};
-use crate::codec::{Codec, inflate};
+use crate::codec::{Codec, Scratch};
 use crate::error::Result;
 use crate::records;
 use crate::segment::Scan;
@@ -67,11 +67,12 @@ fn visit_records(
     mut visit: impl FnMut(i64, i64) -> bool,
 ) -> Result<()> {
     let mut scan = Scan::new(file, start, end, WINDOW_BYTES);
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     while let Some(bytes) = scan.header()? {
         let Some(header) = Header::new(&bytes) else { break };
         if header.last_offset() >= least && wanted(&header) {
             let Some(batch) = scan.batch(&bytes)? else { break };
+            scratch.reset(usize::MAX);
             if !visit_batch(batch, least, &mut scratch, &mut visit) {
                 return Ok(());
             }
@@ -83,13 +84,16 @@ fn visit_records(
     Ok(())
 }
 
-fn visit_batch(batch: &[u8], least: i64, scratch: &mut Vec<u8>, visit: &mut impl FnMut(i64, i64) -> bool) -> bool {
+fn visit_batch(batch: &[u8], least: i64, scratch: &mut Scratch, visit: &mut impl FnMut(i64, i64) -> bool) -> bool {
     let Some(header) = Header::new(batch) else { return false };
     let payload = &batch[HEADER_BYTES..];
     let records = match header.codec() {
         Some(Codec::None) => payload,
-        Some(codec) if inflate(codec, payload, scratch).is_ok() => &scratch[..],
-        _ => return true,
+        Some(codec) => match scratch.inflate(codec, payload) {
+            Ok(records) => records,
+            Err(_) => return true,
+        },
+        None => return true,
     };
     let append_time = header.is_log_append_time().then(|| header.max_timestamp());
     let mut go_on = true;

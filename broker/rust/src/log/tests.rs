@@ -49,7 +49,7 @@ const CONFIG: Config = Config {
 const CLIENT: Writer = Writer { is_client: true, zstd_allowed: true };
 
 fn append(log: &Log, batch: &[u8]) -> std::result::Result<Appended, Refusal> {
-    match log.append(batch, CLIENT, 1_000, &mut Vec::new()) {
+    match log.append(batch, CLIENT, 1_000, &mut Scratch::default()) {
         Ok(appended) => Ok(appended),
         Err(Error::Refused(refusal)) => Err(refusal),
         Err(other) => panic!("{other}"),
@@ -157,7 +157,7 @@ fn recovery_scans_only_behind_the_checkpoint() {
     let log = folder.open(Config { segment_bytes: 600, ..CONFIG });
     assert_eq!(log.report, Report::default());
     assert_eq!((log.end_offset(), log.marks().epoch), (42, 2));
-    assert!(matches!(log.append(&[], CLIENT, 0, &mut Vec::new()), Err(Error::Refused(_))));
+    assert!(matches!(log.append(&[], CLIENT, 0, &mut Scratch::default()), Err(Error::Refused(_))));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_closed_log_takes_nothing() {
     let folder = Folder::new();
     let log = folder.open(CONFIG);
     log.close().unwrap();
-    assert!(matches!(log.append(&batch(0, 1), CLIENT, 0, &mut Vec::new()), Err(Error::Io(_))));
+    assert!(matches!(log.append(&batch(0, 1), CLIENT, 0, &mut Scratch::default()), Err(Error::Io(_))));
 }
 
 #[test]
