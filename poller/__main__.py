@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler.addFilter(_once_in_a_while())
     # What the poller writes is for its user alone.
     os.umask(0o077)
+    _collect_seldom()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(read_settings(**arguments), ready_file))
@@ -69,6 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("cannot start: %s", error)  # noqa: TRY400  # the sentence is for people, the trace is not
         return _START_ERROR
     return 0
+
+
+def _collect_seldom() -> None:
+    """Look for cyclic garbage after 50,000 new objects, not after 700: records make no cycles.
+
+    They come and go by the hundred thousand; looking through them cost a fifth of the poller's time.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _parser() -> argparse.ArgumentParser:
