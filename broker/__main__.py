@@ -91,9 +91,11 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         # A socket would take it modulo 65,536.
         if not 0 <= port <= PORT_MAX:
             raise SettingsError(f"{port} is no port: give 0 to {PORT_MAX}")
-    if settings.advertised[0] in ANY_ADDRESS:
+    untold = [name for name in settings.listening if settings.advertised(name)[0] in ANY_ADDRESS]
+    if untold:
+        told = ",".join(f"{name.upper()}://host:port" for name in untold)
         raise SettingsError(
-            f"--host {settings.host} is no address for clients: add --set advertised.listeners=PLAINTEXT://host:port"
+            f"--host {settings.host} is no address for clients: add --set advertised.listeners={told}"
         )
     return settings
 
@@ -190,7 +192,6 @@ def _broker(settings: Settings, topics: Topics) -> Broker:
     ids_file = settings.data_dir / "producer_ids.json"
     with _opening(ids_file):
         producer_ids = ProducerIds(ids_file)
-    host, port = settings.advertised
     return Broker(
         settings=settings,
         topics=topics,
@@ -199,8 +200,6 @@ def _broker(settings: Settings, topics: Topics) -> Broker:
         cluster_id=urlsafe_b64encode(uuid.bytes).rstrip(b"=").decode(),
         cluster_arn=f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1",
         created_ms=created_ms,
-        host=host,
-        port=port or settings.port,
         now_ms=_now_ms,
         monotonic_s=time.monotonic,
     )
@@ -221,8 +220,8 @@ async def _listen(broker: Broker) -> Any:
         server = await serve(broker, settings)
     except OSError as error:
         raise _taken("--port", settings.host, settings.port, error) from error
-    # No await since it listens, so no client has been told the old port.
-    broker.port = settings.advertised[1] or server.port
+    # No await since it listens, so no client has asked for it.
+    broker.ports["plaintext"] = server.port
     return server
 
 

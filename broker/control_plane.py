@@ -1,7 +1,7 @@
 """The read half of the MSK API for the broker's own cluster, so that an ARN is enough for every AWS client.
 
 ListClusters, ListClustersV2, DescribeCluster, DescribeClusterV2, GetBootstrapBrokers, ListNodes. One cluster,
-one node, plaintext only; what does not exist here (subnets, ZooKeeper) is absent, not invented. `__main__`
+one node; what does not exist here (subnets, ZooKeeper) is absent, not invented. `__main__`
 loads it at the first connection; `infra.awsapi` does the HTTP.
 """
 
@@ -15,12 +15,20 @@ from typing import Any, Final
 from aiohttp import web
 
 from broker.apis.broker import Broker
+from broker.listeners import ListenerName
+from broker.settings import Settings
 from infra.awsapi import ApiError, Call, Service
 
 # The MSK version whose clients and behaviour this broker is built to (DescribeCluster must name one).
 KAFKA_VERSION: Final = "3.9.x.kraft"
 INSTANCE_TYPE: Final = "kafka.t3.small"  # MSK's smallest: the shape demands one
 DRAIN_S: Final = 2.0
+BOOTSTRAP_MEMBERS: Final[Mapping[ListenerName, str]] = {
+    "plaintext": "BootstrapBrokerString",
+    "tls": "BootstrapBrokerStringTls",
+    "scram": "BootstrapBrokerStringSaslScram",
+    "iam": "BootstrapBrokerStringSaslIam",
+}
 PROVISIONED, SERVERLESS = "PROVISIONED", "SERVERLESS"
 
 
@@ -82,9 +90,9 @@ class _Cluster:
         return {"ClusterInfo": self._v2()}
 
     async def get_bootstrap_brokers(self, call: Call) -> Mapping[str, Any]:
-        """Answer GetBootstrapBrokers: the plaintext listener; other ways in are absent fields, as in MSK."""
+        """Answer GetBootstrapBrokers: a string for each listener that is on, as in MSK; others are absent."""
         self._check_arn(call)
-        return {"BootstrapBrokerString": f"{_bracketed(self._broker.host)}:{self._broker.port}"}
+        return {BOOTSTRAP_MEMBERS[name]: self._address(name) for name in self._broker.settings.listening}
 
     async def list_nodes(self, call: Call) -> Mapping[str, Any]:
         """Answer ListNodes: one broker."""
@@ -95,13 +103,19 @@ class _Cluster:
             "BrokerNodeInfo": {
                 "BrokerId": float(self._broker.node_id),
                 "CurrentBrokerSoftwareInfo": {"KafkaVersion": KAFKA_VERSION},
-                "Endpoints": [self._broker.host],
+                "Endpoints": sorted(
+                    {self._broker.advertised(name)[0] for name in self._broker.settings.listening}
+                ),
             },
             "InstanceType": INSTANCE_TYPE,
             "NodeARN": f"{self._arn.replace(':cluster/', ':broker/')}/{self._broker.node_id}",
             "NodeType": "BROKER",
         }
         return {"NodeInfoList": [node]}
+
+    def _address(self, listener: ListenerName) -> str:
+        host, port = self._broker.advertised(listener)
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _listed(self, call: Call) -> bool:
         _check_page(call)
@@ -134,12 +148,15 @@ class _Cluster:
                 "InstanceType": INSTANCE_TYPE,
                 "SecurityGroups": [],
             },
-            "ClientAuthentication": {
-                "Sasl": {"Scram": {"Enabled": False}, "Iam": {"Enabled": False}},
-                "Unauthenticated": {"Enabled": True},
-            },
+            "ClientAuthentication": _client_authentication(self._broker.settings),
             "CurrentBrokerSoftwareInfo": {"KafkaVersion": KAFKA_VERSION},
-            "EncryptionInfo": {"EncryptionInTransit": {"ClientBroker": "PLAINTEXT", "InCluster": False}},
+            # One node has nothing to say to itself over a network.
+            "EncryptionInfo": {
+                "EncryptionInTransit": {
+                    "ClientBroker": _client_broker(self._broker.settings),
+                    "InCluster": False,
+                }
+            },
             "EnhancedMonitoring": "DEFAULT",
             "NumberOfBrokerNodes": 1,
             "StorageMode": "LOCAL",
@@ -151,6 +168,25 @@ class _Cluster:
 
     def _v2(self) -> dict[str, Any]:
         return self._identity() | {"ClusterType": PROVISIONED, "Provisioned": self._provisioned()}
+
+
+def _client_authentication(settings: Settings) -> dict[str, Any]:
+    on = settings.listening
+    anonymous_tls = "tls" in on and settings.ssl_client_auth != "required"
+    return {
+        "Sasl": {"Scram": {"Enabled": "scram" in on}, "Iam": {"Enabled": "iam" in on}},
+        "Tls": {
+            "CertificateAuthorityArnList": [],  # the CA is a file here, not one of AWS Private CA's
+            "Enabled": "tls" in on and settings.ssl_client_auth != "none",
+        },
+        "Unauthenticated": {"Enabled": "plaintext" in on or anonymous_tls},
+    }
+
+
+def _client_broker(settings: Settings) -> str:
+    if "plaintext" not in settings.listening:
+        return "TLS"
+    return "PLAINTEXT" if len(settings.listening) == 1 else "TLS_PLAINTEXT"
 
 
 def _check_page(call: Call) -> None:
@@ -167,7 +203,3 @@ def _invalid(parameter: str) -> ApiError:
 def _version(arn: str) -> str:
     """Make MSK's opaque "K…" string; it would change with an update, and nothing updates this cluster."""
     return "K" + b32encode(arn.rpartition("/")[2].encode())[:13].decode()
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
-from broker.apis import CloseConnection, Connection, dispatch
+from broker.apis import CloseConnection, dispatch
 from broker.apis.api import Reply
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class _Peer(asyncio.BufferedProtocol):
         self.lost = asyncio.Event()
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._info = Connection(peer="")
+        self._info = server.broker.open(peer="", host="", listener="plaintext")
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._filled = 0
         self._frame_end = 0  # of a frame that has begun to come, length included; 0: not known yet
@@ -145,7 +145,9 @@ class _Peer(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peername = transport.get_extra_info("peername")
-        self._info.peer = f"{peername[0]}:{peername[1]}" if peername else "unknown"
+        host = str(peername[0]) if peername else "unknown"
+        peer = f"{host}:{peername[1]}" if peername else host
+        self._info = self._server.broker.open(peer=peer, host=host, listener="plaintext")
         admitted = self._server.admits()
         self._server.connections.add(self)
         if not admitted:

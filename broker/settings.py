@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
+
+from broker.listeners import PORTS, ListenerName, parse_advertised
 
 Kind = Literal["boolean", "int", "long", "string", "list"]
 
@@ -74,6 +75,8 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 9092
+    listeners: Mapping[ListenerName, int | None] = field(default_factory=dict)  # as --listener named them
+    tls_dir: Path | None = None  # what init-tls made
     control_port: int = 4583
     data_dir: Path = Path(".tidemill/broker")
     ready_file: Path | None = None
@@ -85,7 +88,14 @@ class Settings:
         "advertised.listeners",
         "string",
         "",
-        "What clients are told to connect to, PLAINTEXT://host:port; empty: the address that is listened on.",
+        "What clients are told to connect to: PLAINTEXT://host:port,TLS://host:port,SCRAM://…,IAM://…;"
+        " listeners that are left out tell the address that they listen on.",
+    )
+    allow_everyone_if_no_acl_found: bool = _kafka(
+        "allow.everyone.if.no.acl.found",
+        "boolean",
+        True,  # noqa: FBT003  # the default itself
+        "What no ACL names, every principal but IAM's may use. (MSK's default; Kafka's is false.)",
     )
     auto_create_topics_enable: bool = _kafka(
         "auto.create.topics.enable",
@@ -100,8 +110,23 @@ class Settings:
         "The default of the topic config compression.type; batches are kept as they came.",
         choices=("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"),
     )
+    connection_failed_authentication_delay_ms: int = _kafka(
+        "connection.failed.authentication.delay.ms",
+        "int",
+        100,
+        "How long a connection that failed to log in waits for its answer and its end.",
+        least=0,
+        most=5_000,
+    )
     connections_max_idle_ms: int = _kafka(
         "connections.max.idle.ms", "long", 600_000, "Close a connection that was idle for so long.", least=-1
+    )
+    connections_max_reauth_ms: int = _kafka(
+        "connections.max.reauth.ms",
+        "long",
+        0,
+        "A SASL session must authenticate again after so long; 0: when its credentials expire.",
+        least=0,
     )
     default_replication_factor: int = _kafka(
         "default.replication.factor",
@@ -245,11 +270,89 @@ class Settings:
         "How long an idle producer's sequence is known.",
         least=1,
     )
+    sasl_enabled_mechanisms: str = _kafka(
+        "sasl.enabled.mechanisms",
+        "list",
+        "SCRAM-SHA-512,SCRAM-SHA-256",
+        "What the scram listener offers; PLAIN may be added: the listener is always TLS.",
+        choices=("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"),
+    )
+    sasl_server_max_receive_size: int = _kafka(
+        "sasl.server.max.receive.size",
+        "int",
+        16_384,
+        "The largest request of a connection that has not logged in. (Kafka's default is 512 KiB.)",
+        least=1_024,
+        most=1024 * 1024,
+    )
     socket_request_max_bytes: int = _kafka(
         "socket.request.max.bytes",
         "int",
         104_857_600,
         "The largest request; a larger one ends its connection.",
+        least=1,
+    )
+    ssl_client_auth: str = _kafka(
+        "ssl.client.auth",
+        "string",
+        "requested",
+        "Whether the tls listener asks for a client's certificate; one that is shown must verify."
+        " (Kafka's default is none.)",
+        choices=("none", "requested", "required"),
+    )
+    ssl_keystore_location: str = _kafka(
+        "ssl.keystore.location",
+        "string",
+        "",
+        "PEM file of the broker's private key and certificate chain; empty: broker.pem in --tls-dir.",
+    )
+    ssl_principal_mapping_rules: str = _kafka(
+        "ssl.principal.mapping.rules",
+        "string",
+        "DEFAULT",
+        "How a certificate's name becomes a user: RULE:regex/replacement/[L|U], the first that matches.",
+    )
+    ssl_truststore_location: str = _kafka(
+        "ssl.truststore.location",
+        "string",
+        "",
+        "PEM file of the CAs whose client certificates are taken; empty: ca.pem in --tls-dir.",
+    )
+    super_users: str = _kafka(
+        "super.users", "string", "", "Who may do everything, whatever the ACLs say: User:alice;User:CN=bob."
+    )
+    tidemill_authentication_timeout_ms: int = _kafka(
+        "tidemill.authentication.timeout.ms",
+        "int",
+        10_000,
+        "How long a connection has for its TLS handshake and its login together.",
+        least=100,
+    )
+    tidemill_identity_files: str = _kafka(
+        "tidemill.identity.files",
+        "string",
+        "",
+        "Files of IAM identities, separated by commas; empty: identities.json in the data directory.",
+    )
+    tidemill_scram_secrets: str = _kafka(
+        "tidemill.scram.secrets",
+        "string",
+        "off",
+        "Take SCRAM users from Secrets Manager's AmazonMSK_* secrets.",
+        choices=("off", "on"),
+    )
+    tidemill_scram_secrets_refresh_ms: int = _kafka(
+        "tidemill.scram.secrets.refresh.ms",
+        "int",
+        10_000,
+        "How often those secrets are read again.",
+        least=100,
+    )
+    tidemill_unauthenticated_connections_max: int = _kafka(
+        "tidemill.unauthenticated.connections.max",
+        "int",
+        256,
+        "The most connections in a TLS handshake or a login at a time, all listeners together.",
         least=1,
     )
 
@@ -258,9 +361,16 @@ class Settings:
         return {row.name: getattr(self, name) for name, row in _rows()}
 
     @property
-    def advertised(self) -> tuple[str, int | None]:
+    def listening(self) -> Mapping[ListenerName, int]:
+        """The listeners that are on, and each one's port; 0: any free one."""
+        if not self.listeners:
+            return {"plaintext": self.port}
+        usual = {**PORTS, "plaintext": self.port}
+        return {name: usual[name] if port is None else port for name, port in self.listeners.items()}
+
+    def advertised(self, listener: ListenerName) -> tuple[str, int | None]:
         """What clients are told to connect to; the port is None where it is the one that is listened on."""
-        return _listener(self.advertised_listeners) if self.advertised_listeners else (self.host, None)
+        return parse_advertised(self.advertised_listeners).get(listener, (self.host, None))
 
 
 def _rows() -> Iterable[tuple[str, Setting]]:
@@ -309,8 +419,8 @@ def _parse_pair(pair: str) -> tuple[str, bool | int | str]:
         raise SettingsError(f"--set {name.strip()}: no such setting here; {hint}")
     try:
         value = row.parse(text.strip())
-        if row.name == "advertised.listeners" and value:
-            _listener(str(value))
+        if row.name == "advertised.listeners":
+            parse_advertised(str(value))
     except ValueError as fault:
         raise SettingsError(f"--set {row.name}={text.strip()}: {fault}") from None
     return row.name, value
@@ -320,14 +430,3 @@ def _boolean(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise ValueError("must be true or false")
     return text.lower() == "true"
-
-
-def _listener(text: str) -> tuple[str, int]:
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if host is None or port is None or parts.scheme.upper() != "PLAINTEXT":
-        raise ValueError("must be PLAINTEXT://host:port; this broker has one listener")
-    return host, port

@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker.auth.audit import Audit
+from broker.auth.authorizer import Authorizer, Decision, Operation, ResourceType
+from broker.auth.rights import Rights
+from broker.auth.session import UNAUTHENTICATED, Session
+from broker.listeners import ListenerName
 
 if TYPE_CHECKING:
     from broker.apis.groups import GroupService
     from broker.apis.producers import ProducerIds
+    from broker.auth.mechanism import Mechanism
     from broker.log.topics import Topics
     from broker.settings import Settings
 
-ANONYMOUS: Final = "User:ANONYMOUS"  # Kafka: KafkaPrincipal.ANONYMOUS
+
+class _Unrestricted:
+    """Allows everything: what stands here until `__main__` gives the authorizer of ACLs and policies."""
+
+    version = 0
+
+    def decide(
+        self,
+        _session: Session,
+        _host: str,
+        _operation: Operation,
+        _resource_type: ResourceType,
+        _name: str,
+    ) -> Decision:
+        return Decision(allowed=True, reason="nothing is restricted")
+
+    def allows_some(
+        self, _session: Session, _host: str, _operation: Operation, _resource_type: ResourceType
+    ) -> bool:
+        return True
 
 
 @dataclass(slots=True, kw_only=True)
 class Broker:
     """Everything a handler may use. One per process, put together by `__main__`.
 
-    `host` and `port` are what clients are told to connect to; `port` is known once the server listens.
+    `ports` are those that the listeners really have; the server fills them in.
+    `mechanisms` are each listener's ways to log in, by SASL's name; a listener without any asks nobody.
     `cluster_id` is Kafka's (22 characters), `cluster_arn` is MSK's; both come from one stored UUID.
     `now_ms` is the wall clock in ms since the epoch; `monotonic_s` is for deadlines.
     """
@@ -31,20 +58,49 @@ class Broker:
     cluster_id: str
     cluster_arn: str
     created_ms: int
-    host: str
-    port: int
     now_ms: Callable[[], int]
     monotonic_s: Callable[[], float]
+    authorizer: Authorizer = field(default_factory=_Unrestricted)
+    audit: Audit = field(default_factory=Audit)
+    mechanisms: Mapping[ListenerName, Mapping[str, Mechanism]] = field(default_factory=dict)
+    ports: dict[ListenerName, int] = field(default_factory=dict)
     node_id: int = 1
+
+    def advertised(self, listener: ListenerName) -> tuple[str, int]:
+        """Host and port that a client of this listener is told to connect to."""
+        host, port = self.settings.advertised(listener)
+        return host, port or self.ports[listener]
+
+    def open(
+        self, *, peer: str, host: str, listener: ListenerName, session: Session = UNAUTHENTICATED
+    ) -> Connection:
+        """Make what stands for a new connection; `host` is the peer's IP address, as ACLs name hosts."""
+        connection = Connection(peer=peer, host=host, listener=listener)
+        self.let_in(connection, session)
+        return connection
+
+    def let_in(self, connection: Connection, session: Session) -> None:
+        """Give a connection a session, and with it the rights of who logged in."""
+        connection.session = session
+        connection.rights = Rights(
+            self.authorizer,
+            session,
+            host=connection.host,
+            audit=self.audit,
+            peer=connection.peer,
+            client_id=lambda: connection.client_id,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
 class Connection:
-    """Who asks: filled by the server at accept, by the first requests afterwards."""
+    """Who asks: made by `Broker.open`, filled by the first requests; a login replaces session and rights."""
 
     peer: str  # host:port, for log lines
-    listener: str = "PLAINTEXT"
-    principal: str = ANONYMOUS
+    host: str
+    listener: ListenerName
+    session: Session = UNAUTHENTICATED
+    rights: Rights = field(init=False)
     client_id: str | None = None
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)
     software_version: str = "unknown"

@@ -45,7 +45,7 @@ def replicas(broker: Broker, topic: Topic) -> tuple[int, ...]:
     return tuple(range(broker.node_id, broker.node_id + topic.replication_factor))
 
 
-def describe_cluster(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_cluster(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer DescribeCluster."""
     reply = response_schema(header)
     endpoint_type = getattr(request, "endpoint_type", BROKERS)
@@ -57,9 +57,8 @@ def describe_cluster(broker: Broker, _connection: Connection, header: RequestHea
         return reply.DescribeClusterResponse(
             error_code=code, error_message=message, cluster_id="", brokers=()
         )
-    node = reply.DescribeClusterBroker(
-        broker_id=broker.node_id, host=broker.host, port=broker.port, is_fenced=False
-    )
+    host, port = broker.advertised(connection.listener)
+    node = reply.DescribeClusterBroker(broker_id=broker.node_id, host=host, port=port, is_fenced=False)
     return reply.DescribeClusterResponse(
         error_code=ErrorCode.none,
         endpoint_type=BROKERS,

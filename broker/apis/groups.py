@@ -39,15 +39,16 @@ OPERATIONS_NOT_ASKED: Final = -(2**31)
 CLIENT_ID_CHARACTERS: Final = 200
 
 
-def find_coordinator(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def find_coordinator(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
     reply = response_schema(header)
     key_type = getattr(request, "key_type", GROUP_KEY)
     group = key_type == GROUP_KEY
+    host, port = broker.advertised(connection.listener)
     node = {
         "node_id": broker.node_id if group else -1,
-        "host": broker.host if group else "",
-        "port": broker.port if group else -1,
+        "host": host if group else "",
+        "port": port if group else -1,
         "error_code": COORDINATOR_ERRORS.get(key_type, ErrorCode.invalid_request),
         "error_message": None if group else "This broker has no transactions and no share groups yet.",
     }

@@ -24,12 +24,13 @@ ASKS_BY_ID_FROM: Final = 12
 AUTO_CREATED_PER_REQUEST_MAX: Final = 100
 
 
-def metadata(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def metadata(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer Metadata."""
     reply = response_schema(header)
     topics = _Topics(broker, reply, request)
+    host, port = broker.advertised(connection.listener)
     return reply.MetadataResponse(
-        brokers=(reply.MetadataResponseBroker(node_id=broker.node_id, host=broker.host, port=broker.port),),
+        brokers=(reply.MetadataResponseBroker(node_id=broker.node_id, host=host, port=port),),
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
         topics=tuple(topics.asked(header.api_version, request.topics)),

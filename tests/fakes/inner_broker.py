@@ -13,6 +13,8 @@ from uuid import UUID
 from broker.apis import Broker, Connection, dispatch
 from broker.apis.groups import GroupService
 from broker.apis.producers import ProducerIds
+from broker.auth.session import UNAUTHENTICATED, Session
+from broker.listeners import ListenerName
 from broker.log.topics import Topics
 from broker.settings import Settings, parse_kafka_settings
 from tests.fakes.kafka_frames import read_response, request, request_frame
@@ -26,7 +28,14 @@ class InnerBroker:
     """`ask` sends one request through frame, table and handler, and reads the reply's frame."""
 
     broker: Broker
-    connection: Connection = field(default_factory=lambda: Connection(peer="127.0.0.1:50000"))
+    connection: Connection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.connection = self.open()
+
+    def open(self, *, listener: ListenerName = "plaintext", session: Session = UNAUTHENTICATED) -> Connection:
+        """One more connection; give it to `ask` by setting `connection`."""
+        return self.broker.open(peer="127.0.0.1:50000", host="127.0.0.1", listener=listener, session=session)
 
     def ask(self, api_key: int, version: int, **members: Any) -> Any:
         frame = request_frame(request(api_key, version, **members))
@@ -49,8 +58,7 @@ def inner_broker(directory: Path, *settings: str) -> Iterator[InnerBroker]:
                 cluster_id=urlsafe_b64encode(CLUSTER.bytes).rstrip(b"=").decode(),
                 cluster_arn=f"arn:aws:kafka:us-east-1:123456789012:cluster/tidemill/{CLUSTER}-1",
                 created_ms=START_MS,
-                host="127.0.0.1",
-                port=9092,
+                ports={"plaintext": 9092},
                 now_ms=lambda: START_MS,
                 monotonic_s=lambda: 0.0,
             )

@@ -70,7 +70,7 @@ async def proxied(directory: Path) -> AsyncIterator[tuple[LossyProxy, list[tuple
         configs = {"message.timestamp.after.max.ms": str(2**62)}
         topic = inner.broker.topics.create("t", partitions=1, configs=configs)
         server = await serve(inner.broker, replace(inner.broker.settings, port=0))
-        proxy.broker_port, inner.broker.port = server.port, port
+        proxy.broker_port, inner.broker.ports["plaintext"] = server.port, port
         try:
             yield proxy, batches, port
             offset = 0

@@ -15,7 +15,7 @@ from kio.schema.index import api_key_map, schema_name_map
 from kio.static.constants import EntityType
 
 import broker.apis
-from broker.apis import APIS, DECODED_BYTES_MAX, Api, CloseConnection, Connection, dispatch, table
+from broker.apis import APIS, DECODED_BYTES_MAX, Api, CloseConnection, dispatch, table
 from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
@@ -121,7 +121,7 @@ def test_a_request_that_is_too_large_to_be_decoded_closes_its_connection(inner: 
 
 def test_a_null_client_id_is_allowed(inner: InnerBroker) -> None:
     frame = request_frame(request(METADATA, 1, topics=[]), client_id=None)
-    reply = dispatch(inner.broker, Connection(peer="127.0.0.1:1"), memoryview(frame))
+    reply = dispatch(inner.broker, inner.open(), memoryview(frame))
     assert isinstance(reply, bytes)
     assert read_response(METADATA, 1, reply).topics == ()
 

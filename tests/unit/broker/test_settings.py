@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from broker.listeners import ListenerName
 from broker.log.configs import TOPIC_CONFIGS
 from broker.settings import (
     KAFKA_SETTINGS,
@@ -25,15 +26,29 @@ from broker.settings import (
         ("log.retention.ms=-1", "log_retention_ms", -1),
         ("log.cleanup.policy=delete,compact", "log_cleanup_policy", "delete,compact"),
         ("log.flush.interval.messages=9223372036854775807", "log_flush_interval_messages", 2**63 - 1),
-        ("advertised.listeners=PLAINTEXT://kafka.local:19092", "advertised", ("kafka.local", 19092)),
-        ("advertised.listeners=PLAINTEXT://[::1]:9092", "advertised", ("::1", 9092)),
-        ("advertised.listeners=", "advertised", ("127.0.0.1", None)),
     ],
 )
 def test_a_setting_is_taken_by_kafkas_name(pair: str, field: str, value: Any) -> None:
     settings = Settings(**parse_kafka_settings([pair]))
     assert getattr(settings, field) == value
     assert settings.given == {pair.partition("=")[0].strip()}
+
+
+@pytest.mark.parametrize(
+    ("text", "listener", "address"),
+    [
+        ("PLAINTEXT://kafka.local:19092", "plaintext", ("kafka.local", 19092)),
+        ("PLAINTEXT://[::1]:9092", "plaintext", ("::1", 9092)),
+        ("", "plaintext", ("127.0.0.1", None)),
+        ("PLAINTEXT://a:1, TLS://b:2,IAM://c:3", "tls", ("b", 2)),
+        ("PLAINTEXT://a:1, TLS://b:2,IAM://c:3", "scram", ("127.0.0.1", None)),
+    ],
+)
+def test_each_listener_has_its_advertised_address(
+    text: str, listener: ListenerName, address: tuple[str, int | None]
+) -> None:
+    settings = Settings(**parse_kafka_settings([f"advertised.listeners={text}"]))
+    assert settings.advertised(listener) == address
 
 
 @pytest.mark.parametrize(
@@ -50,10 +65,11 @@ def test_a_setting_is_taken_by_kafkas_name(pair: str, field: str, value: Any) ->
         ("auto.create.topics.enable=yes", "must be true or false"),
         ("compression.type=brotli", "must be one of uncompressed, zstd, lz4, snappy, gzip, producer"),
         ("log.cleanup.policy=delete,burn", "must be one of delete, compact"),
-        ("advertised.listeners=kafka:9092", "must be PLAINTEXT://host:port"),
-        ("advertised.listeners=SSL://kafka:9092", "must be PLAINTEXT://host:port"),
-        ("advertised.listeners=PLAINTEXT://kafka", "must be PLAINTEXT://host:port"),
-        ("advertised.listeners=PLAINTEXT://kafka:99999", "must be PLAINTEXT://host:port"),
+        ("advertised.listeners=kafka:9092", "must be SCHEME://host:port"),
+        ("advertised.listeners=SSL://kafka:9092", "must be SCHEME://host:port"),
+        ("advertised.listeners=PLAINTEXT://kafka", "must be SCHEME://host:port"),
+        ("advertised.listeners=PLAINTEXT://kafka:99999", "must be SCHEME://host:port"),
+        ("advertised.listeners=TLS://a:1,tls://b:2", "TLS is advertised twice"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(pair: str, fault: str) -> None:
