@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker.auth.audit import Audit
 from broker.auth.authorizer import Authorizer, Decision, Operation, ResourceType
@@ -88,7 +88,7 @@ class Broker:
             host=connection.host,
             audit=self.audit,
             peer=connection.peer,
-            client_id=lambda: connection.client_id,
+            client_id=connection.client_id,
         )
 
 
@@ -101,6 +101,8 @@ class Connection:
     listener: ListenerName
     session: Session = UNAUTHENTICATED
     rights: Rights = field(init=False)
+    sasl: Any = None  # its SaslStage, where this listener asks for a login
+    ending: bool = False  # the server ends it once the reply in work is out: a login that failed
     client_id: str | None = None
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)
     software_version: str = "unknown"
