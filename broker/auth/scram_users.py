@@ -1,0 +1,223 @@
+"""The users of SCRAM and PLAIN: salted keys by name and mechanism, in one file that is never half written.
+
+Users made by Kafka's API and users from Secrets Manager are kept apart; where both know a name, the secret's
+keys hold. A name that nobody has looks like a user here, with a salt that stays: nobody can ask who exists.
+"""
+
+import json
+import logging
+import os
+import secrets
+import stat
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from broker.auth.scram_keys import (
+    ITERATIONS_MAX,
+    ITERATIONS_MIN,
+    SALT_BYTES,
+    SCRAM_NAMES,
+    ScramCredential,
+    ScramName,
+    keyed,
+)
+
+logger = logging.getLogger(__name__)
+
+FILE_VERSION: Final = 1
+SERVER_SECRET_BYTES: Final = 32
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+Credentials = Mapping[ScramName, ScramCredential]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretUser:
+    """The user that one secret makes: of which version of the secret, and its salted keys."""
+
+    version_id: str
+    username: str
+    credentials: Credentials = field(repr=False)
+
+
+class Found(NamedTuple):
+    """A credential, and whether it is anybody's: what is made up for an unknown name never opens."""
+
+    credential: ScramCredential
+    known: bool
+
+
+class ScramUsers:
+    """The store. Reads are from memory; a change is on disk before it holds."""
+
+    def __init__(self, file: Path) -> None:
+        """Read the file, or begin one. Raises ValueError for a damaged one, OSError from the disk."""
+        self._file = file
+        self._server_secret = secrets.token_bytes(SERVER_SECRET_BYTES)
+        self._users: Mapping[str, Credentials] = {}
+        self._secrets: Mapping[str, SecretUser] = {}
+        if file.exists():
+            self._read()
+        else:
+            self._write(self._users, self._secrets)
+        self._by_secret = _by_username(self._secrets)
+
+    def find(self, mechanism: ScramName, name: str) -> Found:
+        """Find the keys that open for this name; for an unknown one, keys that nothing opens."""
+        made_up = self._made_up(mechanism, name)  # always: a known name takes as long
+        found = self._by_secret.get(name, self._users.get(name, {})).get(mechanism)
+        return Found(made_up, known=False) if found is None else Found(found, known=True)
+
+    @property
+    def by_api(self) -> Mapping[str, Credentials]:
+        """Users that AlterUserScramCredentials made."""
+        return self._users
+
+    @property
+    def by_secrets(self) -> Mapping[str, SecretUser]:
+        """Users that Secrets Manager holds, by the secret's ARN."""
+        return self._secrets
+
+    def alter(
+        self,
+        deletions: Iterable[tuple[str, ScramName]],
+        upsertions: Mapping[tuple[str, ScramName], ScramCredential],
+    ) -> None:
+        """Change users made by API, all or none. Raises OSError when the disk fails, and changes nothing."""
+        users = {name: dict(credentials) for name, credentials in self._users.items()}
+        for name, mechanism in deletions:
+            users.get(name, {}).pop(mechanism, None)
+        for (name, mechanism), credential in upsertions.items():
+            users.setdefault(name, {})[mechanism] = credential
+        left = {name: credentials for name, credentials in users.items() if credentials}
+        self._write(left, self._secrets)
+        self._users = left
+
+    def replace_secrets(self, found: Mapping[str, SecretUser]) -> None:
+        """Let exactly these secrets make users. Raises OSError when the disk fails, and changes nothing."""
+        if found == self._secrets:
+            return
+        self._write(self._users, found)
+        self._secrets = dict(found)
+        self._by_secret = _by_username(found)
+
+    def _made_up(self, mechanism: ScramName, name: str) -> ScramCredential:
+        def part(label: bytes) -> bytes:
+            return keyed(mechanism, self._server_secret, label + mechanism.encode() + b"\0" + name.encode())
+
+        return ScramCredential(
+            salt=part(b"salt\0")[:SALT_BYTES],
+            iterations=ITERATIONS_MIN,
+            stored_key=part(b"stored key\0"),
+            server_key=part(b"server key\0"),
+        )
+
+    def _read(self) -> None:
+        if stat.S_IMODE(self._file.stat().st_mode) & OTHERS:
+            logger.warning("others could read %s: its keys are now for its owner alone", self._file)
+            self._file.chmod(0o600)
+        try:
+            content = json.loads(self._file.read_bytes())
+            if content["version"] != FILE_VERSION:
+                raise ValueError(f"it has version {content['version']!r}, this broker reads {FILE_VERSION}")
+            self._server_secret = _bytes(content["serverSecret"])
+            self._users = {name: _credentials(each) for name, each in content["users"].items()}
+            self._secrets = {arn: _secret(each) for arn, each in content["secrets"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"it is no file of SCRAM users: {type(error).__name__} {error}") from None
+
+    def _write(self, users: Mapping[str, Credentials], secrets_: Mapping[str, SecretUser]) -> None:
+        content = {
+            "version": FILE_VERSION,
+            "serverSecret": _text(self._server_secret),
+            "users": {name: _credentials_json(each) for name, each in users.items()},
+            "secrets": {arn: _secret_json(each) for arn, each in secrets_.items()},
+        }
+        _replace(self._file, json.dumps(content).encode())
+
+
+def _by_username(found: Mapping[str, SecretUser]) -> Mapping[str, Credentials]:
+    """Order by ARN, so that of two secrets with one user name the same one holds after every start."""
+    by_username: dict[str, Credentials] = {}
+    for _, each in sorted(found.items()):
+        by_username.setdefault(each.username, each.credentials)
+    return by_username
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Write a whole file for its owner alone, so that readers and a crash see all of it or nothing."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as stream:  # noqa: PTH123  # a descriptor, so that no other mode is ever seen
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _credentials_json(credentials: Credentials) -> dict[str, Any]:
+    return {
+        mechanism: {
+            "salt": _text(each.salt),
+            "iterations": each.iterations,
+            "storedKey": _text(each.stored_key),
+            "serverKey": _text(each.server_key),
+        }
+        for mechanism, each in credentials.items()
+    }
+
+
+def _credentials(content: Mapping[str, Any]) -> Credentials:
+    return {_mechanism(name): _credential(_mechanism(name), each) for name, each in content.items()}
+
+
+def _credential(mechanism: ScramName, content: Mapping[str, Any]) -> ScramCredential:
+    credential = ScramCredential(
+        salt=_bytes(content["salt"]),
+        iterations=content["iterations"],
+        stored_key=_bytes(content["storedKey"]),
+        server_key=_bytes(content["serverKey"]),
+    )
+    size = len(keyed(mechanism, b"any", b""))
+    if not len(credential.stored_key) == len(credential.server_key) == size:
+        raise ValueError(f"a key of {mechanism} has {size} bytes")
+    if not ITERATIONS_MIN <= credential.iterations <= ITERATIONS_MAX:
+        raise ValueError(f"iterations are {ITERATIONS_MIN} to {ITERATIONS_MAX}")
+    return credential
+
+
+def _mechanism(name: str) -> ScramName:
+    found = next((each for each in SCRAM_NAMES if each == name), None)
+    if found is None:
+        raise ValueError(f"there is no mechanism {name!r}")
+    return found
+
+
+def _secret_json(user: SecretUser) -> dict[str, Any]:
+    credentials = _credentials_json(user.credentials)
+    return {"versionId": user.version_id, "username": user.username, "credentials": credentials}
+
+
+def _secret(content: Mapping[str, Any]) -> SecretUser:
+    return SecretUser(
+        version_id=content["versionId"],
+        username=content["username"],
+        credentials=_credentials(content["credentials"]),
+    )
+
+
+def _text(value: bytes) -> str:
+    return b64encode(value).decode()
+
+
+def _bytes(value: str) -> bytes:
+    return b64decode(value, validate=True)
