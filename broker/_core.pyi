@@ -5,11 +5,12 @@ Errors are the classes of `broker.log.errors`, `broker.protocol.errors.Malformed
 Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since 1970.
 """
 
+from collections.abc import Callable
 from typing import Final, final
 
 from typing_extensions import Buffer
 
-__all__ = ["BUILD_PROFILE", "LogConfig", "LogTable", "PartitionLog", "WaitingFetch"]
+__all__ = ["BUILD_PROFILE", "LogConfig", "LogTable", "PartitionLog", "TopicRights", "WaitingFetch"]
 
 BUILD_PROFILE: Final[str]
 """How the crate was built, "release" or "debug"; a benchmark refuses a debug build."""
@@ -105,6 +106,17 @@ class PartitionLog:
         """Once this returns nothing is written to the folder, or removed from it: it is being deleted."""
 
 @final
+class TopicRights:
+    """The topics that one connection may write to, or those that it may read, as far as that is decided.
+
+    What is not held here is decided by the `decide` of the call; a denial is never held.
+    """
+
+    def __new__(cls) -> TopicRights: ...
+    def forget(self) -> None:
+        """Hold nothing any more: the rules have changed."""
+
+@final
 class WaitingFetch:
     """A fetch whose min_bytes are not there yet."""
 
@@ -114,8 +126,8 @@ class WaitingFetch:
     def handles(self) -> list[int]:
         """The partitions whose growth may complete it."""
 
-    def poll(self, last: bool) -> memoryview | None:
-        """Try again; with `last` the response frame holds what there is."""
+    def poll(self, rights: TopicRights, decide: Callable[[str], bool], *, last: bool) -> memoryview | None:
+        """Try again, with the rights of now; with `last` the response frame holds what there is."""
 
 @final
 class LogTable:
@@ -129,16 +141,20 @@ class LogTable:
 
     def remove(self, name: str) -> None: ...
     def produce(
-        self, frame: Buffer, now_ms: int
+        self, frame: Buffer, now_ms: int, rights: TopicRights, decide: Callable[[str], bool]
     ) -> tuple[bytes | None, bool, list[int], list[int], str | None]:
         """Append what a whole Produce request (v3-v13, without its length) holds.
 
+        Topics that `rights` does not hold are decided by their names first; what is denied is answered so.
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
         read, handles to flush before the response goes out, the first storage fault). MalformedFrame.
         """
 
-    def fetch(self, frame: Buffer) -> memoryview | WaitingFetch:
+    def fetch(
+        self, frame: Buffer, rights: TopicRights, decide: Callable[[str], bool]
+    ) -> memoryview | WaitingFetch:
         """The whole response frame, with its length, to a Fetch request (v4-v18, without its length).
 
-        Or, if its min_bytes are not there yet, what to wait with. MalformedFrame, OSError.
+        Or, if its min_bytes are not there yet, what to wait with. Rights are asked as by `produce`.
+        MalformedFrame, OSError.
         """

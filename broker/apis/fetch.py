@@ -14,32 +14,44 @@ from broker.apis.api import Api, Reply
 from broker.apis.broker import Broker, Connection
 
 if TYPE_CHECKING:
+    from broker.auth.rights import Rights
     from broker.log.growth import Growth
     from broker.log.topics import WaitingFetch
+
+# How long a change of rights may go unseen by a fetch that waits.
+RECHECK_S: Final = 0.5
 
 
 def fetch(
     broker: Broker,
-    connection: Connection,  # noqa: ARG001  # every handler is called alike
+    connection: Connection,
     frame: memoryview,
 ) -> Reply | Awaitable[Reply]:
     """Answer at once, or when enough has come or the time is up."""
-    answer = broker.topics.fetch(frame)
+    rights = connection.rights
+    rights.refresh()
+    answer = broker.topics.fetch(frame, rights.readable, rights.may_read)
     if isinstance(answer, memoryview):
         return answer
-    return _LongPoll(answer, broker.topics.growth).future
+    return _LongPoll(answer, broker.topics.growth, connection).future
 
 
 class _LongPoll:
-    """One waiting fetch: tried again when one of its partitions grows, answered at its deadline."""
+    """One waiting fetch: tried again when one of its partitions grows, answered at its deadline.
 
-    def __init__(self, waiting: WaitingFetch, growth: Growth) -> None:
-        loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[Reply] = loop.create_future()
+    Or as soon as a right is gone: a fetch may wait for minutes, and a right must end within a second.
+    """
+
+    def __init__(self, waiting: WaitingFetch, growth: Growth, connection: Connection) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting = waiting
         self._growth = growth
+        self._connection = connection
+        self._rules = self._rights_now()
         self._handles = waiting.handles
-        self._deadline = loop.call_later(waiting.max_wait_ms / 1000, self._expire)
+        self._deadline_s = self._loop.time() + waiting.max_wait_ms / 1000
+        self._timer = self._set_timer()
         growth.watch(self._handles, self._wake)
         # Also when the connection goes and the server cancels the future.
         self.future.add_done_callback(self._forget)
@@ -47,14 +59,30 @@ class _LongPoll:
     def _wake(self) -> None:
         self._try(last=False)
 
-    def _expire(self) -> None:
-        self._try(last=True)
+    def _set_timer(self) -> asyncio.TimerHandle:
+        due_s = min(self._deadline_s, self._loop.time() + RECHECK_S)
+        return self._loop.call_at(due_s, self._look)
+
+    def _look(self) -> None:
+        """Answer if the time is up, else see to the rights."""
+        last = self._loop.time() >= self._deadline_s
+        if last or self._rights_now() != self._rules:
+            self._try(last=last)
+        if not last:
+            self._timer = self._set_timer()
+
+    def _rights_now(self) -> tuple[Rights, int]:
+        """Whose rights hold, a login may have changed them, and by which rules."""
+        rights = self._connection.rights
+        rights.refresh()
+        return rights, rights.version
 
     def _try(self, *, last: bool) -> None:
         if self.future.done():
             return
+        rights, _ = self._rules = self._rights_now()
         try:
-            frame = self._waiting.poll(last)
+            frame = self._waiting.poll(rights.readable, rights.may_read, last=last)
         except OSError as fault:
             self.future.set_exception(fault)
             return
@@ -62,7 +90,7 @@ class _LongPoll:
             self.future.set_result(memoryview(frame))
 
     def _forget(self, _: asyncio.Future[Reply]) -> None:
-        self._deadline.cancel()
+        self._timer.cancel()
         self._growth.unwatch(self._handles, self._wake)
 
 

@@ -15,11 +15,13 @@ from broker.apis.broker import Broker, Connection
 
 def produce(
     broker: Broker,
-    connection: Connection,  # noqa: ARG001  # every handler is called alike
+    connection: Connection,
     frame: memoryview,
 ) -> Reply | Awaitable[Reply]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
-    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms())
+    rights = connection.rights
+    rights.refresh()
+    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms(), rights.writable, rights.may_write)
     if failed and reply is None:
         raise CloseConnection("a batch sent with acks=0 was refused")
     return reply if flushed is None else flushed

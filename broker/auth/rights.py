@@ -6,9 +6,9 @@ the connection's session changes. Knows no API.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
+from broker._core import TopicRights
 from broker.auth.audit import Audit
 from broker.auth.authorizer import Authorizer, Decision, Operation, ResourceType
 from broker.auth.session import Session
@@ -41,7 +41,11 @@ _OPERATIONS: Final = {
 
 
 class Rights:
-    """`host` is the peer's IP address, `peer` its address and port; `client_id` gives the last request's."""
+    """`host` is the peer's IP address, `peer` its address and port; `client_id` is the last request's.
+
+    `writable` and `readable` are what the native core remembers, for Produce and Fetch: hand them to it
+    after a `refresh`.
+    """
 
     def __init__(
         self,
@@ -50,16 +54,18 @@ class Rights:
         *,
         host: str,
         audit: Audit,
-        peer: str = "",
-        client_id: Callable[[], str | None] = lambda: None,
+        peer: str,
+        client_id: str | None = None,
     ) -> None:
         self.session = session
+        self.client_id = client_id
+        self.version = authorizer.version
+        self.writable = TopicRights()
+        self.readable = TopicRights()
         self._authorizer = authorizer
         self._host = host
         self._audit = audit
-        self._peer = peer or host
-        self._client_id = client_id
-        self._version = authorizer.version
+        self._peer = peer
         self._decisions: dict[tuple[Operation, ResourceType, str], Decision] = {}
         self._some: dict[tuple[Operation, ResourceType], bool] = {}
 
@@ -78,7 +84,7 @@ class Rights:
             self._audit.denied(
                 session=self.session,
                 peer=self._peer,
-                client_id=self._client_id(),
+                client_id=self.client_id,
                 api=api,
                 operation=operation,
                 resource_type=resource_type,
@@ -103,15 +109,23 @@ class Rights:
             if self._decide(operation, resource_type, name).allowed
         )
 
-    def refresh(self) -> bool:
-        """Forget all decisions if the authorizer's rules have changed; whether they have."""
+    def may_write(self, topic: str) -> bool:
+        """Decide about a topic that `writable` does not hold."""
+        return self.allows(Operation.WRITE, ResourceType.TOPIC, topic, api="Produce")
+
+    def may_read(self, topic: str) -> bool:
+        """Decide about a topic that `readable` does not hold."""
+        return self.allows(Operation.READ, ResourceType.TOPIC, topic, api="Fetch")
+
+    def refresh(self) -> None:
+        """Forget all decisions if the rules have changed; `version` is then that of the new ones."""
         version = self._authorizer.version
-        if version == self._version:
-            return False
-        self._version = version
-        self._decisions.clear()
-        self._some.clear()
-        return True
+        if version != self.version:
+            self.version = version
+            self._decisions.clear()
+            self._some.clear()
+            self.writable.forget()
+            self.readable.forget()
 
     def _decide(self, operation: Operation, resource_type: ResourceType, name: str) -> Decision:
         self.refresh()

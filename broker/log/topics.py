@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from broker._core import LogTable, PartitionLog
+from broker._core import LogTable, PartitionLog, TopicRights
 from broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414  # apis.fetch takes it from here
 from broker.log import configs as topic_configs
 from broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, UnknownTopic
@@ -156,14 +156,15 @@ class Topics:
             partition.configure(config)
 
     def produce(
-        self, frame: memoryview, now_ms: int
+        self, frame: memoryview, now_ms: int, rights: TopicRights, decide: Callable[[str], bool]
     ) -> tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]:
         """Append what a Produce request (v3-v13, without its length) holds.
 
+        `rights` holds the topics that may be written to, `decide` is asked once about any other.
         Returns (response frame, or None for acks=0; whether a partition failed; the response as a future
         where an fsync must come first). Raises MalformedFrame, and then nothing is appended.
         """
-        reply, failed, grew, unflushed, fault = self._table.produce(frame, now_ms)
+        reply, failed, grew, unflushed, fault = self._table.produce(frame, now_ms, rights, decide)
         if fault is not None:
             logger.error("a batch could not be written: %s", fault)
         if grew:
@@ -172,12 +173,15 @@ class Topics:
             return reply, failed, None
         return reply, failed, self._flusher.after([(each, self._logs[each]) for each in unflushed], reply)
 
-    def fetch(self, frame: memoryview) -> memoryview | WaitingFetch:
+    def fetch(
+        self, frame: memoryview, rights: TopicRights, decide: Callable[[str], bool]
+    ) -> memoryview | WaitingFetch:
         """Answer a Fetch request (v4-v18, without its length), or say that its min_bytes are not there yet.
 
-        The response has its length. Raises MalformedFrame, OSError.
+        `rights` holds the topics that may be read, `decide` is asked once about any other. The response has
+        its length. Raises MalformedFrame, OSError.
         """
-        return self._table.fetch(frame)
+        return self._table.fetch(frame, rights, decide)
 
     def housekeep(self, now_ms: int) -> int:
         """One pass of retention and of checkpoints over all partitions; how many segments were deleted.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
+from broker._core import TopicRights
 from tests.fakes.kafka_frames import request, request_frame
 
 PRODUCE, FETCH = 0, 1
+# Whoever may write to, and read from, every topic: what `Topics.produce` and `Topics.fetch` are given last.
+EVERYTHING: Final = (TopicRights(), lambda _: True)
 
 
 def produce_frame(

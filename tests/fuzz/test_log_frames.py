@@ -13,7 +13,7 @@ from broker.log.topics import Topics
 from broker.protocol.errors import MalformedFrame
 from tests.fakes.kafka_frames import random_request, request_frame
 from tests.fakes.log_disk import Disk
-from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
+from tests.fakes.log_frames import EVERYTHING, FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import CODECS, HEADER_BYTES, NOW_MS, Record, batch, sealed, stored
 
 SEED = 20131231
@@ -51,9 +51,9 @@ def served(topics: Topics, frame: bytes) -> bool:
     """Whether it is answered; any exception but MalformedFrame fails the test."""
     try:
         if frame[:2] == b"\0\0":
-            topics.produce(memoryview(frame), NOW_MS)
+            topics.produce(memoryview(frame), NOW_MS, *EVERYTHING)
         else:
-            topics.fetch(memoryview(frame))
+            topics.fetch(memoryview(frame), *EVERYTHING)
     except MalformedFrame:
         return False
     return True

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 use std::ffi::c_int;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::{PyBufferError, PyOSError};
@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::fetch::{self, Page, Pool, Request};
 use crate::log::{Config, Log, Writer};
 use crate::produce;
+use crate::rights::{Decided, TopicRights as Rights};
 use crate::table::Table;
 
 pyo3::import_exception!(broker.protocol.errors, MalformedFrame);
@@ -253,9 +254,62 @@ struct Shared {
 }
 
 impl Shared {
-    fn answer(&self, request: &Request, last: bool) -> Result<Option<Page>, Error> {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        request.answer(&table, last, &self.pool)
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, py: Python<'_>, request: &Request, last: bool, judge: &Judge<'_, '_>) -> PyResult<Option<Page>> {
+        judge.once_decided(py, self, |table, decided| {
+            let undecided = judge.rights.undecided(table, request.topics(), decided);
+            if undecided.is_empty() { Ok(request.answer(table, decided, last, &self.pool)) } else { Err(undecided) }
+        })
+    }
+}
+
+/// Which topics one connection may write to, or read from, as far as it is known.
+#[pyclass(frozen, module = "broker._core")]
+struct TopicRights(Rights);
+
+#[pymethods]
+impl TopicRights {
+    #[new]
+    fn new() -> Self {
+        TopicRights(Rights::default())
+    }
+
+    fn forget(&self, py: Python<'_>) {
+        py.detach(|| self.0.forget());
+    }
+}
+
+/// What is known already, and Python's word on what is not.
+struct Judge<'a, 'py> {
+    rights: &'a Rights,
+    decide: &'a Bound<'py, PyAny>,
+}
+
+/// What a request comes to, or the topics that must be decided first.
+type Attempt<T> = Result<Result<T, Error>, Vec<String>>;
+
+impl Judge<'_, '_> {
+    /// Tries under the table's lock until nothing is undecided; Python is never called while a lock is held.
+    fn once_decided<T: Send>(
+        &self,
+        py: Python<'_>,
+        shared: &Shared,
+        attempt: impl Fn(&Table, &Decided) -> Attempt<T> + Sync,
+    ) -> PyResult<T> {
+        let mut decided = Decided::default();
+        loop {
+            let undecided = match py.detach(|| attempt(&shared.table(), &decided)) {
+                Ok(outcome) => return Ok(outcome?),
+                Err(undecided) => undecided,
+            };
+            for name in undecided {
+                let allowed = self.decide.call1((&name,))?.extract()?;
+                py.detach(|| self.rights.decide(&shared.table(), &mut decided, name, allowed));
+            }
+        }
     }
 }
 
@@ -274,11 +328,19 @@ impl WaitingFetch {
 
     #[getter]
     fn handles(&self) -> Vec<u32> {
-        self.request.handles(&self.shared.table.read().unwrap_or_else(PoisonError::into_inner))
+        self.request.handles(&self.shared.table())
     }
 
-    fn poll<'py>(&self, py: Python<'py>, last: bool) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        py.detach(|| self.shared.answer(&self.request, last))?.map(|page| view(py, page)).transpose()
+    #[pyo3(signature = (rights, decide, *, last))]
+    fn poll<'py>(
+        &self,
+        py: Python<'py>,
+        rights: &TopicRights,
+        decide: &Bound<'py, PyAny>,
+        last: bool,
+    ) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        let judge = Judge { rights: &rights.0, decide };
+        self.shared.answer(py, &self.request, last, &judge)?.map(|page| view(py, page)).transpose()
     }
 }
 
@@ -315,29 +377,42 @@ impl LogTable {
         self.shared.table.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    fn produce<'py>(&self, py: Python<'py>, frame: &Bound<'py, PyAny>, now_ms: i64) -> PyResult<Produced<'py>> {
+    fn produce<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &Bound<'py, PyAny>,
+        now_ms: i64,
+        rights: &TopicRights,
+        decide: &Bound<'py, PyAny>,
+    ) -> PyResult<Produced<'py>> {
         let frame = Borrowed::new(frame)?;
-        let bytes = frame.bytes();
-        let produced = py.detach(|| {
-            let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        let request = produce::parse(frame.bytes())?;
+        let judge = Judge { rights: &rights.0, decide };
+        let produced = judge.once_decided(py, &self.shared, |table, decided| {
+            let undecided = rights.0.undecided(table, request.topics(), decided);
+            if !undecided.is_empty() {
+                return Err(undecided);
+            }
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let produced = produce::produce(&table, bytes, now_ms, &mut scratch);
+            let produced = produce::produce(table, &request, decided, now_ms, &mut scratch);
             scratch.reset(SCRATCH_BYTES_KEPT);
-            produced
+            Ok(Ok(produced))
         })?;
         let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
         Ok((response, produced.failed, produced.grew, produced.unflushed, produced.fault))
     }
 
-    fn fetch<'py>(&self, py: Python<'py>, frame: &Bound<'py, PyAny>) -> PyResult<Fetched<'py>> {
+    fn fetch<'py>(
+        &self,
+        py: Python<'py>,
+        frame: &Bound<'py, PyAny>,
+        rights: &TopicRights,
+        decide: &Bound<'py, PyAny>,
+    ) -> PyResult<Fetched<'py>> {
         let frame = Borrowed::new(frame)?;
-        let bytes = frame.bytes();
-        let (request, page) = py.detach(|| {
-            let request = fetch::parse(bytes, self.shared.fetch_bytes_max)?;
-            let page = self.shared.answer(&request, false)?;
-            Ok::<_, Error>((request, page))
-        })?;
-        Ok(match page {
+        let request = fetch::parse(frame.bytes(), self.shared.fetch_bytes_max)?;
+        let judge = Judge { rights: &rights.0, decide };
+        Ok(match self.shared.answer(py, &request, false, &judge)? {
             Some(page) => Fetched::Ready(view(py, page)?),
             None => Fetched::Waiting(WaitingFetch { request, shared: self.shared.clone() }),
         })
@@ -347,7 +422,7 @@ impl LogTable {
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{LogConfig, LogTable, PartitionLog, WaitingFetch};
+    use super::{LogConfig, LogTable, PartitionLog, TopicRights, WaitingFetch};
 
     /// How the crate was built; a benchmark refuses a debug build.
     #[pymodule_export]

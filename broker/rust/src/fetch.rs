@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Error, Result, code, malformed};
 use crate::log::{Log, Marks, Planned};
+use crate::rights::Decided;
 use crate::table::{Table, TopicKey};
 use crate::wire::{
     Reader, put_array_length, put_i16, put_i32, put_i64, put_string, put_tags, put_uvarint, request_header, uvarint_len,
@@ -191,8 +192,13 @@ impl Request {
         asks.filter_map(|(key, index)| table.find(key, index).map(|entry| entry.handle)).collect()
     }
 
+    /// Every topic that is read from.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicKey<String>> {
+        self.topics.iter().map(|topic| &topic.key)
+    }
+
     /// The response, or None while min_bytes are not there, unless this is the `last` try.
-    pub fn answer(&self, table: &Table, last: bool, pool: &Arc<Pool>) -> Result<Option<Page>> {
+    pub fn answer(&self, table: &Table, decided: &Decided, last: bool, pool: &Arc<Pool>) -> Result<Option<Page>> {
         if self.session_unknown {
             return Ok(Some(self.refused(pool)));
         }
@@ -201,8 +207,12 @@ impl Request {
         let mut answers = Vec::with_capacity(self.topics.len());
         for topic in &self.topics {
             let mut of_topic = Vec::with_capacity(topic.partitions.len());
+            let denied = decided.denies(table, &topic.key);
             for ask in &topic.partitions {
-                let answer = answer_partition(table, &topic.key, ask)?;
+                let answer = match denied {
+                    true => Answer::Failed(code::TOPIC_AUTHORIZATION_FAILED, NO_MARKS),
+                    false => answer_partition(table, &topic.key, ask)?,
+                };
                 match &answer {
                     Answer::Records(_, Some(planned), marks) => {
                         available = available.saturating_add(planned.bytes);

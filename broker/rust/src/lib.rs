@@ -1,7 +1,8 @@
 //! The crate behind `broker._core`: a table of contents and nothing else.
 //!
 //! `wire` and `batch`, `records`, `codec` read bytes; `index`, `segment`, `epochs`, `producers`, `checkpoint`,
-//! `recovery` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`.
+//! `recovery` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`, and
+//! `rights` says for which of its topics.
 #![deny(unsafe_code)]
 
 pub mod batch;
@@ -16,6 +17,7 @@ pub mod produce;
 mod producers;
 pub mod records;
 mod recovery;
+pub mod rights;
 mod segment;
 pub mod table;
 mod wire;

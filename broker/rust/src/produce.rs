@@ -5,6 +5,7 @@
 use crate::codec::Scratch;
 use crate::error::{Error, Refusal, Result, code, malformed};
 use crate::log::{Appended, Writer};
+use crate::rights::Decided;
 use crate::table::{Table, TopicKey};
 use crate::wire::{
     Reader, RequestHeader, put_array_length, put_i16, put_i32, put_i64, put_nullable_string, put_string, put_tags,
@@ -25,7 +26,7 @@ struct TopicAsk<'a> {
     partitions: Vec<Ask<'a>>,
 }
 
-struct Request<'a> {
+pub struct Request<'a> {
     header: RequestHeader,
     acks: i16,
     topics: Vec<TopicAsk<'a>>,
@@ -44,8 +45,13 @@ pub struct Produced {
     pub fault: Option<String>,
 }
 
-pub fn produce(table: &Table, frame: &[u8], now_ms: i64, scratch: &mut Scratch) -> Result<Produced> {
-    let request = parse(frame)?;
+pub fn produce(
+    table: &Table,
+    request: &Request<'_>,
+    decided: &Decided,
+    now_ms: i64,
+    scratch: &mut Scratch,
+) -> Produced {
     let mut produced = Produced::default();
     let version = request.header.version;
     let flexible = version >= FLEXIBLE_FROM;
@@ -60,8 +66,13 @@ pub fn produce(table: &Table, frame: &[u8], now_ms: i64, scratch: &mut Scratch) 
             TopicKey::Id(id) => out.extend_from_slice(id),
         }
         put_array_length(&mut out, topic.partitions.len(), flexible);
+        let denied = decided.denies(table, &topic.key);
         for ask in &topic.partitions {
-            let outcome = append(table, &request, topic, ask, now_ms, scratch, &mut produced);
+            let outcome = match denied {
+                true => Err(Refusal::new(code::TOPIC_AUTHORIZATION_FAILED, "")),
+                false => append(table, request, topic, ask, now_ms, scratch, &mut produced),
+            };
+            produced.failed |= outcome.is_err();
             put_outcome(&mut out, version, ask.index, &outcome);
         }
         put_tags(&mut out, flexible);
@@ -70,10 +81,17 @@ pub fn produce(table: &Table, frame: &[u8], now_ms: i64, scratch: &mut Scratch) 
     put_tags(&mut out, flexible);
     seal_frame(&mut out);
     produced.frame = (request.acks != 0).then_some(out);
-    Ok(produced)
+    produced
 }
 
-fn parse(frame: &[u8]) -> Result<Request<'_>> {
+impl<'a> Request<'a> {
+    /// Every topic that is written to.
+    pub fn topics(&self) -> impl Iterator<Item = &TopicKey<&'a str>> {
+        self.topics.iter().map(|topic| &topic.key)
+    }
+}
+
+pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
     let mut reader = Reader::new(frame);
     let header = request_header(&mut reader, FLEXIBLE_FROM)?;
     let version = header.version;
@@ -110,20 +128,6 @@ fn parse(frame: &[u8]) -> Result<Request<'_>> {
 }
 
 fn append(
-    table: &Table,
-    request: &Request<'_>,
-    topic: &TopicAsk<'_>,
-    ask: &Ask<'_>,
-    now_ms: i64,
-    scratch: &mut Scratch,
-    produced: &mut Produced,
-) -> std::result::Result<Appended, Refusal> {
-    let outcome = try_append(table, request, topic, ask, now_ms, scratch, produced);
-    produced.failed |= outcome.is_err();
-    outcome
-}
-
-fn try_append(
     table: &Table,
     request: &Request<'_>,
     topic: &TopicAsk<'_>,
@@ -174,6 +178,7 @@ fn put_outcome(out: &mut Vec<u8>, version: i16, index: i32, outcome: &std::resul
         put_i64(out, appended.map_or(-1, |appended| appended.log_start));
     }
     if version >= 8 {
+        let message = refusal.map(|refusal| refusal.message.as_str()).filter(|message| !message.is_empty());
         let records = refusal.map_or(&[][..], |refusal| &refusal.records);
         put_array_length(out, records.len(), flexible);
         for (index, why) in records {
@@ -181,7 +186,7 @@ fn put_outcome(out: &mut Vec<u8>, version: i16, index: i32, outcome: &std::resul
             put_nullable_string(out, Some(why), flexible);
             put_tags(out, flexible);
         }
-        put_nullable_string(out, refusal.map(|refusal| refusal.message.as_str()), flexible);
+        put_nullable_string(out, message, flexible);
     }
     put_tags(out, flexible);
 }

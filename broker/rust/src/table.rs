@@ -47,12 +47,20 @@ impl Table {
     }
 
     pub fn find<T: AsRef<str>>(&self, key: &TopicKey<T>, index: i32) -> Option<&Entry> {
-        let name = match key {
-            TopicKey::Name(name) => name.as_ref(),
-            TopicKey::Id(id) => self.names.get(id)?,
-        };
-        let (_, entries) = self.by_name.get(name)?;
+        let (_, entries) = self.by_name.get(self.name(key)?)?;
         entries.get(usize::try_from(index).ok()?)?.as_ref()
+    }
+
+    /// The name that a topic goes by, whether it exists or not; None for an id that stands for none.
+    pub fn name<'a, T: AsRef<str>>(&'a self, key: &'a TopicKey<T>) -> Option<&'a str> {
+        match key {
+            TopicKey::Name(name) => Some(name.as_ref()),
+            TopicKey::Id(id) => self.names.get(id).map(String::as_str),
+        }
+    }
+
+    pub fn knows_name(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
     }
 
     pub fn knows_id(&self, id: &TopicId) -> bool {

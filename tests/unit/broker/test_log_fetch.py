@@ -14,14 +14,14 @@ from broker.log.topics import Topics
 from broker.protocol.errors import ErrorCode, MalformedFrame
 from tests.fakes.kafka_frames import read_response, versions_known_to_kio
 from tests.fakes.log_disk import Disk
-from tests.fakes.log_frames import FETCH, fetch_frame, fetch_partition
+from tests.fakes.log_frames import EVERYTHING, FETCH, fetch_frame, fetch_partition
 from tests.fakes.record_batches import Record, batch, stored
 
 HALF_MB = 500_000
 
 
 def fetch(topics: Topics, partitions: Sequence[dict[str, Any]], *, version: int = 12, **rest: Any) -> Any:
-    answer = topics.fetch(memoryview(fetch_frame(partitions, version=version, **rest)))
+    answer = topics.fetch(memoryview(fetch_frame(partitions, version=version, **rest)), *EVERYTHING)
     assert isinstance(answer, memoryview)
     return read_response(FETCH, version, bytes(answer))
 
@@ -178,35 +178,43 @@ def test_there_is_never_a_fetch_session(topic: Topics, session: tuple[int, int],
 
 def test_min_bytes_that_are_not_there_make_it_wait_until_they_are(topic: Topics) -> None:
     size = partition_of(topic).size_bytes
-    waiting = topic.fetch(memoryview(fetch_frame([fetch_partition()], min_bytes=size + 10, max_wait_ms=500)))
+    waiting = topic.fetch(
+        memoryview(fetch_frame([fetch_partition()], min_bytes=size + 10, max_wait_ms=500)), *EVERYTHING
+    )
     assert not isinstance(waiting, memoryview)
     assert waiting.max_wait_ms == 500
     assert waiting.handles == [partition_of(topic).handle]
-    assert waiting.poll(last=False) is None
+    assert waiting.poll(*EVERYTHING, last=False) is None
     partition_of(topic).append(batch())
-    answer = waiting.poll(last=False)
+    answer = waiting.poll(*EVERYTHING, last=False)
     assert answer is not None
     assert len(read_response(FETCH, 12, bytes(answer)).responses[0].partitions[0].records) > size
 
 
 def test_the_last_try_answers_with_what_there_is(topic: Topics) -> None:
-    waiting = topic.fetch(memoryview(fetch_frame([fetch_partition(offset=12)], min_bytes=1, max_wait_ms=500)))
+    waiting = topic.fetch(
+        memoryview(fetch_frame([fetch_partition(offset=12)], min_bytes=1, max_wait_ms=500)), *EVERYTHING
+    )
     assert not isinstance(waiting, memoryview)
-    answer = waiting.poll(last=True)
+    answer = waiting.poll(*EVERYTHING, last=True)
     assert answer is not None
     assert read_response(FETCH, 12, bytes(answer)).responses[0].partitions[0].records == b""
 
 
 def test_an_error_answers_at_once(topic: Topics) -> None:
     asked = [fetch_partition(offset=12), fetch_partition(index=99)]
-    assert isinstance(topic.fetch(memoryview(fetch_frame(asked, min_bytes=1, max_wait_ms=500))), memoryview)
+    assert isinstance(
+        topic.fetch(memoryview(fetch_frame(asked, min_bytes=1, max_wait_ms=500)), *EVERYTHING), memoryview
+    )
 
 
 def test_a_deleted_topic_answers_a_waiting_fetch(topic: Topics) -> None:
-    waiting = topic.fetch(memoryview(fetch_frame([fetch_partition(offset=12)], min_bytes=1, max_wait_ms=500)))
+    waiting = topic.fetch(
+        memoryview(fetch_frame([fetch_partition(offset=12)], min_bytes=1, max_wait_ms=500)), *EVERYTHING
+    )
     assert not isinstance(waiting, memoryview)
     topic.delete("t")
-    answer = waiting.poll(last=False)
+    answer = waiting.poll(*EVERYTHING, last=False)
     assert answer is not None
     (got,) = read_response(FETCH, 12, bytes(answer)).responses[0].partitions
     assert got.error_code is ErrorCode.unknown_topic_or_partition
@@ -216,7 +224,9 @@ def test_the_rest_of_a_closed_segment_is_not_waited_for(topics: Topics) -> None:
     topics.create("t", partitions=1, configs={"segment.bytes": "100"})
     for _ in range(3):
         partition_of(topics).append(batch())
-    answer = topics.fetch(memoryview(fetch_frame([fetch_partition()], min_bytes=1 << 20, max_wait_ms=500)))
+    answer = topics.fetch(
+        memoryview(fetch_frame([fetch_partition()], min_bytes=1 << 20, max_wait_ms=500)), *EVERYTHING
+    )
     assert isinstance(answer, memoryview)
 
 
@@ -229,18 +239,18 @@ def test_a_frame_cut_at_any_byte_is_malformed(topic: Topics, version: int) -> No
     )
     for end in range(len(whole)):
         with pytest.raises(MalformedFrame):
-            topic.fetch(memoryview(whole)[:end])
+            topic.fetch(memoryview(whole)[:end], *EVERYTHING)
 
 
 def test_a_count_that_promises_millions_costs_nothing(topic: Topics) -> None:
     whole = fetch_frame([fetch_partition(version=4)], version=4)
     at = whole.index(b"\0\1t") - 4
     with pytest.raises(MalformedFrame, match="array of 2147483647"):
-        topic.fetch(memoryview(whole[:at] + struct.pack(">i", 2**31 - 1) + whole[at + 4 :]))
+        topic.fetch(memoryview(whole[:at] + struct.pack(">i", 2**31 - 1) + whole[at + 4 :]), *EVERYTHING)
 
 
 def test_a_response_stays_as_it_was_while_others_are_made(topic: Topics) -> None:
-    first = topic.fetch(memoryview(fetch_frame([fetch_partition()])))
+    first = topic.fetch(memoryview(fetch_frame([fetch_partition()])), *EVERYTHING)
     assert isinstance(first, memoryview)
     before = bytes(first)
     for offset in range(12):

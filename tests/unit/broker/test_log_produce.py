@@ -13,7 +13,7 @@ import pytest
 from broker.log.topics import Topics
 from broker.protocol.errors import ErrorCode, MalformedFrame
 from tests.fakes.kafka_frames import read_response, request, request_frame, versions_known_to_kio
-from tests.fakes.log_frames import PRODUCE, produce_frame
+from tests.fakes.log_frames import EVERYTHING, PRODUCE, produce_frame
 from tests.fakes.record_batches import (
     CODECS,
     CONTROL,
@@ -31,7 +31,7 @@ GOOD = batch()
 def produce(topics: Topics, records: bytes | None, **rest: Any) -> Any:
     """The one partition's answer."""
     version = rest.get("version", 12)
-    reply, _, flushed = topics.produce(memoryview(produce_frame(records, **rest)), NOW_MS)
+    reply, _, flushed = topics.produce(memoryview(produce_frame(records, **rest)), NOW_MS, *EVERYTHING)
     assert reply is not None
     assert flushed is None
     response = read_response(PRODUCE, version, reply)
@@ -153,8 +153,8 @@ def test_unknown_topics_and_partitions_are_told_apart_by_how_they_were_named(top
 
 
 def test_acks_0_gets_no_answer_and_a_fault_is_told(topic: Topics) -> None:
-    assert topic.produce(memoryview(produce_frame(GOOD, acks=0)), NOW_MS) == (None, False, None)
-    assert topic.produce(memoryview(produce_frame(b"", acks=0)), NOW_MS) == (None, True, None)
+    assert topic.produce(memoryview(produce_frame(GOOD, acks=0)), NOW_MS, *EVERYTHING) == (None, False, None)
+    assert topic.produce(memoryview(produce_frame(b"", acks=0)), NOW_MS, *EVERYTHING) == (None, True, None)
 
 
 def test_a_cut_frame_appends_nothing_of_its_whole_batches(topic: Topics) -> None:
@@ -173,7 +173,7 @@ def test_a_cut_frame_appends_nothing_of_its_whole_batches(topic: Topics) -> None
     )
     for end in range(len(whole)):
         with pytest.raises(MalformedFrame):
-            topic.produce(memoryview(whole)[:end], NOW_MS)
+            topic.produce(memoryview(whole)[:end], NOW_MS, *EVERYTHING)
     found = topic.get("t")
     assert found is not None
     assert [partition.end_offset for partition in found.partitions] == [0, 0]
