@@ -26,6 +26,10 @@ import uvloop
 from broker.apis.broker import Broker
 from broker.apis.groups import GroupService
 from broker.apis.producers import ProducerIds
+from broker.auth.acl_store import AclStore
+from broker.auth.acls import AclAuthorizer, parse_super_users
+from broker.auth.authorizers import ByPrincipal
+from broker.auth.scram_users import ScramUsers
 from broker.log.topics import Topics
 from broker.server import serve
 from broker.settings import Settings, SettingsError, parse_kafka_settings, read_environment
@@ -192,16 +196,35 @@ def _broker(settings: Settings, topics: Topics) -> Broker:
     ids_file = settings.data_dir / "producer_ids.json"
     with _opening(ids_file):
         producer_ids = ProducerIds(ids_file)
+    users_file = settings.data_dir / "scram.json"
+    with _opening(users_file):
+        scram_users = ScramUsers(users_file)
+    acls_file = settings.data_dir / "acls.json"
+    with _opening(acls_file):
+        acls = AclStore(acls_file)
     return Broker(
         settings=settings,
         topics=topics,
         groups=GroupService(topics, settings, now_ms=_now_ms, monotonic_s=time.monotonic),
         producer_ids=producer_ids,
+        scram_users=scram_users,
+        acls=acls,
+        authorizer=ByPrincipal(acls=_acl_authorizer(settings, acls), iam=None),
         cluster_id=urlsafe_b64encode(uuid.bytes).rstrip(b"=").decode(),
         cluster_arn=f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1",
         created_ms=created_ms,
         now_ms=_now_ms,
         monotonic_s=time.monotonic,
+    )
+
+
+def _acl_authorizer(settings: Settings, acls: AclStore) -> AclAuthorizer:
+    try:
+        super_users = parse_super_users(settings.super_users)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return AclAuthorizer(
+        acls, super_users=super_users, allow_everyone=settings.allow_everyone_if_no_acl_found
     )
 
 

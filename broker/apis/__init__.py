@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Final
 
 from broker.apis import (
+    acls,
     cluster,
     configs,
     fetch,
@@ -17,6 +18,8 @@ from broker.apis import (
     offsets,
     produce,
     producers,
+    sasl,
+    scram_credentials,
     topics,
     versions,
 )
@@ -28,7 +31,21 @@ from broker.protocol.frames import RequestHeader
 
 __all__ = ("APIS", "Api", "Broker", "CloseConnection", "Connection", "Reply", "dispatch")
 
-FAMILIES: Final = (cluster, configs, fetch, groups, metadata, offsets, produce, producers, topics, versions)
+FAMILIES: Final = (
+    acls,
+    cluster,
+    configs,
+    fetch,
+    groups,
+    metadata,
+    offsets,
+    produce,
+    producers,
+    sasl,
+    scram_credentials,
+    topics,
+    versions,
+)
 
 # Decoding makes objects of up to fifty times a request's size while everybody else waits. Only Produce
 # carries bulk, and it is never decoded; the next largest, a SyncGroup with the assignments of a thousand
@@ -62,7 +79,11 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
     unsupported versions, as Kafka does. Any other exception is our bug: the server logs it and closes that
     connection. `frame` must stay as it is until the reply is there.
     """
+    stage = connection.sasl
     try:
+        if stage is not None and not stage.passes(broker, frame):
+            login: Reply | Awaitable[Reply] = stage.answer(broker, connection, frame)
+            return login
         if len(frame) > 1 and frame[0] == 0 and frame[1] in _RAW:
             reply: Reply | Awaitable[Reply] = _RAW[frame[1]](broker, connection, frame)
             return reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from broker.auth.audit import Audit
 from broker.auth.authorizer import Authorizer, Decision, Operation, ResourceType
@@ -15,7 +15,10 @@ from broker.listeners import ListenerName
 if TYPE_CHECKING:
     from broker.apis.groups import GroupService
     from broker.apis.producers import ProducerIds
+    from broker.apis.sasl import SaslStage
+    from broker.auth.acl_store import AclStore
     from broker.auth.mechanism import Mechanism
+    from broker.auth.scram_users import ScramUsers
     from broker.log.topics import Topics
     from broker.settings import Settings
 
@@ -55,6 +58,8 @@ class Broker:
     topics: Topics
     groups: GroupService
     producer_ids: ProducerIds
+    scram_users: ScramUsers
+    acls: AclStore
     cluster_id: str
     cluster_arn: str
     created_ms: int
@@ -101,7 +106,7 @@ class Connection:
     listener: ListenerName
     session: Session = UNAUTHENTICATED
     rights: Rights = field(init=False)
-    sasl: Any = None  # its SaslStage, where this listener asks for a login
+    sasl: SaslStage | None = None  # its SaslStage, where this listener asks for a login
     ending: bool = False  # the server ends it once the reply in work is out: a login that failed
     client_id: str | None = None
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)

@@ -13,6 +13,9 @@ from uuid import UUID
 from broker.apis import Broker, Connection, dispatch
 from broker.apis.groups import GroupService
 from broker.apis.producers import ProducerIds
+from broker.auth.acl_store import AclStore
+from broker.auth.acls import AclAuthorizer, parse_super_users
+from broker.auth.scram_users import ScramUsers
 from broker.auth.session import UNAUTHENTICATED, Session
 from broker.listeners import ListenerName
 from broker.log.topics import Topics
@@ -47,6 +50,12 @@ class InnerBroker:
 @contextmanager
 def inner_broker(directory: Path, *settings: str) -> Iterator[InnerBroker]:
     chosen = Settings(data_dir=directory, **parse_kafka_settings(settings))
+    acls = AclStore(directory / "acls.json")
+    authorizer = AclAuthorizer(
+        acls,
+        super_users=parse_super_users(chosen.super_users),
+        allow_everyone=chosen.allow_everyone_if_no_acl_found,
+    )
     topics = Topics(directory / "log", chosen.kafka_values(), clock_ms=lambda: START_MS)
     try:
         yield InnerBroker(
@@ -55,6 +64,9 @@ def inner_broker(directory: Path, *settings: str) -> Iterator[InnerBroker]:
                 topics=topics,
                 groups=GroupService(topics, chosen, now_ms=lambda: START_MS, monotonic_s=lambda: 0.0),
                 producer_ids=ProducerIds(directory / "producer_ids.json"),
+                scram_users=ScramUsers(directory / "scram.json"),
+                acls=acls,
+                authorizer=authorizer,
                 cluster_id=urlsafe_b64encode(CLUSTER.bytes).rstrip(b"=").decode(),
                 cluster_arn=f"arn:aws:kafka:us-east-1:123456789012:cluster/tidemill/{CLUSTER}-1",
                 created_ms=START_MS,

@@ -1,0 +1,176 @@
+"""DescribeUserScramCredentials and AlterUserScramCredentials (KIP-554), both version 0.
+
+Acts on the users that were made here; those of Secrets Manager are nobody's to change or see by Kafka's API.
+Checks, codes and sentences are those of Kafka's ScramControlManager and ScramImage.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from broker.apis.api import Api, Refused
+from broker.apis.broker import Broker, Connection
+from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from broker.auth.scram_keys import (
+    ITERATIONS_MAX,
+    ITERATIONS_MIN,
+    ScramCredential,
+    ScramName,
+    credential_of,
+)
+from broker.protocol.errors import ErrorCode
+from broker.protocol.frames import RequestHeader
+from broker.protocol.schema import response_schema
+
+# Kafka: org.apache.kafka.clients.admin.ScramMechanism.
+MECHANISMS: Final[Mapping[int, ScramName]] = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
+TYPES: Final = {name: code for code, name in MECHANISMS.items()}
+# The file of users is written whole with each change. (Kafka sets no limit.)
+USERS_MAX: Final = 10_000
+UNAUTHORIZED: Final = "Cluster authorization failed."
+TWICE: Final = "A user credential cannot be altered twice in the same request"
+
+Key = tuple[str, ScramName]
+
+
+def describe_user_scram_credentials(
+    broker: Broker, connection: Connection, header: RequestHeader, request: Any
+) -> Any:
+    """Answer DescribeUserScramCredentials: mechanisms and iterations of the named users, or of all."""
+    reply = response_schema(header)
+    allowed = connection.rights.allows(
+        Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME, api="DescribeUserScramCredentials"
+    )
+    asked = Counter(user.name for user in request.users or ()) or Counter(broker.scram_users.by_api)
+    if not allowed:
+        asked.clear()
+    return reply.DescribeUserScramCredentialsResponse(
+        error_code=ErrorCode.none if allowed else ErrorCode.cluster_authorization_failed,
+        error_message=None if allowed else UNAUTHORIZED,
+        results=tuple(_described(broker, reply, name, times) for name, times in asked.items()),
+    )
+
+
+def _described(broker: Broker, reply: Any, name: str, times: int) -> Any:
+    credentials = broker.scram_users.by_api.get(name, {})
+    error, message = ErrorCode.none, None
+    if times > 1:
+        error = ErrorCode.duplicate_resource
+        message = f"Cannot describe SCRAM credentials for the same user twice in a single request: {name}"
+    elif not credentials:
+        error = ErrorCode.resource_not_found
+        message = f"Attempt to describe a user credential that does not exist: {name}"
+    told = credentials if error is ErrorCode.none else {}
+    return reply.DescribeUserScramCredentialsResult(
+        user=name,
+        error_code=error,
+        error_message=message,
+        credential_infos=tuple(
+            reply.CredentialInfo(mechanism=TYPES[mechanism], iterations=each.iterations)
+            for mechanism, each in told.items()
+        ),
+    )
+
+
+def alter_user_scram_credentials(
+    broker: Broker, connection: Connection, header: RequestHeader, request: Any
+) -> Any:
+    """Answer AlterUserScramCredentials: what can be done is done together, the rest is refused by user."""
+    allowed = connection.rights.allows(
+        Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME, api="AlterUserScramCredentials"
+    )
+    faults: dict[str, Refused] = {}
+    if not allowed:
+        unauthorized = Refused(ErrorCode.cluster_authorization_failed, UNAUTHORIZED)
+        faults = dict.fromkeys(_names(request), unauthorized)
+    plan = _plan(broker, request, faults)
+    try:
+        if plan:
+            broker.scram_users.alter(
+                deletions=[key for key, credential in plan.items() if credential is None],
+                upsertions={key: credential for key, credential in plan.items() if credential is not None},
+            )
+    except OSError as error:
+        failed = Refused(ErrorCode.kafka_storage_error, f"The broker's disk failed: {error.strerror}.")
+        faults |= dict.fromkeys((name for name, _ in plan), failed)
+    return _altered(header, [name for name, _ in plan if name not in faults], faults)
+
+
+def _names(request: Any) -> Iterable[str]:
+    return sorted({each.name for each in (*request.deletions, *request.upsertions)})
+
+
+def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[Key, ScramCredential | None]:
+    """Make of a request what is to be done to each user, None for a deletion; what cannot be is a fault."""
+    plan: dict[Key, ScramCredential | None] = {}
+    done: dict[str, Key] = {}
+    for each in (*request.deletions, *request.upsertions):
+        if each.name in faults:
+            continue
+        if each.name in done:
+            plan.pop(done[each.name])
+            faults[each.name] = Refused(ErrorCode.duplicate_resource, TWICE)
+            continue
+        try:
+            key, credential = _checked(broker, each)
+        except Refused as fault:
+            faults[each.name] = fault
+        else:
+            done[each.name], plan[key] = key, credential
+    return plan
+
+
+def _checked(broker: Broker, asked: Any) -> tuple[Key, ScramCredential | None]:
+    """Check one item as Kafka does, in its order; a deletion has no salt."""
+    users = broker.scram_users.by_api
+    mechanism = MECHANISMS.get(asked.mechanism)
+    if not asked.name:
+        raise Refused(ErrorCode.unacceptable_credential, "Username must not be empty")
+    if mechanism is None:
+        raise Refused(ErrorCode.unsupported_sasl_mechanism, "Unknown SCRAM mechanism")
+    key = asked.name, mechanism
+    if not hasattr(asked, "salted_password"):
+        if mechanism not in users.get(asked.name, {}):
+            message = "Attempt to delete a user credential that does not exist"
+            raise Refused(ErrorCode.resource_not_found, message)
+        return key, None
+    if asked.iterations < ITERATIONS_MIN:
+        raise Refused(ErrorCode.unacceptable_credential, "Too few iterations")
+    if asked.iterations > ITERATIONS_MAX:
+        raise Refused(ErrorCode.unacceptable_credential, "Too many iterations")
+    if asked.name not in users and len(users) >= USERS_MAX:
+        raise Refused(
+            ErrorCode.unacceptable_credential, f"There may be {USERS_MAX} users: delete others first"
+        )
+    return key, credential_of(mechanism, asked.salted_password, salt=asked.salt, iterations=asked.iterations)
+
+
+def _altered(header: RequestHeader, done: Iterable[str], faults: Mapping[str, Refused]) -> Any:
+    reply = response_schema(header)
+    results = [
+        reply.AlterUserScramCredentialsResult(user=name, error_code=ErrorCode.none, error_message=None)
+        for name in done
+    ]
+    results += [
+        reply.AlterUserScramCredentialsResult(user=name, error_code=fault.code, error_message=fault.message)
+        for name, fault in faults.items()
+    ]
+    return reply.AlterUserScramCredentialsResponse(results=tuple(results))
+
+
+APIS: Final = (
+    Api(
+        key=50,
+        name="DescribeUserScramCredentials",
+        min_version=0,
+        max_version=0,
+        handle=describe_user_scram_credentials,
+    ),
+    Api(
+        key=51,
+        name="AlterUserScramCredentials",
+        min_version=0,
+        max_version=0,
+        handle=alter_user_scram_credentials,
+    ),
+)
