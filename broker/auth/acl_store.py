@@ -29,7 +29,7 @@ class AclStore:
     """All ACLs. `version` grows with each change; `rules` is to be read only."""
 
     def __init__(self, file: Path) -> None:
-        """Read the file, if there is one. Raises ValueError, naming file and mend, if it is damaged."""
+        """Read the file, if there is one; raises ValueError if it is damaged: no right is to be forgotten."""
         self._file = file
         self.rules = AclRules(_read(file))
         self._characters = sum(map(_characters, self.rules))
@@ -80,10 +80,7 @@ def _read(file: Path) -> list[Acl]:
     try:
         return _acls(json.loads(content))
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file} is damaged ({type(error).__name__}: {error}): mend it, or put a copy in its place;"
-            " if it is deleted, the broker starts without any ACL"
-        ) from error
+        raise ValueError(f"{file.name} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _acls(document: Any) -> list[Acl]:
