@@ -1,4 +1,4 @@
-"""DescribeCluster 0-2, and what Metadata tells too: the one node, its virtual peers, everybody's rights.
+"""DescribeCluster 0-2, and what Metadata tells too: the one node, its virtual peers, the client's rights.
 
 Replicas: a topic created with replication factor 3 is reported with replicas and ISR [1, 2, 3]: node 1 is
 this broker and leads, 2 and 3 are names only, in sync and never offline. Distinct ids, because tools key
@@ -8,29 +8,14 @@ replicas by their node (docs/decisions/0201).
 from typing import Any, Final
 
 from broker.apis.api import Api
+from broker.apis.authorization import may_describe
 from broker.apis.broker import Broker, Connection
+from broker.auth.authorizer import CLUSTER_NAME, ResourceType
 from broker.log.topics import Topic
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
 from broker.protocol.schema import response_schema
 
-# Codes of org.apache.kafka.common.acl.AclOperation; below, those that each type of resource knows (AclEntry).
-READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE = 3, 4, 5, 6, 7, 8
-CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE = 9, 10, 11, 12
-
-
-def bit_field(*operations: int) -> int:
-    """Operations as Kafka's authorized-operations bit field (Utils.to32BitField)."""
-    return sum(1 << operation for operation in operations)
-
-
-# Nobody is authorized yet, so everybody may do everything.
-TOPIC_OPERATIONS: Final = bit_field(
-    READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS
-)
-CLUSTER_OPERATIONS: Final = bit_field(
-    CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE
-)
 NOT_ASKED: Final = -(1 << 31)
 
 # DescribeClusterRequest's endpoint types (KIP-919).
@@ -45,8 +30,15 @@ def replicas(broker: Broker, topic: Topic) -> tuple[int, ...]:
     return tuple(range(broker.node_id, broker.node_id + topic.replication_factor))
 
 
+def cluster_operations(connection: Connection, *, api: str) -> int:
+    """Tell all that the client may do to the cluster; nothing at all if it may not even describe it."""
+    if not may_describe(connection, ResourceType.CLUSTER, CLUSTER_NAME, api=api):
+        return 0
+    return connection.rights.operations(ResourceType.CLUSTER, CLUSTER_NAME)
+
+
 def describe_cluster(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
-    """Answer DescribeCluster."""
+    """Answer DescribeCluster: whoever is connected may know where to connect."""
     reply = response_schema(header)
     endpoint_type = getattr(request, "endpoint_type", BROKERS)
     if endpoint_type != BROKERS:
@@ -66,7 +58,9 @@ def describe_cluster(broker: Broker, connection: Connection, header: RequestHead
         controller_id=broker.node_id,
         brokers=(node,),
         cluster_authorized_operations=(
-            CLUSTER_OPERATIONS if request.include_cluster_authorized_operations else NOT_ASKED
+            cluster_operations(connection, api="DescribeCluster")
+            if request.include_cluster_authorized_operations
+            else NOT_ASKED
         ),
     )
 

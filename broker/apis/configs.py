@@ -11,8 +11,11 @@ from enum import IntEnum
 from typing import Any, Final
 
 from broker.apis.api import Api, Refused
+from broker.apis.authorization import authorize
 from broker.apis.broker import Broker, Connection
 from broker.apis.refusals import refuse_repeated, refusing, topic_named
+from broker.auth import authorizer
+from broker.auth.authorizer import CLUSTER_NAME
 from broker.log import configs as topic_configs
 from broker.log.configs import TOPIC_CONFIGS, ConfigType, TopicConfig
 from broker.protocol.errors import ErrorCode
@@ -26,6 +29,9 @@ class ResourceType(IntEnum):
 
     TOPIC = 2
     BROKER = 4
+    BROKER_LOGGER = 8
+    CLIENT_METRICS = 16
+    GROUP = 32
 
 
 class Source(IntEnum):
@@ -131,7 +137,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def describe_configs(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_configs(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer DescribeConfigs."""
     reply = response_schema(header)
     times = Counter((resource.resource_type, resource.resource_name) for resource in request.resources)
@@ -141,6 +147,7 @@ def describe_configs(broker: Broker, _connection: Connection, header: RequestHea
         try:
             # Kafka would answer each; here a small request must not ask for a huge answer.
             refuse_repeated(times, (resource.resource_type, resource.resource_name), "resource")
+            _authorize(connection, authorizer.Operation.DESCRIBE_CONFIGS, resource, api="DescribeConfigs")
             entries = _entries(broker, resource)
         except Refused as refused:
             code, message = refused.code, refused.message
@@ -154,6 +161,16 @@ def describe_configs(broker: Broker, _connection: Connection, header: RequestHea
             )
         )
     return reply.DescribeConfigsResponse(results=tuple(results))
+
+
+def _authorize(connection: Connection, operation: authorizer.Operation, resource: Any, *, api: str) -> None:
+    """Topics and groups by their names; what is a broker's, or every client's, belongs to the cluster."""
+    kind = authorizer.ResourceType
+    types = {ResourceType.TOPIC: kind.TOPIC, ResourceType.GROUP: kind.GROUP}
+    if resource.resource_type in types:
+        authorize(connection, operation, types[resource.resource_type], resource.resource_name, api=api)
+    else:
+        authorize(connection, operation, kind.CLUSTER, CLUSTER_NAME, api=api)
 
 
 def _entries(broker: Broker, resource: Any) -> list[Entry]:
@@ -190,33 +207,37 @@ def _described(reply: ResponseSchema, request: Any, entry: Entry) -> Any:
 
 
 def incremental_alter_configs(
-    broker: Broker, _connection: Connection, header: RequestHeader, request: Any
+    broker: Broker, connection: Connection, header: RequestHeader, request: Any
 ) -> Any:
     """Answer IncrementalAlterConfigs (KIP-339)."""
     reply = response_schema(header)
-    responses = _altered(broker, reply, request, _incremented)
+    responses = _altered(broker, connection, header, request, _incremented)
     return reply.IncrementalAlterConfigsResponse(responses=responses)
 
 
-def alter_configs(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def alter_configs(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer AlterConfigs, which replaces all overrides of a topic; aiokafka and old tools still send it."""
     reply = response_schema(header)
-    return reply.AlterConfigsResponse(responses=_altered(broker, reply, request, _replaced))
+    return reply.AlterConfigsResponse(responses=_altered(broker, connection, header, request, _replaced))
 
 
 def _altered(
     broker: Broker,
-    reply: ResponseSchema,
+    connection: Connection,
+    header: RequestHeader,
     request: Any,
     change: Callable[[Mapping[str, str], Sequence[Any], Mapping[str, Any]], dict[str, str]],
 ) -> tuple[Any, ...]:
     """Change each resource by itself; the change is pure, and the log validates its result."""
+    reply = response_schema(header)
+    api = "AlterConfigs" if change is _replaced else "IncrementalAlterConfigs"
     times = Counter((resource.resource_type, resource.resource_name) for resource in request.resources)
     responses = []
     for resource in request.resources:
         code, message = ErrorCode.none, None
         try:
             refuse_repeated(times, (resource.resource_type, resource.resource_name), "resource")
+            _authorize(connection, authorizer.Operation.ALTER_CONFIGS, resource, api=api)
             _alter(broker, resource, change, validate_only=request.validate_only)
         except Refused as refused:
             code, message = refused.code, refused.message

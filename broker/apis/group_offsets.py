@@ -5,11 +5,14 @@ Which topics exist is asked here, so that the coordinator need not know; the res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from broker.apis.api import Api
+from broker.apis.authorization import denial, may_describe
 from broker.apis.broker import Broker, Connection
+from broker.auth.authorizer import Operation, ResourceType
 from broker.coordinators.membership import check_group_id
 from broker.coordinators.messages import CommitRequest, OffsetToCommit
 from broker.coordinators.records import NO_LEADER_EPOCH, OffsetCommitted
@@ -21,22 +24,29 @@ from broker.protocol.schema import ResponseSchema, response_schema
 NO_OFFSET: Final = -1
 TOPIC_IDS_SINCE: Final = 10  # KIP-848's follow-up KIP-516 for OffsetCommit and OffsetFetch
 MANY_GROUPS_SINCE: Final = 8  # KIP-709
+TOP_LEVEL_ERROR_SINCE: Final = 2
 
 Place = tuple[str, int]
 
 
-def offset_commit(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
-    """OffsetCommit v2-10. Positions in topics that are not there are refused one by one.
+def offset_commit(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """OffsetCommit v2-10. Positions in topics that are not there, or not the client's, are refused each.
 
     Deviation: the retention time of v2-4 is not heeded; offsets.retention.minutes holds for all.
     """
+    denied = denial(connection, Operation.READ, ResourceType.GROUP, request.group_id, api="OffsetCommit")
+    if denied is not ErrorCode.none:
+        return _commit_response(header, request, defaultdict(lambda: denied))
     errors: dict[Place, ErrorCode] = {}
     wanted: dict[Place, OffsetToCommit] = {}
     for asked in request.topics:
         topic = _topic(broker.topics, header, asked)
+        denied = _topic_denial(connection, Operation.READ, topic, asked, api="OffsetCommit")
         for partition in asked.partitions:
             place = (_key(asked), partition.partition_index)
-            error = _existence(header, topic, partition.partition_index)
+            error = denied
+            if error is ErrorCode.none:
+                error = _existence(header, topic, partition.partition_index)
             if topic is None or error is not ErrorCode.none:
                 errors[place] = error
             else:
@@ -54,29 +64,44 @@ def offset_commit(broker: Broker, _connection: Connection, header: RequestHeader
     return _commit_response(header, request, errors)
 
 
-def offset_fetch(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
-    """OffsetFetch v1-10. Null topics ask for all (v2+); many groups since v8. Nothing is unstable here."""
+def offset_fetch(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """OffsetFetch v1-10. Null topics ask for all (v2+); many groups since v8. Nothing is unstable here.
+
+    Null topics answer those that may be described; one that is named and may not is an error.
+    """
     reply = response_schema(header)
     if header.api_version >= MANY_GROUPS_SINCE:
-        groups = tuple(_fetched_group(broker, header, group) for group in request.groups)
+        groups = tuple(_fetched_group(broker, connection, header, group) for group in request.groups)
         return reply.OffsetFetchResponse(groups=groups)
-    error = check_group_id(request.group_id)
-    topics = _fetched_topics(broker, header, request.group_id, request.topics, error)
+    error = _fetch_error(connection, request.group_id)
+    topics = _fetched_topics(broker, connection, header, request.group_id, request.topics, error)
+    if error is ErrorCode.group_authorization_failed and header.api_version >= TOP_LEVEL_ERROR_SINCE:
+        topics = ()
     return reply.OffsetFetchResponse(topics=topics, error_code=error)
 
 
-def offset_delete(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def _fetch_error(connection: Connection, group_id: str) -> ErrorCode:
+    denied = denial(connection, Operation.DESCRIBE, ResourceType.GROUP, group_id, api="OffsetFetch")
+    return check_group_id(group_id) if denied is ErrorCode.none else denied
+
+
+def offset_delete(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """OffsetDelete v0: make a group forget topics that it does not read (KIP-496)."""
     reply = response_schema(header)
-    places = tuple(
-        (topic.name, partition.partition_index) for topic in request.topics for partition in topic.partitions
-    )
-    error = check_group_id(request.group_id)
-    if error is ErrorCode.none and broker.groups.coordinator.describe(request.group_id) is None:
-        error = ErrorCode.group_id_not_found
+    group_id = request.group_id
+    error = denial(connection, Operation.DELETE, ResourceType.GROUP, group_id, api="OffsetDelete")
+    if error is ErrorCode.none:
+        error = check_group_id(group_id)
+    errors: dict[Place, ErrorCode] = {}
+    if error is ErrorCode.none:
+        errors = _undeletable(broker, connection, request)
+        places = tuple(place for place in _places(request) if place not in errors)
+        if places and broker.groups.coordinator.describe(group_id) is None:
+            error = ErrorCode.group_id_not_found
+        else:
+            errors |= dict(zip(places, broker.groups.delete_offsets(group_id, places), strict=True))
     if error is not ErrorCode.none:
         return reply.OffsetDeleteResponse(error_code=error, topics=())
-    errors = dict(zip(places, broker.groups.delete_offsets(request.group_id, places), strict=True))
     return reply.OffsetDeleteResponse(
         error_code=ErrorCode.none,
         topics=tuple(
@@ -93,6 +118,23 @@ def offset_delete(broker: Broker, _connection: Connection, header: RequestHeader
             for topic in request.topics
         ),
     )
+
+
+def _places(request: Any) -> Iterator[Place]:
+    for topic in request.topics:
+        for partition in topic.partitions:
+            yield topic.name, partition.partition_index
+
+
+def _undeletable(broker: Broker, connection: Connection, request: Any) -> dict[Place, ErrorCode]:
+    """Find what the client may not read."""
+    errors: dict[Place, ErrorCode] = {}
+    for asked in request.topics:
+        topic = broker.topics.get(asked.name)
+        denied = _topic_denial(connection, Operation.READ, topic, asked, api="OffsetDelete")
+        if denied is not ErrorCode.none:
+            errors |= {(asked.name, each.partition_index): denied for each in asked.partitions}
+    return errors
 
 
 def _to_commit(topic: Topic, partition: Any) -> OffsetToCommit:
@@ -125,11 +167,11 @@ def _commit_response(header: RequestHeader, request: Any, errors: Mapping[Place,
     )
 
 
-def _fetched_group(broker: Broker, header: RequestHeader, group: Any) -> Any:
+def _fetched_group(broker: Broker, connection: Connection, header: RequestHeader, group: Any) -> Any:
     reply = response_schema(header)
-    error = check_group_id(group.group_id)
+    error = _fetch_error(connection, group.group_id)
     topics = (
-        _fetched_topics(broker, header, group.group_id, group.topics, error)
+        _fetched_topics(broker, connection, header, group.group_id, group.topics, error)
         if error is ErrorCode.none
         else ()
     )
@@ -137,7 +179,12 @@ def _fetched_group(broker: Broker, header: RequestHeader, group: Any) -> Any:
 
 
 def _fetched_topics(
-    broker: Broker, header: RequestHeader, group_id: str, topics: Sequence[Any] | None, error: ErrorCode
+    broker: Broker,
+    connection: Connection,
+    header: RequestHeader,
+    group_id: str,
+    topics: Sequence[Any] | None,
+    error: ErrorCode,
 ) -> tuple[Any, ...]:
     held = broker.groups.coordinator.committed(group_id)
     reply = response_schema(header)
@@ -150,6 +197,7 @@ def _fetched_topics(
                 **_named(broker.topics, header, name),
             )
             for name, indexes in _by_topic(broker.topics, header, held).items()
+            if may_describe(connection, ResourceType.TOPIC, name, api="OffsetFetch")
         )
     answer = []
     for asked in topics:
@@ -157,6 +205,8 @@ def _fetched_topics(
         name = topic.name if topic is not None else getattr(asked, "name", "")
         by_id_unknown = topic is None and header.api_version >= TOPIC_IDS_SINCE
         own_error = ErrorCode.unknown_topic_id if by_id_unknown else error
+        if own_error is ErrorCode.none:
+            own_error = _topic_denial(connection, Operation.DESCRIBE, topic, asked, api="OffsetFetch")
         partitions = _fetched_partitions(reply, header, name, asked.partition_indexes, held, own_error)
         answer.append(make_topic(partitions=partitions, **_reference(header, asked)))
     return tuple(answer)
@@ -200,6 +250,16 @@ def _topic(topics: Topics, header: RequestHeader, asked: Any) -> Topic | None:
     if header.api_version >= TOPIC_IDS_SINCE:
         return topics.by_id(asked.topic_id) if asked.topic_id is not None else None
     return topics.get(asked.name)
+
+
+def _topic_denial(
+    connection: Connection, operation: Operation, topic: Topic | None, asked: Any, *, api: str
+) -> ErrorCode:
+    """Tell whether a topic is denied, whether or not it exists; an unknown id has no name to ask about."""
+    name = topic.name if topic is not None else getattr(asked, "name", None)
+    if name is None:
+        return ErrorCode.none
+    return denial(connection, operation, ResourceType.TOPIC, name, api=api)
 
 
 def _existence(header: RequestHeader, topic: Topic | None, index: int) -> ErrorCode:

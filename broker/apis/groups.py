@@ -11,13 +11,17 @@ from typing import Any, Final
 from uuid import uuid4
 
 from broker.apis.api import Api
+from broker.apis.authorization import denial, may_describe
 from broker.apis.broker import Broker, Connection
 from broker.apis.group_offsets import APIS as OFFSET_APIS
 from broker.apis.group_service import GroupService
+from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from broker.coordinators.messages import (
     GroupDescription,
+    JoinReply,
     JoinRequest,
     MemberIdentity,
+    SyncReply,
     SyncRequest,
 )
 from broker.protocol.errors import ErrorCode
@@ -29,11 +33,8 @@ __all__ = ("APIS", "GroupService")
 GROUP_KEY, TRANSACTION_KEY = 0, 1
 # The one code that every client takes as final for a transactional id (docs/decisions/0203).
 COORDINATOR_ERRORS: Final = {
-    GROUP_KEY: ErrorCode.none,
     TRANSACTION_KEY: ErrorCode.transactional_id_authorization_failed,
 }
-# READ, DELETE and DESCRIBE, as bits of AclOperation: what may be done to a group where nothing forbids it.
-GROUP_OPERATIONS: Final = 1 << 3 | 1 << 6 | 1 << 8
 OPERATIONS_NOT_ASKED: Final = -(2**31)
 # The part of a client id that a member id begins with; Kafka takes all of it.
 CLIENT_ID_CHARACTERS: Final = 200
@@ -43,21 +44,28 @@ def find_coordinator(broker: Broker, connection: Connection, header: RequestHead
     """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
     reply = response_schema(header)
     key_type = getattr(request, "key_type", GROUP_KEY)
-    group = key_type == GROUP_KEY
-    host, port = broker.advertised(connection.listener)
-    node = {
-        "node_id": broker.node_id if group else -1,
-        "host": host if group else "",
-        "port": port if group else -1,
-        "error_code": COORDINATOR_ERRORS.get(key_type, ErrorCode.invalid_request),
-        "error_message": None if group else "This broker has no transactions and no share groups yet.",
-    }
     if header.api_version < 4:  # noqa: PLR2004  # KIP-699
-        return reply.FindCoordinatorResponse(**node)
-    keys = request.coordinator_keys
+        return reply.FindCoordinatorResponse(**_coordinator(broker, connection, key_type, request.key))
     return reply.FindCoordinatorResponse(
-        coordinators=tuple(reply.Coordinator(key=key, **node) for key in keys)
+        coordinators=tuple(
+            reply.Coordinator(key=key, **_coordinator(broker, connection, key_type, key))
+            for key in request.coordinator_keys
+        )
     )
+
+
+def _coordinator(broker: Broker, connection: Connection, key_type: int, key: str) -> dict[str, Any]:
+    kinds = {GROUP_KEY: ResourceType.GROUP, TRANSACTION_KEY: ResourceType.TRANSACTIONAL_ID}
+    error, message = ErrorCode.none, None
+    if key_type in kinds:
+        error = denial(connection, Operation.DESCRIBE, kinds[key_type], key, api="FindCoordinator")
+    if error is ErrorCode.none and key_type != GROUP_KEY:
+        error = COORDINATOR_ERRORS.get(key_type, ErrorCode.invalid_request)
+        message = "This broker has no transactions and no share groups yet."
+    if error is not ErrorCode.none:
+        return {"node_id": -1, "host": "", "port": -1, "error_code": error, "error_message": message}
+    host, port = broker.advertised(connection.listener)
+    return {"node_id": broker.node_id, "host": host, "port": port, "error_code": error, "error_message": None}
 
 
 async def join_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
@@ -66,6 +74,9 @@ async def join_group(broker: Broker, connection: Connection, header: RequestHead
     rebalance_ms = _ms(getattr(request, "rebalance_timeout", timedelta(0)))
     client_id = header.client_id or ""
     instance_id = getattr(request, "group_instance_id", None)
+    error = _membership_denial(connection, request.group_id, api="JoinGroup")
+    if error is not ErrorCode.none:
+        return _joined(header, JoinReply(error=error, member_id=""))
     name = instance_id if instance_id is not None else client_id[:CLIENT_ID_CHARACTERS]
     answer = await broker.groups.join(
         JoinRequest(
@@ -83,6 +94,10 @@ async def join_group(broker: Broker, connection: Connection, header: RequestHead
             can_skip_assignment=header.api_version >= 9,  # noqa: PLR2004  # KIP-814
         )
     )
+    return _joined(header, answer)
+
+
+def _joined(header: RequestHeader, answer: JoinReply) -> Any:
     reply = response_schema(header)
     protocol = answer.protocol
     if protocol is None and header.api_version < 7:  # noqa: PLR2004  # nullable since
@@ -104,8 +119,11 @@ async def join_group(broker: Broker, connection: Connection, header: RequestHead
     )
 
 
-async def sync_group(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+async def sync_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """SyncGroup v0-5. v5 says which protocol the member believes in (KIP-559)."""
+    error = _membership_denial(connection, request.group_id, api="SyncGroup")
+    if error is not ErrorCode.none:
+        return _synced(header, SyncReply(error=error))
     answer = await broker.groups.sync(
         SyncRequest(
             group_id=request.group_id,
@@ -117,6 +135,10 @@ async def sync_group(broker: Broker, _connection: Connection, header: RequestHea
             assignments={each.member_id: each.assignment for each in request.assignments},
         )
     )
+    return _synced(header, answer)
+
+
+def _synced(header: RequestHeader, answer: SyncReply) -> Any:
     return response_schema(header).SyncGroupResponse(
         error_code=answer.error,
         protocol_type=answer.protocol_type,
@@ -125,16 +147,28 @@ async def sync_group(broker: Broker, _connection: Connection, header: RequestHea
     )
 
 
-def heartbeat(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def _membership_denial(connection: Connection, group_id: str, *, api: str) -> ErrorCode:
+    """Who reads as a group may be one of it."""
+    return denial(connection, Operation.READ, ResourceType.GROUP, group_id, api=api)
+
+
+def heartbeat(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Heartbeat v0-4."""
-    instance_id = getattr(request, "group_instance_id", None)
-    error = broker.groups.heartbeat(request.group_id, request.member_id, instance_id, request.generation_id)
+    error = _membership_denial(connection, request.group_id, api="Heartbeat")
+    if error is ErrorCode.none:
+        instance_id = getattr(request, "group_instance_id", None)
+        error = broker.groups.heartbeat(
+            request.group_id, request.member_id, instance_id, request.generation_id
+        )
     return response_schema(header).HeartbeatResponse(error_code=error)
 
 
-def leave_group(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def leave_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """LeaveGroup v0-5: one member, or many since v3 (KIP-345), each with its own error."""
     reply = response_schema(header)
+    denied = _membership_denial(connection, request.group_id, api="LeaveGroup")
+    if denied is not ErrorCode.none:
+        return reply.LeaveGroupResponse(error_code=denied, members=())
     if header.api_version < 3:  # noqa: PLR2004  # a batch since
         one = MemberIdentity(member_id=request.member_id, instance_id=None)
         error, errors = broker.groups.leave(request.group_id, (one,))
@@ -155,12 +189,16 @@ def leave_group(broker: Broker, _connection: Connection, header: RequestHeader, 
     )
 
 
-def list_groups(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
-    """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic."""
+def list_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic.
+
+    Who may describe the cluster sees all groups, others those that they may describe.
+    """
     reply = response_schema(header)
     states = {state.lower() for state in getattr(request, "states_filter", ())}
     types = {kind.lower() for kind in getattr(request, "types_filter", ())}
     listed = broker.groups.coordinator.list_groups() if not types or "classic" in types else ()
+    shows_all = may_describe(connection, ResourceType.CLUSTER, CLUSTER_NAME, api="ListGroups")
     return reply.ListGroupsResponse(
         error_code=ErrorCode.none,
         groups=tuple(
@@ -168,32 +206,55 @@ def list_groups(broker: Broker, _connection: Connection, header: RequestHeader, 
                 group_id=group_id, protocol_type=protocol_type, group_state=state, group_type="classic"
             )
             for group_id, protocol_type, state in listed
-            if not states or state.lower() in states
+            if (not states or state.lower() in states)
+            and (shows_all or may_describe(connection, ResourceType.GROUP, group_id, api="ListGroups"))
         ),
     )
 
 
-def describe_groups(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """DescribeGroups v0-6: a group that is not there is Dead; v6 says GROUP_ID_NOT_FOUND (KIP-1043)."""
-    operations = OPERATIONS_NOT_ASKED
-    if getattr(request, "include_authorized_operations", False):
-        operations = GROUP_OPERATIONS
-    groups = (_described(broker, header, group_id, operations) for group_id in request.groups)
+    tells_operations = getattr(request, "include_authorized_operations", False)
+    groups = (
+        _described(broker, connection, header, group_id, tells_operations=tells_operations)
+        for group_id in request.groups
+    )
     return response_schema(header).DescribeGroupsResponse(groups=tuple(groups))
 
 
-def delete_groups(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """DeleteGroups v0-2: Empty groups with their offsets; each has its own error."""
     reply = response_schema(header)
     results = tuple(
-        reply.DeletableGroupResult(group_id=group_id, error_code=broker.groups.delete_group(group_id))
+        reply.DeletableGroupResult(group_id=group_id, error_code=_deleted(broker, connection, group_id))
         for group_id in request.groups_names
     )
     return reply.DeleteGroupsResponse(results=results)
 
 
-def _described(broker: Broker, header: RequestHeader, group_id: str, operations: int) -> Any:
+def _deleted(broker: Broker, connection: Connection, group_id: str) -> ErrorCode:
+    denied = denial(connection, Operation.DELETE, ResourceType.GROUP, group_id, api="DeleteGroups")
+    return broker.groups.delete_group(group_id) if denied is ErrorCode.none else denied
+
+
+def _described(
+    broker: Broker, connection: Connection, header: RequestHeader, group_id: str, *, tells_operations: bool
+) -> Any:
     reply = response_schema(header)
+    denied = denial(connection, Operation.DESCRIBE, ResourceType.GROUP, group_id, api="DescribeGroups")
+    if denied is not ErrorCode.none:
+        return reply.DescribedGroup(
+            error_code=denied,
+            group_id=group_id,
+            group_state="",
+            protocol_type="",
+            protocol_data="",
+            members=(),
+            authorized_operations=OPERATIONS_NOT_ASKED,
+        )
+    operations = OPERATIONS_NOT_ASKED
+    if tells_operations:
+        operations = connection.rights.operations(ResourceType.GROUP, group_id)
     group = broker.groups.coordinator.describe(group_id)
     error, message = ErrorCode.none, None
     if group is None:

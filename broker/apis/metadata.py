@@ -2,17 +2,20 @@
 
 Null topics mean all (an empty list in v0), empty means none. Ids are answered from v10 and accepted from v12.
 A topic that is created because somebody asked for it is answered at once with its partitions; Kafka answers
-UNKNOWN_TOPIC_OR_PARTITION first and the client asks again. Every right is told; nothing is authorized yet.
+UNKNOWN_TOPIC_OR_PARTITION first and the client asks again. Whoever may not describe a topic never learns
+whether it exists.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from broker.apis.api import Api, Refused
+from broker.apis.authorization import authorize, may_create_any, may_describe
 from broker.apis.broker import Broker, Connection
-from broker.apis.cluster import CLUSTER_OPERATIONS, NOT_ASKED, TOPIC_OPERATIONS, replicas
+from broker.apis.cluster import NOT_ASKED, cluster_operations, replicas
 from broker.apis.refusals import refusing
 from broker.apis.topics import create_by_name
+from broker.auth.authorizer import Operation, ResourceType
 from broker.log.topics import Topic, validate_topic_name
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
@@ -27,7 +30,7 @@ AUTO_CREATED_PER_REQUEST_MAX: Final = 100
 def metadata(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer Metadata."""
     reply = response_schema(header)
-    topics = _Topics(broker, reply, request)
+    topics = _Topics(broker, connection, reply, request)
     host, port = broker.advertised(connection.listener)
     return reply.MetadataResponse(
         brokers=(reply.MetadataResponseBroker(node_id=broker.node_id, host=host, port=port),),
@@ -35,7 +38,7 @@ def metadata(broker: Broker, connection: Connection, header: RequestHeader, requ
         controller_id=broker.node_id,
         topics=tuple(topics.asked(header.api_version, request.topics)),
         cluster_authorized_operations=(
-            CLUSTER_OPERATIONS
+            cluster_operations(connection, api="Metadata")
             if getattr(request, "include_cluster_authorized_operations", False)
             else NOT_ASKED
         ),
@@ -46,18 +49,18 @@ def metadata(broker: Broker, connection: Connection, header: RequestHeader, requ
 class _Topics:
     """One answer's topics: finds or creates them, and describes each."""
 
-    def __init__(self, broker: Broker, reply: ResponseSchema, request: Any) -> None:
+    def __init__(self, broker: Broker, connection: Connection, reply: ResponseSchema, request: Any) -> None:
         self._broker = broker
+        self._connection = connection
         self._reply = reply
         may_create = getattr(request, "allow_auto_topic_creation", True)
         self._creatable = AUTO_CREATED_PER_REQUEST_MAX if may_create else 0
-        rights = getattr(request, "include_topic_authorized_operations", False)
-        self._operations = TOPIC_OPERATIONS if rights else NOT_ASKED
+        self._tells_operations = getattr(request, "include_topic_authorized_operations", False)
 
     def asked(self, version: int, topics: Sequence[Any] | None) -> Iterable[Any]:
         """Describe what is asked for, in the order of the request."""
         if topics is None or (version == 0 and not topics):
-            return [self._known(topic) for topic in self._broker.topics.all()]
+            return [self._known(topic) for topic in self._broker.topics.all() if self._shows(topic)]
         # Once each, as in Kafka: a small request must not ask for a huge answer.
         return [self._asked(version, topic) for topic in dict.fromkeys(topics)]
 
@@ -68,8 +71,11 @@ class _Topics:
             return self._unknown(ErrorCode.invalid_request, topic.name or "", topic_id)
         if topic_id is not None:
             found = self._broker.topics.by_id(topic_id)
-            return self._known(found) if found else self._unknown(ErrorCode.unknown_topic_id, None, topic_id)
+            if found is None or not self._shows(found):
+                return self._unknown(ErrorCode.unknown_topic_id, None, topic_id)
+            return self._known(found)
         try:
+            self._authorize(Operation.DESCRIBE, topic.name or "")
             return self._known(self._found_or_created(topic.name or ""))
         except Refused as refused:
             return self._unknown(refused.code, topic.name, None)
@@ -78,12 +84,21 @@ class _Topics:
         found = self._broker.topics.get(name)
         if found is not None:
             return found
+        creatable = self._creatable and self._broker.settings.auto_create_topics_enable
+        if creatable and not may_create_any(self._connection, api="Metadata"):
+            self._authorize(Operation.CREATE, name)
         with refusing():
             validate_topic_name(name)
-        if not (self._creatable and self._broker.settings.auto_create_topics_enable):
+        if not creatable:
             raise Refused(ErrorCode.unknown_topic_or_partition)
         self._creatable -= 1
         return create_by_name(self._broker, name)
+
+    def _shows(self, topic: Topic) -> bool:
+        return may_describe(self._connection, ResourceType.TOPIC, topic.name, api="Metadata")
+
+    def _authorize(self, operation: Operation, name: str) -> None:
+        authorize(self._connection, operation, ResourceType.TOPIC, name, api="Metadata")
 
     def _known(self, topic: Topic) -> Any:
         return self._reply.MetadataResponseTopic(
@@ -92,7 +107,11 @@ class _Topics:
             topic_id=topic.topic_id,
             is_internal=topic.internal,
             partitions=_partitions(self._broker, topic, self._reply.MetadataResponsePartition),
-            topic_authorized_operations=self._operations,
+            topic_authorized_operations=(
+                self._connection.rights.operations(ResourceType.TOPIC, topic.name)
+                if self._tells_operations
+                else NOT_ASKED
+            ),
         )
 
     def _unknown(self, error: ErrorCode, name: str | None, topic_id: Any) -> Any:
@@ -123,10 +142,11 @@ def _partitions(
 
 
 def describe_topic_partitions(
-    broker: Broker, _connection: Connection, header: RequestHeader, request: Any
+    broker: Broker, connection: Connection, header: RequestHeader, request: Any
 ) -> Any:
     """Answer DescribeTopicPartitions: sorted by name, a page at a time (KIP-966).
 
+    Topics that may not be described count for no page; where they were named they stand behind all others.
     A page that begins inside a topic goes on at the cursor's partition; one that ends inside one says where.
     """
     reply = response_schema(header)
@@ -134,36 +154,46 @@ def describe_topic_partitions(
     start, first = (
         ("", 0) if request.cursor is None else (request.cursor.topic_name, request.cursor.partition_index)
     )
+    names, hidden = _names_from(broker, connection, request, start)
     described: list[Any] = []
-    for name in _names_from(broker, request, start):
+    cursor = None
+    for name in names:
         topic = broker.topics.get(name)
         if topic is None:
             described.append(_undescribed(reply, name))
             continue
         skipped = max(0, first) if name == start else 0
         if left == 0:
+            cursor = reply.Cursor(topic_name=name, partition_index=0)
             break
-        described.append(_described(broker, reply, topic, skipped, left))
+        described.append(_described(broker, connection, reply, topic, skipped, left))
         taken = len(described[-1].partitions)
         left -= taken
         if skipped + taken < len(topic.partitions):
             cursor = reply.Cursor(topic_name=name, partition_index=skipped + taken)
-            return reply.DescribeTopicPartitionsResponse(topics=tuple(described), next_cursor=cursor)
-    else:
-        return reply.DescribeTopicPartitionsResponse(topics=tuple(described), next_cursor=None)
-    cursor = reply.Cursor(topic_name=name, partition_index=0)
+            break
+    described.extend(_error(reply, name, ErrorCode.topic_authorization_failed) for name in hidden)
     return reply.DescribeTopicPartitionsResponse(topics=tuple(described), next_cursor=cursor)
 
 
-def _names_from(broker: Broker, request: Any, start: str) -> list[str]:
-    if request.topics:
-        names: Iterable[str] = {topic.name for topic in request.topics}
-    else:
-        names = (topic.name for topic in broker.topics.all())
-    return sorted(name for name in names if name >= start)
+def _names_from(
+    broker: Broker, connection: Connection, request: Any, start: str
+) -> tuple[list[str], list[str]]:
+    """List what may be described, and what is named though it may not."""
+    rights, api = connection.rights, "DescribeTopicPartitions"
+    if not request.topics:
+        names = [topic.name for topic in broker.topics.all() if topic.name >= start]
+        return [name for name in names if may_describe(connection, ResourceType.TOPIC, name, api=api)], []
+    names = sorted({topic.name for topic in request.topics if topic.name >= start})
+    hidden = [
+        name for name in names if not rights.allows(Operation.DESCRIBE, ResourceType.TOPIC, name, api=api)
+    ]
+    return [name for name in names if name not in hidden], hidden
 
 
-def _described(broker: Broker, reply: ResponseSchema, topic: Topic, first: int, count: int) -> Any:
+def _described(
+    broker: Broker, connection: Connection, reply: ResponseSchema, topic: Topic, first: int, count: int
+) -> Any:
     build = reply.DescribeTopicPartitionsResponsePartition
     return reply.DescribeTopicPartitionsResponseTopic(
         error_code=ErrorCode.none,
@@ -171,7 +201,7 @@ def _described(broker: Broker, reply: ResponseSchema, topic: Topic, first: int, 
         topic_id=topic.topic_id,
         is_internal=topic.internal,
         partitions=_partitions(broker, topic, build, first=first, count=count),
-        topic_authorized_operations=TOPIC_OPERATIONS,
+        topic_authorized_operations=connection.rights.operations(ResourceType.TOPIC, topic.name),
     )
 
 
@@ -183,6 +213,10 @@ def _undescribed(reply: ResponseSchema, name: str) -> Any:
         error = refused.code
     else:
         error = ErrorCode.unknown_topic_or_partition
+    return _error(reply, name, error)
+
+
+def _error(reply: ResponseSchema, name: str, error: ErrorCode) -> Any:
     return reply.DescribeTopicPartitionsResponseTopic(
         error_code=error, name=name, topic_id=None, partitions=()
     )

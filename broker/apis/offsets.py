@@ -8,8 +8,10 @@ from collections import Counter
 from typing import Any, Final, NamedTuple
 
 from broker.apis.api import Api, Refused
+from broker.apis.authorization import authorize
 from broker.apis.broker import Broker, Connection
 from broker.apis.refusals import partition_of, refuse_repeated
+from broker.auth.authorizer import Operation, ResourceType
 from broker.log.errors import OffsetOutOfRange
 from broker.log.partition import Partition
 from broker.protocol.errors import ErrorCode
@@ -29,7 +31,7 @@ class Found(NamedTuple):
     leader_epoch: int = -1
 
 
-def list_offsets(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def list_offsets(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer ListOffsets."""
     reply = response_schema(header)
     times = Counter(
@@ -41,6 +43,7 @@ def list_offsets(broker: Broker, _connection: Connection, header: RequestHeader,
         for asked in topic.partitions:
             code, found = ErrorCode.none, Found()
             try:
+                authorize(connection, Operation.DESCRIBE, ResourceType.TOPIC, topic.name, api="ListOffsets")
                 refuse_repeated(times, (topic.name, asked.partition_index), "partition")
                 found = _list_offset(broker, header.api_version, topic.name, asked)
             except Refused as refused:
@@ -83,7 +86,7 @@ def _listed(reply: ResponseSchema, index: int, code: ErrorCode, found: Found) ->
 
 
 def offset_for_leader_epoch(
-    broker: Broker, _connection: Connection, header: RequestHeader, request: Any
+    broker: Broker, connection: Connection, header: RequestHeader, request: Any
 ) -> Any:
     """Answer OffsetForLeaderEpoch: where an epoch ended, so that a client sees what was cut off (KIP-320)."""
     reply = response_schema(header)
@@ -93,6 +96,13 @@ def offset_for_leader_epoch(
         for asked in topic.partitions:
             code, epoch, end_offset = ErrorCode.none, -1, -1
             try:
+                authorize(
+                    connection,
+                    Operation.DESCRIBE,
+                    ResourceType.TOPIC,
+                    topic.topic,
+                    api="OffsetForLeaderEpoch",
+                )
                 known = broker.topics.get(topic.topic)
                 partition = partition_of(known, asked.partition, asked.current_leader_epoch)
                 epoch, end_offset = partition.end_offset_for_epoch(asked.leader_epoch)
@@ -107,7 +117,7 @@ def offset_for_leader_epoch(
     return reply.OffsetForLeaderEpochResponse(topics=tuple(topics))
 
 
-def delete_records(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_records(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer DeleteRecords: move the log start up (KIP-107)."""
     reply = response_schema(header)
     topics = []
@@ -116,6 +126,7 @@ def delete_records(broker: Broker, _connection: Connection, header: RequestHeade
         for asked in topic.partitions:
             code, low_watermark = ErrorCode.none, -1
             try:
+                authorize(connection, Operation.DELETE, ResourceType.TOPIC, topic.name, api="DeleteRecords")
                 low_watermark = _delete_before(broker, topic.name, asked)
             except Refused as refused:
                 code = refused.code

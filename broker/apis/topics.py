@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from broker.apis.api import Api, Refused
+from broker.apis.authorization import authorize, may_create_any, may_describe
 from broker.apis.broker import Broker, Connection
 from broker.apis.configs import Entry, topic_entries
 from broker.apis.refusals import refuse_repeated, refusing, topic_named
+from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from broker.log.topics import Topic
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
@@ -52,7 +54,7 @@ def create_by_name(broker: Broker, name: str) -> Topic:
     return _create(broker, plan)
 
 
-def create_topics(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def create_topics(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer CreateTopics; each topic stands for itself."""
     reply = response_schema(header)
     times = Counter(topic.name for topic in request.topics)
@@ -61,17 +63,19 @@ def create_topics(broker: Broker, _connection: Connection, header: RequestHeader
     for topic in request.topics:
         try:
             refuse_repeated(times, topic.name, "topic")
+            if not may_create_any(connection, api="CreateTopics"):
+                authorize(connection, Operation.CREATE, ResourceType.TOPIC, topic.name, api="CreateTopics")
             plan = _planned(broker, topic)
             left = _spend(left, plan.partitions)
             _check(broker, plan)
             created = None if request.validate_only else _create(broker, plan)
-            results.append(_created(broker, reply, plan, created))
+            results.append(_created(broker, connection, reply, plan, created))
         except Refused as refused:
             results.append(_not_created(reply, topic.name, refused))
     return reply.CreateTopicsResponse(topics=tuple(results))
 
 
-def delete_topics(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_topics(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer DeleteTopics, by name or (v6) by id."""
     reply = response_schema(header)
     if hasattr(request, "topics"):
@@ -84,8 +88,9 @@ def delete_topics(broker: Broker, _connection: Connection, header: RequestHeader
         result: dict[str, Any] = {"name": name, "topic_id": topic_id}
         try:
             refuse_repeated(times, (name, topic_id), "topic")
-            topic = _to_delete(broker, name, topic_id)
+            topic = _to_delete(broker, connection, name, topic_id)
             result = {"name": topic.name, "topic_id": topic.topic_id}
+            _authorize_deletion(connection, topic)
             with refusing():
                 broker.topics.delete(topic.name)
             broker.groups.forget_topics((topic.name,))
@@ -96,7 +101,7 @@ def delete_topics(broker: Broker, _connection: Connection, header: RequestHeader
     return reply.DeleteTopicsResponse(responses=tuple(results))
 
 
-def create_partitions(broker: Broker, _connection: Connection, header: RequestHeader, request: Any) -> Any:
+def create_partitions(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
     """Answer CreatePartitions."""
     reply = response_schema(header)
     times = Counter(topic.name for topic in request.topics)
@@ -106,6 +111,7 @@ def create_partitions(broker: Broker, _connection: Connection, header: RequestHe
         code, message = ErrorCode.none, None
         try:
             refuse_repeated(times, wanted.name, "topic")
+            authorize(connection, Operation.ALTER, ResourceType.TOPIC, wanted.name, api="CreatePartitions")
             topic = topic_named(broker, wanted.name)
             with refusing():
                 broker.topics.check_add_partitions(topic.name, wanted.count)
@@ -221,13 +227,25 @@ def _create(broker: Broker, plan: _Plan) -> Topic:
         )
 
 
-def _created(broker: Broker, reply: ResponseSchema, plan: _Plan, topic: Topic | None) -> Any:
+def _created(
+    broker: Broker, connection: Connection, reply: ResponseSchema, plan: _Plan, topic: Topic | None
+) -> Any:
+    made = {
+        "name": plan.name,
+        "topic_id": topic.topic_id if topic else None,
+        "error_code": ErrorCode.none,
+        "error_message": None,
+    }
+    tells = connection.rights.allows(
+        Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, plan.name, api="CreateTopics", audited=False
+    )
+    if not tells:
+        return reply.CreatableTopicResult(
+            **made, topic_config_error_code=ErrorCode.topic_authorization_failed, configs=()
+        )
     entries = topic_entries(broker, plan.configs)
     return reply.CreatableTopicResult(
-        name=plan.name,
-        topic_id=topic.topic_id if topic else None,
-        error_code=ErrorCode.none,
-        error_message=None,
+        **made,
         num_partitions=plan.partitions,
         replication_factor=plan.replication_factor,
         configs=tuple(_config(reply, entry) for entry in entries),
@@ -246,19 +264,35 @@ def _not_created(reply: ResponseSchema, name: str, refused: Refused) -> Any:
     )
 
 
-def _to_delete(broker: Broker, name: str | None, topic_id: Any) -> Topic:
+def _to_delete(broker: Broker, connection: Connection, name: str | None, topic_id: Any) -> Topic:
+    """Find the topic, where the client may know that there is one."""
     if (name is None) == (topic_id is None):
         raise Refused(ErrorCode.invalid_request, "Name the topic by its name or by its id, and not by both.")
     if name is not None:
-        topic = topic_named(broker, name)
-    else:
-        found = broker.topics.by_id(topic_id)
-        if found is None:
-            raise Refused(ErrorCode.unknown_topic_id, "There is no topic with this id.")
-        topic = found
+        if not _may_delete_any(connection):
+            authorize(connection, Operation.DESCRIBE, ResourceType.TOPIC, name, api="DeleteTopics")
+        return topic_named(broker, name)
+    topic = broker.topics.by_id(topic_id)
+    if topic is None:
+        raise Refused(ErrorCode.unknown_topic_id, "There is no topic with this id.")
+    if not may_describe(connection, ResourceType.TOPIC, topic.name, api="DeleteTopics"):
+        # Its name must not be told.
+        _authorize_deletion(connection, topic)
+    return topic
+
+
+def _authorize_deletion(connection: Connection, topic: Topic) -> None:
+    if not _may_delete_any(connection):
+        authorize(connection, Operation.DELETE, ResourceType.TOPIC, topic.name, api="DeleteTopics")
     if topic.internal:
         raise Refused(ErrorCode.invalid_request, f"Topic '{topic.name}' belongs to the broker.")
-    return topic
+
+
+def _may_delete_any(connection: Connection) -> bool:
+    """Tell whether all topics may be deleted: no operation of the cluster says so, but All does."""
+    return connection.rights.allows(
+        Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME, api="DeleteTopics", audited=False
+    )
 
 
 def _check_added(topic: Topic, wanted: Any) -> None:
