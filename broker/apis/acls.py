@@ -23,7 +23,7 @@ from broker.protocol.schema import ResponseSchema, response_schema
 # Kafka: QuorumController.MAX_RECORDS_PER_USER_OP.
 CHANGES_MAX: Final = 10_000
 # Kafka has no limit; a few filters that name nothing would keep everybody else waiting.
-LOOKS_MAX: Final = 1_000_000
+LOOKS_MAX: Final = 200_000
 
 Code = TypeVar("Code", bound=IntEnum)
 

@@ -15,9 +15,10 @@ from broker.auth.acl_rules import Acl, AclRules, PatternType, Permission
 from broker.auth.authorizer import Operation, ResourceType
 from broker.protocol.errors import BrokerError
 
-# Kafka has no limit; these keep whoever may create ACLs from filling the broker's memory with them.
-ACLS_MAX: Final = 100_000
-TEXT_CHARACTERS_MAX: Final = 32 * 1024 * 1024  # of names, principals and hosts, in all
+# Kafka has no limit; these keep whoever may create ACLs from filling the broker's memory with them, and
+# writing or listing them all from keeping everybody else waiting for more than a moment.
+ACLS_MAX: Final = 20_000
+CHARACTERS_MAX: Final = 8 * 1024 * 1024  # of names, principals and hosts, in all
 _FORMAT: Final = 1
 
 
@@ -45,9 +46,9 @@ class AclStore:
         if not new:
             return
         characters = self._characters + sum(map(_characters, new))
-        if len(self.rules) + len(new) > ACLS_MAX or characters > TEXT_CHARACTERS_MAX:
+        if len(self.rules) + len(new) > ACLS_MAX or characters > CHARACTERS_MAX:
             raise TooManyAcls(
-                f"The broker keeps at most {ACLS_MAX} ACLs with {TEXT_CHARACTERS_MAX} characters in all:"
+                f"The broker keeps at most {ACLS_MAX} ACLs with {CHARACTERS_MAX} characters in all:"
                 " delete some, or use prefixed patterns."
             )
         _write(self._file, [*self.rules, *new])
