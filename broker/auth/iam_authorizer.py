@@ -155,7 +155,7 @@ class IamAuthorizer:
         now_s = self._now_ms() // 1000
         keys = {
             "aws:securetransport": ["true"],  # the IAM listener is TLS, always
-            "aws:currenttime": [datetime.fromtimestamp(now_s, UTC).isoformat()],
+            "aws:currenttime": [f"{datetime.fromtimestamp(now_s, UTC):%Y-%m-%dT%H:%M:%SZ}"],
             "aws:epochtime": [str(now_s)],
             "aws:requestedregion": [self._region],
             "aws:resourceaccount": [self._account_id],

@@ -89,15 +89,15 @@ class Principals:
         return Match.NONE
 
     def covers(self, caller: Caller) -> bool:
-        """Tell whether every level of the caller is listed, as NotPrincipal needs to spare them.
+        """Tell whether the caller and their account are both listed, as NotPrincipal needs to spare them.
 
-        "AWS might validate the account first, then the role, and then the assumed role user" (NotPrincipal).
+        AWS may look at the account first, then the role, then the session; it asks for "the ARN of the role
+        and the ARN of the account that contains that role" (NotPrincipal), so a session alone is not enough.
         """
-        if self.everybody:
-            return True
-        role_listed = caller.kind != "session" or self._names_role_of(caller)
-        itself_listed = caller.arn in self.arns or caller.kind == "root"
-        return caller.account in self.accounts and role_listed and itself_listed
+        listed = caller.arn in self.arns or caller.kind == "root"
+        if caller.kind == "session":
+            listed = self._names_role_of(caller)
+        return self.everybody or (listed and caller.account in self.accounts)
 
     def _names_role_of(self, caller: Caller) -> bool:
         return caller.kind == "session" and (caller.account, caller.name) in self.role_names
