@@ -97,6 +97,7 @@ class Dialogue:
     connection: Connection = field(init=False)
 
     def __post_init__(self) -> None:
+        self.inner.broker.ports["scram"] = 9096
         self.connection = self.inner.open(listener="scram")
         self.connection.sasl = SaslStage(self.offered)
 
@@ -133,10 +134,10 @@ class Dialogue:
         return None if reply is None else reply[4:]
 
     async def log_in(self, client: ScramClient) -> Any:
-        """The whole login; the last answer."""
+        """The whole login; the last answer, None when the connection ends without one."""
         await self.shake_hands(client.mechanism)
         first = await self.authenticate(client.first())
-        if first.error_code:
+        if first is None or first.error_code:
             return first
         return await self.authenticate(client.final(first.auth_bytes))
 
