@@ -142,7 +142,7 @@ class SaslStage:
         if self._previous is not None and self._previous.mechanism != mechanism:
             self._state = _State.OTHER_MECHANISM
         else:
-            self._mechanism, self._exchange = mechanism, offered.begin()
+            self._mechanism, self._exchange = mechanism, offered.begin(connection.host)
             self._state = _State.TOKENS
         return reply
 

@@ -29,8 +29,8 @@ TOKEN_BYTES_MAX: Final = 16_384
 class ConnectAuthorizer(Protocol):
     """The part of the IAM authorizer that a login asks."""
 
-    def connect(self, access_key_id: str) -> Decision:
-        """Decide on kafka-cluster:Connect to this cluster."""
+    def connect(self, access_key_id: str, *, host: str) -> Decision:
+        """Decide on kafka-cluster:Connect to this cluster, for a peer at this IP address."""
         ...
 
 
@@ -67,8 +67,8 @@ class IamLogin:
             principal_arn="",
         )
 
-    def session(self, claim: Presigned) -> Session:
-        """Believe the claim. Raises AuthenticationFailed."""
+    def session(self, claim: Presigned, peer: str) -> Session:
+        """Believe the claim of a peer at this IP address. Raises AuthenticationFailed."""
         now_ms = self._now_ms()
         self._check_scope(claim, now_ms)
         identity = self._identify(claim)
@@ -79,7 +79,7 @@ class IamLogin:
             raise denied(
                 "the credentials expire at once", claimed=claim.access_key_id, public="Session too short"
             )
-        decision = self._authorizer.connect(identity.access_key_id)
+        decision = self._authorizer.connect(identity.access_key_id, host=peer)
         if not decision.allowed:
             raise denied(f"kafka-cluster:Connect: {decision.reason}", claimed=claim.access_key_id)
         return Session(

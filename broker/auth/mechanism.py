@@ -48,6 +48,6 @@ class Mechanism(Protocol):
         """IANA's or AWS's name, as SaslHandshake carries it."""
         ...
 
-    def begin(self) -> Exchange:
-        """Begin an exchange."""
+    def begin(self, host: str = "") -> Exchange:
+        """Begin an exchange with the peer at this IP address, which policies may ask for."""
         ...

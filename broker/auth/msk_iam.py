@@ -49,17 +49,18 @@ class MskIamMechanism:
         self._login = IamLogin(identities, authorizer, mechanism=NAME, region=region, now_ms=now_ms)
         self._hosts = hosts
 
-    def begin(self) -> "MskIamExchange":
+    def begin(self, host: str = "") -> "MskIamExchange":
         """Begin an exchange: one token, one answer."""
-        return MskIamExchange(self._login, self._hosts)
+        return MskIamExchange(self._login, self._hosts, host)
 
 
 class MskIamExchange:
     """Waits for the client's object."""
 
-    def __init__(self, login: IamLogin, hosts: Callable[[], frozenset[str]]) -> None:
+    def __init__(self, login: IamLogin, hosts: Callable[[], frozenset[str]], peer: str) -> None:
         self._login = login
         self._hosts = hosts
+        self._peer = peer
         self._over = False
 
     def respond(self, token: bytes) -> Step:
@@ -74,7 +75,7 @@ class MskIamExchange:
         if not _is_ours(claim.host, self._hosts()):
             # Cut, for nobody has vouched for it yet.
             raise denied(f"signed for the host {claim.host[:255]}", claimed=claim.access_key_id)
-        session = self._login.session(claim)
+        session = self._login.session(claim, self._peer)
         # Exactly these two keys: AWS's Java client refuses an object with any other.
         answer = {"version": VERSION, "request-id": str(uuid4())}
         return Step(token=json.dumps(answer, separators=(",", ":")).encode(), session=session)

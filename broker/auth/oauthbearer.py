@@ -47,16 +47,17 @@ class OauthBearerMechanism:
     ) -> None:
         self._login = IamLogin(identities, authorizer, mechanism=NAME, region=region, now_ms=now_ms)
 
-    def begin(self) -> "OauthBearerExchange":
+    def begin(self, host: str = "") -> "OauthBearerExchange":
         """Begin an exchange: one token, an empty answer."""
-        return OauthBearerExchange(self._login)
+        return OauthBearerExchange(self._login, host)
 
 
 class OauthBearerExchange:
     """Waits for the client's initial response."""
 
-    def __init__(self, login: IamLogin) -> None:
+    def __init__(self, login: IamLogin, peer: str) -> None:
         self._login = login
+        self._peer = peer
         self._over = False
 
     def respond(self, token: bytes) -> Step:
@@ -71,7 +72,7 @@ class OauthBearerExchange:
         if claim.host != f"kafka.{claim.region}.amazonaws.com":
             raise denied(f"signed for the host {claim.host[:255]}", claimed=claim.access_key_id)
         # librdkafka takes any first token of the server that is not empty for a failure.
-        return Step(token=b"", session=self._login.session(claim))
+        return Step(token=b"", session=self._login.session(claim, self._peer))
 
 
 def _unframe(token: bytes) -> bytes:

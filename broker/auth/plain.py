@@ -33,7 +33,7 @@ class PlainMechanism:
         """PLAIN."""
         return "PLAIN"
 
-    def begin(self) -> Exchange:
+    def begin(self, host: str = "") -> Exchange:  # noqa: ARG002  # passwords know no places
         """Begin an exchange, of one message."""
         return _PlainExchange(self)
 
