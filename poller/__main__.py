@@ -33,7 +33,7 @@ from poller.destinations import open_destination
 from poller.errors import InvalidSettings, PollerError
 from poller.fleet import Fleet, Surroundings
 from poller.invoke import Invoker
-from poller.kafka_auth import client_options
+from poller.kafka_auth import ClientOptions, KafkaAccess
 from poller.mapping import Mapping as EventSourceMapping
 from poller.metrics import Metrics, open_metrics
 from poller.settings import Settings, read_settings
@@ -108,6 +108,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
     session, aws = _aws_sessions(settings)
     tracing = open_tracing(os.environ, recent_deliveries=settings.trace_buffer_deliveries)
     metrics = open_metrics(os.environ)
+    access = KafkaAccess(aws, ca_file=settings.ca_file)
     board = StatusBoard()
     async with AsyncExitStack() as closing:
         store = MappingStore(settings.data_dir)
@@ -120,7 +121,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 settings=settings,
                 invoker=await closing.enter_async_context(Invoker(session)),
                 open_destination=lambda arn: open_destination(arn, aws),
-                client_options=lambda mapping: client_options(mapping, aws),
+                access=access,
                 open_client=lambda options, mapping, number: _open_client(options, mapping, number, settings),
                 tracing=tracing,
                 metrics=metrics,
@@ -129,9 +130,8 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 now_ms=_now_ms,
             )
         )
-        app = application(
-            store, LambdaFunctions(settings.region), settings, _routes(store, board, tracing, metrics)
-        )
+        routes = _routes(store, board, tracing, metrics)
+        app = application(store, LambdaFunctions(settings.region), settings, access.check, routes)
         port = await _listen(app, settings, closing)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(fleet.run(), name="fleet")
@@ -159,7 +159,7 @@ async def _listen(app: web.Application, settings: Settings, closing: AsyncExitSt
 
 
 def _open_client(
-    options: Mapping[str, Any], mapping: EventSourceMapping, number: int, settings: Settings
+    options: ClientOptions, mapping: EventSourceMapping, number: int, settings: Settings
 ) -> GroupClient:
     return KafkaGroupClient(
         options,

@@ -15,6 +15,14 @@ PollerError
 │   └── VersionConflict           somebody else changed the mapping first
 ├── FunctionLookupFailed      the Lambda API could not be asked
 ├── SourceUnavailable         the Kafka cluster could not be found, reached or entered
+│   ├── SecretUnreadable          Secrets Manager cannot be asked for the secret
+│   │   └── SecretDenied              … or does not give it
+│   ├── SecretInvalid             the secret is not what its type demands
+│   │   └── CertificateInvalid        … because of its certificate or private key
+│   ├── LoginFailed               the cluster refused the credentials
+│   ├── AccessDenied              logged in, but without the rights on the topic or the group
+│   ├── ClientNotTrusted          the cluster refused our certificate, or wants one
+│   └── ServerNotTrusted          the cluster's certificate could not be verified
 └── DestinationUnavailable    a failure record could not be delivered
 
 What a function does to an invocation is never an exception: see retry.Outcome.
@@ -36,9 +44,16 @@ class RequestRefused(PollerError):
 
 
 class InvalidParameter(RequestRefused):
-    """A field, or a combination of fields, that Lambda does not accept."""
+    """A field, or a combination of fields, that Lambda does not accept.
+
+    `reason` says more than AWS's text does, for a caller who looks.
+    """
 
     code = "InvalidParameterValueException"
+
+    def __init__(self, text: str, *, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class MappingConflict(RequestRefused):
@@ -98,7 +113,82 @@ class FunctionLookupFailed(PollerError):
 
 
 class SourceUnavailable(PollerError):
-    """The event source cannot be used now; the text says why, without secrets."""
+    """The event source cannot be used now; the text says why, without secrets.
+
+    `problem` is how LastProcessingResult says it (AWS: with-kafka-troubleshoot), `transition_reason` the
+    StateTransitionReason that AWS documents for it, if any: only somebody's mend of the access helps then.
+    """
+
+    problem: str = "PROBLEM: Connection error. Please check your event source connection configuration."
+    transition_reason: ClassVar[str | None] = None
+
+
+class SecretUnreadable(SourceUnavailable):
+    """Secrets Manager cannot be reached, or asked. `refusal` is AWS's answer to a create that names it."""
+
+    problem = (
+        "PROBLEM: Connection error. Your event source VPC must be able to connect to Lambda and STS, Secrets"
+        " Manager (if event source authentication is required), and the OnFailure Destination (if one is"
+        " configured)."
+    )
+
+    def __init__(self, secret_id: str, reason: str) -> None:
+        super().__init__(f"The secret {secret_id} cannot be read: {reason}")
+        self.refusal = (
+            f"Cannot access secret manager value {secret_id}. Please ensure the role can perform the"
+            " 'secretsmanager:GetSecretValue' action on your broker in IAM."
+        )
+
+
+class SecretDenied(SecretUnreadable):
+    """Secrets Manager answered, and gives no such secret, or not to us."""
+
+    transition_reason = "EVENT_SOURCE_AUTHN_ERROR"
+
+    def __init__(self, secret_id: str, reason: str) -> None:
+        super().__init__(secret_id, reason)
+        self.problem = f"PROBLEM: {self.refusal}"
+
+
+class SecretInvalid(SourceUnavailable):
+    """A secret that was read, and cannot be used: no JSON, keys that are missing."""
+
+    problem = "PROBLEM: SASL authentication failed."
+    transition_reason = "ESM_CONFIG_NOT_VALID"
+
+
+class CertificateInvalid(SecretInvalid):
+    """A certificate or a private key that is missing, malformed, expired, or encrypted as AWS refuses it."""
+
+    problem = "PROBLEM: Provided certificate or private key is invalid."
+
+
+class LoginFailed(SourceUnavailable):
+    """SASL: wrong credentials, a mechanism that is off, or no credentials to sign with."""
+
+    problem = "PROBLEM: SASL authentication failed."
+    transition_reason = "EVENT_SOURCE_AUTHN_ERROR"
+
+
+class AccessDenied(SourceUnavailable):
+    """The cluster knows who asks, and that is not enough for the topic or the consumer group."""
+
+    problem = "PROBLEM: Cluster failed to authorize Lambda."
+    transition_reason = "EVENT_SOURCE_AUTHZ_ERROR"
+
+
+class ClientNotTrusted(SourceUnavailable):
+    """TLS: the cluster ended the connection because of our certificate, or because there is none."""
+
+    problem = "PROBLEM: Server failed to authenticate Lambda."
+    transition_reason = "EVENT_SOURCE_AUTHN_ERROR"
+
+
+class ServerNotTrusted(SourceUnavailable):
+    """TLS: the cluster's certificate is of an unknown CA, for another host, or expired."""
+
+    problem = "PROBLEM: Lambda failed to authenticate server."
+    transition_reason = "EVENT_SOURCE_AUTHN_ERROR"
 
 
 class DestinationUnavailable(PollerError):

@@ -56,6 +56,16 @@ class Settings(BaseSettings):
         description="A failure record that is not taken: hold the partition, or drop it as AWS does",
     )
 
+    ca_file: Path | None = Field(
+        default=None,
+        description="CA certificates in PEM that Kafka's certificates may be of, beside the system's CAs",
+    )
+    secret_refresh_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often secrets are looked at for a new version, to connect anew with it",
+    )
+
     fetch_budget_bytes: int = Field(
         default=256 * _MIB, ge=_MIB, description="Fetched and not yet settled, over all mappings"
     )

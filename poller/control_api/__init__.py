@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import time
 import uuid
 from dataclasses import replace
@@ -23,6 +24,8 @@ from poller.errors import (
     InvalidPattern,
     MappingNotFound,
     RequestRefused,
+    SecretUnreadable,
+    SourceUnavailable,
     StoreError,
     UnfilterableField,
 )
@@ -43,12 +46,15 @@ if TYPE_CHECKING:
 
     Reply = abc.Mapping[str, Any]
     Handler = abc.Callable[[Call], abc.Awaitable[Reply]]
+    CheckAccess = abc.Callable[[Mapping], abc.Awaitable[None]]
+
+log = logging.getLogger(__name__)
 
 PAGE_MAX: Final = 100
 """Entries in one reply of ListEventSourceMappings, even when MaxItems asks for more."""
 
 REASON_HEADER: Final = "x-tidemill-reason"
-"""What is wrong with a filter pattern; boto3 shows it among the HTTP headers of the error."""
+"""More than AWS's text says of what is wrong; boto3 shows it among the HTTP headers of the error."""
 
 FUNCTION_TIMEOUT_S_MAX: Final = 14 * 60
 """Kafka mappings take no function that may run longer (AWS: with-msk-configure)."""
@@ -58,31 +64,30 @@ def application(
     store: MappingStore,
     functions: FunctionLookup,
     settings: Settings,
+    check_access: CheckAccess,
     extra_routes: abc.Iterable[web.AbstractRouteDef] = (),
 ) -> web.Application:
-    """The HTTP application of one poller; `extra_routes` lie under /_tidemill/."""
-    api = ControlApi(store, functions, settings)
+    """The HTTP application of one poller; `extra_routes` lie under /_tidemill/.
+
+    `check_access` reads the secrets that a mapping names; it raises SourceUnavailable if they cannot be used.
+    """
+    api = ControlApi(store, functions, settings, check_access)
     service = Service("lambda", api.handlers(), region=settings.region, account_id=settings.account_id)
     app = service.application()
     app.add_routes(extra_routes)
     return app
 
 
-class _InvalidFilter(InvalidParameter):
-    """AWS's text, which says no more, and the reason beside it for a caller who looks."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("Invalid filter pattern definition.")
-        self.reason = json.dumps(reason)[1:-1]  # in one line of ASCII, as a header must be
-
-
 class ControlApi:
     """One handler an operation; each refusal leaves the store as it was."""
 
-    def __init__(self, store: MappingStore, functions: FunctionLookup, settings: Settings) -> None:
+    def __init__(
+        self, store: MappingStore, functions: FunctionLookup, settings: Settings, check_access: CheckAccess
+    ) -> None:
         self._store = store
         self._functions = functions
         self._settings = settings
+        self._check_access = check_access
 
     def handlers(self) -> dict[str, Handler]:
         """Operation name to handler, as `infra.awsapi.Service` takes them."""
@@ -104,6 +109,7 @@ class ControlApi:
         self._check_filters(mapping)
         tags = call.params.get("Tags") or {}
         check_tags(tags)
+        await self._check_secrets(mapping)
         mapping = replace(mapping, function_arn=await self._function_arn(call.params["FunctionName"]))
         # No await from here on: what was checked still holds when it is written.
         check_conflicts(mapping, self._store.all())
@@ -128,11 +134,15 @@ class ControlApi:
     async def update(self, call: Call) -> Reply:
         """Store a changed mapping in its transitional state."""
         params = call.params
-        mapping = self._updated(params)  # refuses what it can before Lambda is asked
+        mapping = self._updated(params)  # refuses what it can before anybody is asked
+        if params.get("SourceAccessConfigurations") is not None:
+            await self._check_secrets(mapping)
+        function_arn = None
         if name := params.get("FunctionName"):
             function_arn = await self._function_arn(name)
-            # The mapping may have changed meanwhile; no await from here on.
-            mapping = replace(self._updated(params), function_arn=function_arn)
+        # The mapping may have changed meanwhile; no await from here on.
+        mapping = self._updated(params)
+        mapping = replace(mapping, function_arn=function_arn or mapping.function_arn)
         check_conflicts(mapping, self._store.all())
         return configuration(self._store.replace(mapping, expected_version=mapping.version))
 
@@ -185,7 +195,17 @@ class ControlApi:
         except UnfilterableField as error:
             raise InvalidParameter(str(error)) from error
         except InvalidPattern as error:
-            raise _InvalidFilter(str(error)) from error
+            raise InvalidParameter("Invalid filter pattern definition.", reason=str(error)) from error
+
+    async def _check_secrets(self, mapping: Mapping) -> None:
+        """Read them, as AWS does (D: with the role of the function), before anything is stored."""
+        try:
+            await self._check_access(mapping)
+        except SecretUnreadable as error:
+            log.warning("secret not read function=%s reason=%s", mapping.function_arn, error)
+            raise InvalidParameter(error.refusal, reason=str(error)) from error
+        except SourceUnavailable as error:
+            raise InvalidParameter(str(error)) from error
 
     async def _function_arn(self, name: str) -> str:
         function = await self._functions.resolve(name)
@@ -206,12 +226,17 @@ def _answering_in_awss_words(handler: Handler) -> Handler:
         try:
             return await handler(call)
         except RequestRefused as error:
-            headers = {REASON_HEADER: error.reason} if isinstance(error, _InvalidFilter) else {}
-            raise ApiError(error.code, str(error), headers=headers) from error
+            raise ApiError(error.code, str(error), headers=_reason(error)) from error
         except (FunctionLookupFailed, StoreError) as error:
             raise ApiError("ServiceException", str(error)) from error
 
     return answer
+
+
+def _reason(error: RequestRefused) -> dict[str, str]:
+    """The header that says more; in one line of ASCII, as a header must be."""
+    reason = error.reason if isinstance(error, InvalidParameter) else ""
+    return {REASON_HEADER: json.dumps(reason)[1:-1]} if reason else {}
 
 
 def _wanted(mapping: Mapping, params: abc.Mapping[str, Any]) -> bool:

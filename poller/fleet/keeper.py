@@ -2,6 +2,7 @@
 
 Owns the state transitions on the fleet's side, restarts with back-off, the number of pollers, and
 LastProcessingResult. Reads its mapping from the store, writes nothing but its status there.
+A cluster that cannot be entered leaves the mapping Enabled, for AWS's reason, until it heals (decision 0960).
 
     Creating, Enabling, Updating ── the group is joined, or cannot be for now ──> Enabled
     Updating, Disabling ── pollers drained ──> Disabled        Deleting ── pollers drained ──> gone
@@ -11,22 +12,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 from poller.batch import BatchLimits, ByteBudget
 from poller.destinations import Destination
 from poller.errors import PollerError, SourceUnavailable, StoreError
 from poller.filters import compile_filters
+from poller.kafka_auth import ClientOptions
 from poller.lane import Invoking, LaneSetup
-from poller.mapping import UNLIMITED, State
+from poller.mapping import UNLIMITED, USER_INITIATED, State
 from poller.mapping import Mapping as EventSourceMapping
 from poller.metrics import Metrics
 from poller.retry import RetryPolicy, backoff_s
 from poller.settings import Settings
-from poller.source import CONNECTION_PROBLEM, GroupClient, Source, SourceSetup
+from poller.source import GroupClient, Source, SourceSetup
 from poller.status import OK, PollerStatus, StatusBoard
 from poller.store import MappingStore
 from poller.tracing import Tracing
@@ -40,8 +42,19 @@ _RESTART_DELAY_S_MAX = 30.0
 _STORE_RETRY_S = 1.0
 
 OpenDestination = Callable[[str], Destination]
-ClientOptions = Callable[[EventSourceMapping], Awaitable[Mapping[str, Any]]]
-OpenClient = Callable[[Mapping[str, Any], EventSourceMapping, int], GroupClient]
+OpenClient = Callable[[ClientOptions, EventSourceMapping, int], GroupClient]
+
+
+class Access(Protocol):
+    """How clusters are entered; both calls raise SourceUnavailable."""
+
+    async def options(self, mapping: EventSourceMapping) -> ClientOptions:
+        """Give what a client needs, with the secrets as they are now."""
+        ...
+
+    async def secret_versions(self, mapping: EventSourceMapping) -> Mapping[str, str]:
+        """Give the versions of the mapping's secrets as they are now; {} when it names none."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +65,7 @@ class Surroundings:
     settings: Settings
     invoker: Invoking
     open_destination: OpenDestination
-    client_options: ClientOptions
+    access: Access
     open_client: OpenClient
     tracing: Tracing
     metrics: Metrics
@@ -121,7 +134,7 @@ class _Pollers:
         self._s = surroundings
         self._ending = ending
         self._status = surroundings.board.mapping(mapping.uuid)
-        self._sources: dict[int, Source] = {}
+        self._sources: dict[int, tuple[Source, Mapping[str, str]]] = {}  # and its secrets' versions
         self._joined = asyncio.Event()
         self._partitions = 1
         self._told = mapping.last_processing_result
@@ -133,10 +146,11 @@ class _Pollers:
             workers = [
                 tasks.create_task(self._report(), name="report"),
                 tasks.create_task(self._scale(tasks), name="scale"),
+                tasks.create_task(self._follow_secrets(), name="secrets"),
             ]
             tasks.create_task(self._poll(0), name="poller 0")
             await self._ending.wait()
-            for source in self._sources.values():
+            for source, _ in self._sources.values():
                 source.stop()
             for worker in workers:
                 worker.cancel()
@@ -149,26 +163,29 @@ class _Pollers:
         restart = self._restart_policy()
         failures = 0
         while not self._ending.is_set():
-            joined = asyncio.Event()
+            joined, reason = asyncio.Event(), None
             status.state, status.since_ms = "connecting", self._s.now_ms()
             try:
                 await self._run_source(number, status, joined)
+                failures = 0
+                continue  # it was asked to stop: the mapping ends here, or connects anew with new secrets
             except SourceUnavailable as error:
-                self._failed(status, CONNECTION_PROBLEM, str(error))
+                self._failed(status, error.problem, str(error))
+                reason = error.transition_reason
             except PollerError as error:
                 self._failed(status, f"PROBLEM: {error}", str(error))
             except Exception as error:
                 # A fault of ours: this poller starts anew, and nothing else suffers.
                 log.exception("poller crashed mapping=%s poller=%d", self._mapping.uuid, number)
                 self._failed(status, "PROBLEM: Internal error, see the poller's log.", repr(error))
-            self._settle_state()
+            self._settle_state(reason)
             failures = 1 if joined.is_set() else failures + 1
             await self._wait(backoff_s(restart, failures))
         del self._status.pollers[number]
 
     async def _run_source(self, number: int, status: PollerStatus, joined: asyncio.Event) -> None:
-        options = await self._s.client_options(self._mapping)
-        servers = tuple(str(options["bootstrap_servers"]).split(","))
+        options = await self._s.access.options(self._mapping)
+        servers = tuple(options.bootstrap_servers.split(","))
         client = self._s.open_client(options, self._mapping, number)
 
         def on_joined() -> None:
@@ -184,7 +201,7 @@ class _Pollers:
             status=status,
             on_joined=on_joined,
         )
-        self._sources[number] = source
+        self._sources[number] = source, options.secret_versions
         try:
             if not self._ending.is_set():
                 await source.run()
@@ -201,6 +218,29 @@ class _Pollers:
         with suppress(TimeoutError):
             async with asyncio.timeout(delay_s):
                 await self._ending.wait()
+
+    async def _follow_secrets(self) -> None:
+        """Let pollers drain and connect anew when a secret has a new version.
+
+        One that cannot be used changes nothing: connections that stand go on while the cluster lets them.
+        """
+        told = ""
+        while True:
+            await asyncio.sleep(self._s.settings.secret_refresh_s)
+            try:
+                versions = await self._s.access.secret_versions(self._mapping)
+                outdated = [source for source, used in self._sources.values() if used != versions]
+                if outdated:
+                    await self._s.access.options(self._mapping)
+            except SourceUnavailable as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("secrets not followed mapping=%s reason=%s", self._mapping.uuid, error)
+                continue
+            told = ""
+            for source in outdated:
+                log.info("secret rotated, connecting anew mapping=%s", self._mapping.uuid)
+                source.stop()
 
     # How many
 
@@ -226,9 +266,15 @@ class _Pollers:
 
     # What the outside sees
 
-    def _settle_state(self) -> None:
-        with suppress(StoreError):  # told again at the next report
-            self._s.store.set_status(self._mapping.uuid, state=State.ENABLED, version=self._mapping.version)
+    def _settle_state(self, reason: str | None = None) -> None:
+        """Move the mapping on to Enabled, whether it works or not; `reason` is what AWS would end it for."""
+        with suppress(StoreError):  # told again at the next attempt
+            self._s.store.set_status(
+                self._mapping.uuid,
+                state=State.ENABLED,
+                reason=reason or USER_INITIATED,
+                version=self._mapping.version,
+            )
 
     async def _report(self) -> None:
         while True:

@@ -28,7 +28,18 @@ MECHANISMS: Final = frozenset(
 )
 """A mapping has one of these, or none."""
 
-BUILT: Final = frozenset({"VPC_SUBNET", "VPC_SECURITY_GROUP"})
+BUILT: Final = frozenset(
+    {
+        "BASIC_AUTH",
+        "SASL_SCRAM_256_AUTH",
+        "SASL_SCRAM_512_AUTH",
+        "CLIENT_CERTIFICATE_TLS_AUTH",
+        "SERVER_ROOT_CA_CERTIFICATE",
+        "IAM_AUTH",
+        "VPC_SUBNET",
+        "VPC_SECURITY_GROUP",
+    }
+)
 """What the poller acts on today. The network is the machine's own, so VPC components need no action."""
 
 _MSK_TYPES: Final = frozenset({"SASL_SCRAM_512_AUTH", "CLIENT_CERTIFICATE_TLS_AUTH"})
@@ -86,6 +97,8 @@ def _check_company(types: list[str]) -> None:
         raise InvalidParameter(
             f"SourceAccessConfigurations must have one authentication mechanism, not {', '.join(mechanisms)}."
         )
+    if types.count("SERVER_ROOT_CA_CERTIFICATE") > 1:
+        raise InvalidParameter("SourceAccessConfigurations must have one SERVER_ROOT_CA_CERTIFICATE at most.")
     for kind in types:
         needed = _NEEDS.get(kind, set())
         if needed and needed.isdisjoint(types):

@@ -28,11 +28,9 @@ from poller.offsets import CommitPoint
 from poller.source.client import GroupClient, KafkaGroupClient, OffsetsOutOfRange, RecordsUnreadable
 from poller.status import MappingStatus, PartitionStatus, PollerStatus
 
-__all__ = ["CONNECTION_PROBLEM", "GroupClient", "KafkaGroupClient", "Source", "SourceSetup"]
+__all__ = ["GroupClient", "KafkaGroupClient", "Source", "SourceSetup"]
 
 log = logging.getLogger(__name__)
-
-CONNECTION_PROBLEM = "PROBLEM: Connection error. Please check your event source connection configuration."
 
 _POLL_TIMEOUT_S = 0.5
 _POLL_AGAIN_S = 0.1  # while some lanes are full: they may want records before others get any
@@ -398,6 +396,8 @@ class Source:
             except SourceUnavailable as error:
                 self._count_error("esm.errors.commit")
                 log.warning("commit failed topic=%s reason=%s", self._setup.topic, error)
+                if error.transition_reason:
+                    self._fail(error)  # or functions would go on with what is delivered again for ever
                 return False
         moved = 0
         for partition, point in due.items():
@@ -419,8 +419,7 @@ class Source:
                 bounds = await self._client.bounds(partitions) if partitions else {}
             except SourceUnavailable as error:
                 self._count_error("esm.errors.polling")
-                self._status.problem, self._status.reason = CONNECTION_PROBLEM, str(error)
-                log.warning("connection problem topic=%s reason=%s", self._setup.topic, error)
+                await self._tell_fault(error)
             else:
                 self._status.problem, self._status.reason = None, ""
                 for partition, (start, end) in bounds.items():
@@ -428,6 +427,17 @@ class Source:
                         self._running[partition].status.log_start = start
                         self._running[partition].status.end = end
             await asyncio.sleep(_WATCH_INTERVAL_S)
+
+    async def _tell_fault(self, error: SourceUnavailable) -> None:
+        """Say why the cluster cannot be used; end when only another way in could change that.
+
+        Then the fleet connects anew, with the secrets of that time: aiokafka would try the old ones for ever.
+        """
+        fault = error if error.transition_reason else await self._client.diagnosis() or error
+        self._status.problem, self._status.reason = fault.problem, str(fault)
+        log.warning("connection problem topic=%s reason=%s", self._setup.topic, fault)
+        if fault.transition_reason:
+            self._fail(fault)
 
     def _count_error(self, name: CounterName) -> None:
         lanes = self._setup.lanes

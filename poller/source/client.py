@@ -1,6 +1,6 @@
-"""One member of a consumer group, for one topic: the only importer of aiokafka.
+"""One member of a consumer group, for one topic, on aiokafka; `connecting` is its only other importer.
 
-Owns what has to be known of that client: its options, its errors in one sentence, and its traps:
+Owns what has to be known of that client's calls: their options, their errors, and their traps:
 
 - A partition is paused by not being polled: `pause()` would throw away what was fetched already.
 - The rebalance timeout defaults to the session's, and JoinGroup obeys the request timeout: both are derived
@@ -10,6 +10,8 @@ Owns what has to be known of that client: its options, its errors in one sentenc
 - With two assignors it sends two JoinGroups; the one here is Java's default.
 - `commit()` retries for ever, and under whatever generation holds by then: callers bound it by a timeout.
 - An exception inside `getmany` loses what other partitions had given in the same call: seek back after any.
+- It does not log in again (KIP-368): a broker ends the connection when the session has expired, and aiokafka
+  connects anew and repeats what was under way. What a caller sees of it is at most a retriable error.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from poller.errors import SourceUnavailable
+from poller.errors import AccessDenied, SourceUnavailable
 from poller.event import Record
+from poller.kafka_auth import ClientOptions
 from poller.offsets import CommitPoint
+from poller.source.connecting import CLIENT_ERRORS, connection_options, diagnose, kind_of, sentence
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,10 @@ class GroupClient(Protocol):
         """Give the first offset whose record is not older than a time; None when all are."""
         ...
 
+    async def diagnosis(self) -> SourceUnavailable | None:
+        """Find by an own connection attempt why the cluster cannot be used; None when it can; bounded."""
+        ...
+
     async def stop(self) -> None:
         """Leave the group and close; bounded, raises nothing."""
         ...
@@ -122,7 +130,7 @@ class KafkaGroupClient:
 
     def __init__(
         self,
-        options: Mapping[str, Any],
+        options: ClientOptions,
         *,
         topic: str,
         group: str,
@@ -131,11 +139,13 @@ class KafkaGroupClient:
         drain_timeout_s: float,
     ) -> None:
         self._topic = topic
-        self._servers = str(options["bootstrap_servers"])
+        self._group = group
+        self._options = options
         rebalance_ms = int(drain_timeout_s * 1000) + 15_000
         self._start_timeout_s = rebalance_ms / 1000 + 15.0
         self._consumer = AIOKafkaConsumer(
-            **options,
+            bootstrap_servers=options.bootstrap_servers,
+            **connection_options(options),
             group_id=group,
             client_id=client_id,
             isolation_level=isolation_level,
@@ -158,12 +168,13 @@ class KafkaGroupClient:
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await self._consumer.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            fault = await _diagnosis(self._servers)
+        except CLIENT_ERRORS as error:
+            if kind_of(error) is SourceUnavailable and (fault := await self.diagnosis()) is not None:
+                raise fault from error
             step = f"joining the group for topic {self._topic}"
-            if not self.partitions():
+            if not self.partitions() and kind_of(error) is SourceUnavailable:
                 step = f"looking up topic {self._topic}, which the cluster does not have"
-            raise self._unavailable(fault or step, error) from error
+            raise self._unavailable(step, error) from error
 
     async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
         """See GroupClient."""
@@ -177,11 +188,11 @@ class KafkaGroupClient:
         except OffsetOutOfRangeError as error:
             raise OffsetsOutOfRange({tp.partition: at for tp, at in error.args[0].items()}) from error
         except (CorruptRecordException, RecordTooLargeError, UnsupportedCodecError) as error:
-            raise RecordsUnreadable(_sentence(error)) from error
+            raise RecordsUnreadable(sentence(error)) from error
         except KafkaError as error:
             raise self._unavailable("polling", error) from error
         except (ValueError, RuntimeError) as error:  # header names that are no UTF-8, codecs not installed
-            raise RecordsUnreadable(_sentence(error)) from error
+            raise RecordsUnreadable(sentence(error)) from error
         return {tp.partition: records for tp, records in polled.items()}
 
     async def commit(self, points: Mapping[int, CommitPoint]) -> None:
@@ -222,13 +233,20 @@ class KafkaGroupClient:
         found = await self._call("listing offsets by time", self._consumer.offsets_for_times(times))
         return {tp.partition: at.offset if at else None for tp, at in found.items()}
 
+    async def diagnosis(self) -> SourceUnavailable | None:
+        """See GroupClient. Tries the brokers that the cluster names; before it named any, the given ones."""
+        brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001  # aiokafka's version is pinned
+        known = [f"{broker.host}:{broker.port}" for broker in brokers]
+        fault = await diagnose(self._options, known or self._options.bootstrap_servers.split(","))
+        return None if fault is None else type(fault)(f"Kafka at {self._options.bootstrap_servers}: {fault}")
+
     async def stop(self) -> None:
         """See GroupClient. aiokafka waits for a join in progress, which may take as long as others drain."""
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._consumer.stop()
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("leaving the group failed topic=%s error=%s", self._topic, _sentence(error))
+            log.warning("leaving the group failed topic=%s error=%s", self._topic, sentence(error))
             await self._consumer._client.close()  # noqa: SLF001  # stop() never came to it
 
     async def _call(self, step: str, call: Awaitable[Any]) -> Any:
@@ -239,7 +257,15 @@ class KafkaGroupClient:
             raise self._unavailable(step, error) from error
 
     def _unavailable(self, step: str, error: BaseException) -> SourceUnavailable:
-        return SourceUnavailable(f"Kafka at {self._servers}: {step}: {_sentence(error)}")
+        kind = kind_of(error)
+        text = f"Kafka at {self._options.bootstrap_servers}: {step}: {sentence(error)}"
+        if kind is AccessDenied:
+            # The rights that AWS names (with-kafka-troubleshoot), in the words of ACLs and of IAM.
+            text += (
+                f": let it Describe and Read topic {self._topic} and group {self._group} (IAM: kafka-cluster:"
+                "DescribeTopic, ReadData, DescribeGroup, AlterGroup)"
+            )
+        return kind(text)
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no type information
@@ -254,30 +280,3 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         await self._listener.on_assigned([tp.partition for tp in assigned])
-
-
-def _sentence(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-async def _diagnosis(servers: str) -> str:
-    """Find what aiokafka does not tell: at which bootstrap server, and in which step, the way ends."""
-    faults = [await _knock(server) for server in servers.split(",")]
-    return "; ".join(fault for fault in faults if fault)
-
-
-async def _knock(server: str) -> str:
-    host, _, port = server.rpartition(":")
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(_CALL_TIMEOUT_S):
-            await loop.getaddrinfo(host, int(port))
-    except (OSError, ValueError, TimeoutError) as error:
-        return f"{server}: name lookup: {_sentence(error)}"
-    try:
-        async with asyncio.timeout(_CALL_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, int(port))
-    except (OSError, TimeoutError) as error:
-        return f"{server}: connection: {_sentence(error)}"
-    writer.close()
-    return ""

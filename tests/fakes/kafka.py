@@ -38,6 +38,7 @@ class FakeKafka:
     members: list[FakeGroupClient] = field(default_factory=list)
     generation: int = 0
     reachable: bool = True
+    fault: SourceUnavailable | None = None  # what an own connection attempt would find
     unreadable: dict[int, int] = field(default_factory=dict)  # partition -> offset that cannot be decoded
     commit_log: list[tuple[str, dict[int, CommitPoint]]] = field(default_factory=list)
 
@@ -200,6 +201,9 @@ class FakeGroupClient:
             p: next((r.offset for r in self.kafka.logs[p] if r.timestamp >= timestamp_ms), None)
             for p in partitions
         }
+
+    async def diagnosis(self) -> SourceUnavailable | None:
+        return self.kafka.fault
 
     async def stop(self) -> None:
         if self in self.kafka.members and not self.killed:

@@ -8,6 +8,7 @@ import uuid
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
+from poller.kafka_auth import ClientOptions
 from poller.source import GroupClient, KafkaGroupClient
 
 
@@ -33,7 +34,7 @@ class RealCluster:
 
     def client(self, *, drain_timeout_s: float = 5.0) -> GroupClient:
         return KafkaGroupClient(
-            {"bootstrap_servers": self.bootstrap_servers, "security_protocol": "PLAINTEXT"},
+            ClientOptions(bootstrap_servers=self.bootstrap_servers),
             topic=self.topic,
             group=self.group,
             client_id="test",

@@ -18,6 +18,7 @@ from poller.mapping import State
 from poller.settings import Settings
 from poller.store import MappingStore
 from tests.fakes.http_thread import serving
+from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import FakeFunctions
 
 if TYPE_CHECKING:
@@ -115,7 +116,8 @@ def served() -> abc.Iterator[tuple[str, MappingStore]]:
         where = Path(directory)
 
         def make() -> Any:
-            return application(MappingStore(where), FakeFunctions({"f": 30, "f:1": 30}), Settings())
+            functions = FakeFunctions({"f": 30, "f:1": 30})
+            return application(MappingStore(where), functions, Settings(), secrets_are_fine)
 
         with serving(make) as url:
             store = MappingStore(where)

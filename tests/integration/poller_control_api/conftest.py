@@ -13,6 +13,7 @@ from poller.control_api import application
 from poller.settings import Settings
 from poller.store import MappingStore
 from tests.fakes.http_thread import serving
+from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import FakeFunctions
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ FUNCTIONS = {"f": 30, "f:1": 30, "f:live": 30, "g": 30, "slow": 900, "edge": 840
 
 @contextmanager
 def serving_control_api(data_dir: Path, settings: Settings) -> abc.Iterator[str]:
-    with serving(lambda: application(MappingStore(data_dir), FakeFunctions(FUNCTIONS), settings)) as url:
+    with serving(
+        lambda: application(MappingStore(data_dir), FakeFunctions(FUNCTIONS), settings, secrets_are_fine)
+    ) as url:
         yield url
 
 

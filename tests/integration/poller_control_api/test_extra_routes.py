@@ -11,6 +11,7 @@ from poller.control_api import application
 from poller.settings import Settings
 from poller.store import MappingStore
 from tests.fakes.http_thread import serving
+from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import FakeFunctions
 from tests.integration.poller_control_api.conftest import client_of
 
@@ -24,7 +25,7 @@ def test_an_extra_route_is_served_beside_the_api(tmp_path: Path) -> None:
 
     def make() -> web.Application:
         routes = [web.get("/_tidemill/health", health)]
-        return application(MappingStore(tmp_path), FakeFunctions({}), Settings(), routes)
+        return application(MappingStore(tmp_path), FakeFunctions({}), Settings(), secrets_are_fine, routes)
 
     with serving(make) as endpoint:
         with urlopen(f"{endpoint}/_tidemill/health", timeout=5) as reply:

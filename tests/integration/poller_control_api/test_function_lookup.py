@@ -13,6 +13,7 @@ from poller.mapping import State
 from poller.settings import Settings
 from poller.store import MappingStore
 from tests.fakes.http_thread import serving
+from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import ARN, FakeFunctions, lambda_api
 from tests.integration.poller_control_api.conftest import FUNCTIONS, client_of
 from tests.integration.poller_control_api.requests import msk
@@ -98,7 +99,9 @@ class _WhileAsked(FakeFunctions):
 
 def test_what_happens_to_a_mapping_while_lambda_is_asked_is_not_overwritten(tmp_path: Path) -> None:
     settings = Settings()
-    with serving(lambda: application(MappingStore(tmp_path), _WhileAsked(tmp_path), settings)) as endpoint:
+    with serving(
+        lambda: application(MappingStore(tmp_path), _WhileAsked(tmp_path), settings, secrets_are_fine)
+    ) as endpoint:
         client = client_of(endpoint)
         uuid = client.create_event_source_mapping(**msk())["UUID"]
         store = MappingStore(tmp_path)
@@ -117,7 +120,7 @@ def test_without_lambda_a_create_answers_a_service_exception_and_stores_nothing(
     aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", NOBODY)
     settings = Settings()
     with serving(
-        lambda: application(MappingStore(tmp_path), LambdaFunctions("us-east-1"), settings)
+        lambda: application(MappingStore(tmp_path), LambdaFunctions("us-east-1"), settings, secrets_are_fine)
     ) as endpoint:
         client = client_of(endpoint)
         with pytest.raises(client.exceptions.ServiceException) as caught:

@@ -324,27 +324,23 @@ BOTH: list[tuple[str, Any, str, str]] = [
         INVALID,
         "SourceAccessConfigurations type OAUTHBEARER_IDENTITY_POOL needs OAUTHBEARER_AUTH beside it.",
     ),
-    *(
-        (
-            "SourceAccessConfigurations",
-            access(kind),
-            INVALID,
-            not_built(f"SourceAccessConfigurations type {kind}"),
-        )
-        for kind in (
-            "BASIC_AUTH",
-            "SASL_SCRAM_256_AUTH",
-            "SASL_SCRAM_512_AUTH",
-            "CLIENT_CERTIFICATE_TLS_AUTH",
-            "SERVER_ROOT_CA_CERTIFICATE",
-            "OAUTHBEARER_AUTH",
-        )
+    (
+        "SourceAccessConfigurations",
+        access("OAUTHBEARER_AUTH"),
+        INVALID,
+        not_built("SourceAccessConfigurations type OAUTHBEARER_AUTH"),
     ),
     (
         "SourceAccessConfigurations",
-        [{"Type": "IAM_AUTH"}],
+        [{"Type": "IAM_OAUTHBEARER_AUTH"}, *access("OAUTHBEARER_AUDIENCE", uri="me")],
         INVALID,
-        not_built("SourceAccessConfigurations type IAM_AUTH"),
+        not_built("SourceAccessConfigurations type IAM_OAUTHBEARER_AUTH"),
+    ),
+    (
+        "SourceAccessConfigurations",
+        access("BASIC_AUTH", "SERVER_ROOT_CA_CERTIFICATE", "SERVER_ROOT_CA_CERTIFICATE"),
+        INVALID,
+        "SourceAccessConfigurations must have one SERVER_ROOT_CA_CERTIFICATE at most.",
     ),
 ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from poller.errors import SourceUnavailable
+from poller.kafka_auth import ClientOptions
 from poller.mapping import StartingPosition
 from poller.source import Source, SourceSetup
 from poller.source.client import KafkaGroupClient
@@ -121,7 +122,7 @@ async def test_a_broker_that_is_not_there_is_named_with_the_step_and_the_error()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     client = KafkaGroupClient(
-        {"bootstrap_servers": f"127.0.0.1:{port},no-such-host.invalid:9092"},
+        ClientOptions(bootstrap_servers=f"127.0.0.1:{port},no-such-host.invalid:9092"),
         topic="t1",
         group="g",
         client_id="c",

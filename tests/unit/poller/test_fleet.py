@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from poller.batch import ByteBudget
-from poller.errors import SourceUnavailable
+from poller.errors import LoginFailed, SourceUnavailable
 from poller.fleet import Fleet, Surroundings
+from poller.kafka_auth import ClientOptions
 from poller.mapping import Mapping, Provisioned, State
 from poller.metrics import Metrics
 from poller.settings import Settings
-from poller.source import CONNECTION_PROBLEM, GroupClient
+from poller.source import GroupClient
 from poller.status import StatusBoard
 from poller.store import MappingStore
 from poller.tracing import NO_TRACING
@@ -24,6 +25,8 @@ from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka
 from tests.fakes.poller import BROKEN, MAPPING, ScriptedFunction, until
 from tests.fakes.virtual_time import now_ms
+
+CONNECTION_PROBLEM = SourceUnavailable.problem
 
 
 class FleetWorld:
@@ -33,6 +36,10 @@ class FleetWorld:
         self.function = ScriptedFunction()
         self.kafkas: dict[str, FakeKafka] = {}
         self.looked_up = True
+        self.crashes = 0
+        self.refused = False
+        self.versions: dict[str, str] = {}
+        self.unusable = ""  # a version that cannot be connected with
         self.store = MappingStore(directory, now_ms=now_ms)
         self.board = StatusBoard()
         self.fleet = Fleet(
@@ -41,7 +48,7 @@ class FleetWorld:
                 settings=Settings(data_dir=directory, drain_timeout_s=5.0),
                 invoker=self.function,
                 open_destination=self._no_destination,
-                client_options=self._options,
+                access=self,
                 open_client=self._client,
                 tracing=NO_TRACING,
                 metrics=Metrics(),
@@ -59,10 +66,20 @@ class FleetWorld:
     def _no_destination(self, arn: str) -> Any:
         raise AssertionError(arn)
 
-    async def _options(self, _: Mapping) -> dict[str, Any]:
+    async def options(self, mapping: Mapping) -> ClientOptions:
+        if mapping.uuid == MAPPING.uuid and self.crashes:
+            self.crashes -= 1
+            raise ZeroDivisionError
+        if self.refused:
+            raise LoginFailed("b-1:9092: login by PLAIN: SaslAuthenticationFailedError")
+        if self.unusable and self.unusable in self.versions.values():
+            raise SourceUnavailable("The secret s is no JSON object.")
         if not self.looked_up:
             raise SourceUnavailable("Asked http://127.0.0.1:4583 for the bootstrap brokers of arn: refused")
-        return {"bootstrap_servers": "b-1:9092,b-2:9092"}
+        return ClientOptions(bootstrap_servers="b-1:9092,b-2:9092", secret_versions=dict(self.versions))
+
+    async def secret_versions(self, _: Mapping) -> dict[str, str]:
+        return dict(self.versions)
 
     def _client(self, _: Any, mapping: Mapping, number: int) -> GroupClient:
         return self.kafka(mapping).client(f"{mapping.uuid}-{number}")
@@ -292,16 +309,7 @@ def test_a_crash_in_one_mapping_restarts_it_and_leaves_the_others_alone(director
         world = FleetWorld(directory)
         other = replace(MAPPING, uuid="22222222-2222-4222-8222-222222222222", consumer_group_id="other")
         world.kafka().generation = 100
-        crashes = 2
-
-        async def crashing(_: Mapping) -> dict[str, Any]:
-            nonlocal crashes
-            if _.uuid == MAPPING.uuid and crashes:
-                crashes -= 1
-                raise ZeroDivisionError
-            return {"bootstrap_servers": "b-1:9092"}
-
-        world.fleet._surroundings = replace(world.fleet._surroundings, client_options=crashing)
+        world.crashes = 2
         async with world.running():
             for mapping in (MAPPING, other):
                 world.kafka(mapping).produce(0, b"1")

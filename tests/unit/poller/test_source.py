@@ -10,7 +10,6 @@ import pytest
 from poller.errors import SourceUnavailable
 from poller.mapping import StartingPosition
 from poller.retry import Outcome
-from poller.source import CONNECTION_PROBLEM
 from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka, PollerWorld
 from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_setup, until
@@ -415,7 +414,7 @@ def test_a_lost_connection_is_a_problem_with_a_reason_and_heals_by_itself() -> N
         poller = w.start()
         await w.caught_up(poller)
         w.kafka.reachable = False
-        await until(lambda: poller.status.problem == CONNECTION_PROBLEM)
+        await until(lambda: poller.status.problem == SourceUnavailable.problem)
         assert "fake:9092" in poller.status.reason
         assert "connection refused" in poller.status.reason
         w.kafka.produce(0, *values(2))

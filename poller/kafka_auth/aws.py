@@ -1,0 +1,48 @@
+"""boto3 clients for the calls that precede a connection. They block: used in threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+if TYPE_CHECKING:
+    import boto3
+
+_CONFIG: Final = Config(
+    connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 2, "mode": "standard"}
+)
+_ARN_PARTS: Final = 6
+
+
+class AwsClients:
+    """One client for each service and region, made at first use; clients may be shared between threads."""
+
+    def __init__(self, session: boto3.Session) -> None:
+        self.session = session
+        self._made: dict[tuple[str, str | None], Any] = {}
+        self._making = threading.Lock()  # sessions may not be shared while they make a client
+
+    def get(self, service: str, region: str | None) -> Any:
+        """Give the client; a call takes 20 seconds at most. Raises BotoCoreError or ValueError."""
+        with self._making:
+            if (service, region) not in self._made:
+                made = self.session.client(service, region_name=region, config=_CONFIG)
+                self._made[service, region] = made
+            return self._made[service, region]
+
+
+def region_of(arn: str) -> str | None:
+    """Give the region in an ARN; None for anything else, which means the session's own."""
+    parts = arn.split(":", _ARN_PARTS - 1)
+    return parts[3] or None if parts[0] == "arn" and len(parts) == _ARN_PARTS else None
+
+
+def sentence(error: Exception) -> str:
+    """What AWS, or the way there, answered."""
+    if isinstance(error, ClientError):
+        fault = error.response.get("Error", {})
+        return f"{fault.get('Code', 'unknown error')}: {fault.get('Message', '')}"
+    return str(error)
