@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from http.client import HTTPException
 from typing import Any
@@ -31,14 +31,15 @@ class Endpoint:
             raise Complaint(f"{self.url!r} is no URL.", hint=f"Write it as {DEFAULT_ENDPOINT_URL}.")
 
     @cached_property
-    def _session(self) -> Any:
+    def session(self) -> Any:
+        """The boto3 session, with the user's credentials or the emulators' usual ones."""
         import boto3
 
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
         if has_credentials(os.environ):
             return boto3.Session(region_name=region)
-        # The local programs verify no signature; an SDK cannot sign without something to sign with.
-        return boto3.Session(region_name=region, aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106  # no secret: see above
+        # These are the administrator of the local broker; an SDK cannot sign without something to sign with.
+        return boto3.Session(region_name=region, aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106  # no secret: every emulator takes them
 
     def aws(self, service: str) -> Any:
         """A boto3 client of one service behind the endpoint."""
@@ -49,7 +50,7 @@ class Endpoint:
             read_timeout=_READ_TIMEOUT_S,
             retries={"total_max_attempts": 2, "mode": "standard"},
         )
-        return self._session.client(service, endpoint_url=self.url, config=config)
+        return self.session.client(service, endpoint_url=self.url, config=config)
 
     def own(self, method: str, path: str, document: Any = None) -> Any:
         """Call a ``/_tidemill/`` route and give its JSON back."""
@@ -90,12 +91,27 @@ class Endpoint:
             raise Complaint("The endpoint has no Kafka cluster.", hint="Name one with --cluster-arn.")
         return str(clusters[0]["ClusterArn"])
 
-    def bootstrap_servers(self, given: str | None) -> str:
-        """The Kafka addresses: as given, or those of the cluster behind the endpoint."""
-        if given:
-            return given
-        brokers = self.aws("kafka").get_bootstrap_brokers(ClusterArn=self.cluster_arn())
-        return str(brokers["BootstrapBrokerString"])
+    def bootstrap_brokers(self) -> Mapping[str, str]:
+        """The Kafka addresses of the cluster behind the endpoint, by GetBootstrapBrokers' names."""
+        brokers: Mapping[str, str] = self.aws("kafka").get_bootstrap_brokers(ClusterArn=self.cluster_arn())
+        return brokers
+
+    def secret(self, name: str) -> Mapping[str, str] | None:
+        """A secret's JSON from Secrets Manager; None where there is no such secret."""
+        reply = self._secret_value(name)
+        return None if reply is None else json.loads(reply["SecretString"])
+
+    def secret_arn(self, name: str) -> str | None:
+        """A secret's ARN without its last characters, which differ each time that the embedded AWS starts."""
+        reply = self._secret_value(name)
+        return None if reply is None else str(reply["ARN"]).rpartition("-")[0]
+
+    def _secret_value(self, name: str) -> Any:
+        client = self.aws("secretsmanager")
+        try:
+            return client.get_secret_value(SecretId=name)
+        except client.exceptions.ResourceNotFoundException:
+            return None
 
 
 def _sentence_of(error: HTTPError) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,12 +12,15 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    SaslAuthenticationFailed,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
+from infra.cli.access import Options
 from infra.cli.errors import Complaint
-
-# Its warnings repeat, line by line, what the exception says once.
-logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 _REQUEST_TIMEOUT_MS = 15_000
 _TAIL_POLL_MS = 500
@@ -26,11 +30,30 @@ _SET_ON_TOPIC = 1
 Record = tuple[bytes | None, bytes]
 
 
+class _LastError(logging.Handler):
+    """Why the last connection failed: aiokafka tells that to its log alone."""
+
+    error: object = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the exception that the line is about."""
+        if isinstance(record.args, tuple) and record.args:
+            self.error = record.args[-1]
+
+
+_last = _LastError()
+# Its lines repeat, one by one, what the exception says once.
+_log = logging.getLogger("aiokafka")
+_log.setLevel(logging.WARNING)
+_log.propagate = False
+_log.addHandler(_last)
+
+
 async def create_topic(
-    servers: str, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]
+    options: Options, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]
 ) -> None:
     """Create one topic; a refusal is a Complaint with Kafka's words."""
-    async with _admin(servers) as admin:
+    async with _admin(options) as admin:
         reply = await admin.create_topics(
             [NewTopic(name, partitions, replication_factor, topic_configs=dict(configs))]
         )
@@ -40,19 +63,19 @@ async def create_topic(
             raise Complaint(f"{error.__name__}: {(message and message[0]) or error.description}")
 
 
-async def list_topics(servers: str) -> list[str]:
+async def list_topics(options: Options) -> list[str]:
     """The names, without Kafka's internal topics."""
-    async with _admin(servers) as admin:
+    async with _admin(options) as admin:
         return sorted(name for name in await admin.list_topics() if not name.startswith("__"))
 
 
-async def describe_topic(servers: str, name: str) -> dict[str, Any]:
+async def describe_topic(options: Options, name: str) -> dict[str, Any]:
     """Partitions with leader, replicas and offsets, and the configuration set on the topic."""
-    async with _admin(servers) as admin:
+    async with _admin(options) as admin:
         about = await _about(admin, name)
         [configs] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
     numbers = sorted(partition["partition"] for partition in about["partitions"])
-    starts, ends = await _offsets(servers, [TopicPartition(name, number) for number in numbers])
+    starts, ends = await _offsets(options, [TopicPartition(name, number) for number in numbers])
     return {
         "topic": name,
         "partitions": [
@@ -88,11 +111,11 @@ def _encoded(text: str) -> bytes:
 
 
 async def produce(
-    servers: str, topic: str, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]
+    options: Options, topic: str, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]
 ) -> dict[str, Any]:
     """Write all records, acknowledged; how many went to each partition."""
-    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", linger_ms=5)
-    await producer.start()
+    producer = AIOKafkaProducer(**options, acks="all", linger_ms=5)
+    await _enter(producer)
     try:
         sent = [await producer.send(topic, value, key=key, headers=headers) for key, value in records]
         placed = [await future for future in sent]
@@ -107,14 +130,14 @@ async def produce(
 
 
 async def tail(
-    servers: str, topic: str, show: Callable[[Any], None], *, from_beginning: bool, count_max: int | None
+    options: Options, topic: str, show: Callable[[Any], None], *, from_beginning: bool, count_max: int | None
 ) -> None:
     """Show records as they come, for ever or up to a number."""
-    async with _admin(servers) as admin:
+    async with _admin(options) as admin:
         about = await _about(admin, topic)
     partitions = [TopicPartition(topic, partition["partition"]) for partition in about["partitions"]]
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
-    await consumer.start()
+    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    await _enter(consumer)
     try:
         consumer.assign(partitions)
         if from_beginning:
@@ -164,10 +187,10 @@ async def _about(admin: Any, topic: str) -> Any:
 
 
 async def _offsets(
-    servers: str, partitions: Sequence[TopicPartition]
+    options: Options, partitions: Sequence[TopicPartition]
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers)
-    await consumer.start()
+    consumer = AIOKafkaConsumer(**options)
+    await _enter(consumer)
     try:
         async with asyncio.TaskGroup() as group:
             starts = group.create_task(consumer.beginning_offsets(partitions))
@@ -189,10 +212,30 @@ def _set_configs(reply: Any) -> dict[str, str]:
     return found
 
 
+async def _enter(client: Any) -> None:
+    """Start a client; where its login was refused, say that instead of "cannot connect"."""
+    try:
+        await client.start()
+    except KafkaConnectionError:
+        if isinstance(_last.error, SaslAuthenticationFailed | ssl.SSLError):
+            raise _refused(_last.error) from None
+        raise
+
+
+def _refused(error: Exception) -> Complaint:
+    if isinstance(error, ssl.SSLError):
+        return Complaint(f"Kafka and this command do not trust each other: {error.reason or error}.")
+    return Complaint(
+        f"Kafka refused the login: {error}.",
+        hint="With IAM, take AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, or add your key: "
+        "tidemill broker identity add --help",
+    )
+
+
 @asynccontextmanager
-async def _admin(servers: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
-    await admin.start()
+async def _admin(options: Options) -> AsyncIterator[Any]:
+    admin = AIOKafkaAdminClient(**options, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    await _enter(admin)
     try:
         yield admin
     finally:

@@ -1,17 +1,17 @@
 """`tidemill mapping …`: event source mappings over Lambda's own API, and a live view of their partitions."""
 
-import json
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from infra.cli.access import source_access
 from infra.cli.clients import Endpoint
 from infra.cli.errors import Complaint
 from infra.cli.options import EndpointUrl, Json, endpoint, pairs
 from infra.cli.output import print_facts, print_json, print_table, say, without_metadata
+from infra.cli.tuning import Access, given, tuned
 
 app = typer.Typer(
     help="Event source mappings: which topic invokes which function, and how.", no_args_is_help=True
@@ -26,27 +26,13 @@ class StartingPosition(StrEnum):
     AT_TIMESTAMP = "AT_TIMESTAMP"
 
 
-BatchSize = Annotated[int | None, typer.Option(help="Records in one invocation, at most (1-10000)")]
-Window = Annotated[int | None, typer.Option(help="Seconds to wait for a full batch (0-300)")]
-Retries = Annotated[int | None, typer.Option(help="Retries of a failing batch; -1 is for ever")]
-MaxAge = Annotated[int | None, typer.Option(help="Seconds after which a record is given up; -1 is never")]
-Bisect = Annotated[bool | None, typer.Option("--bisect/--no-bisect", help="Split a failing batch in halves")]
-Partial = Annotated[
-    bool | None,
-    typer.Option("--report-batch-item-failures/--no-report-batch-item-failures", help="Partial responses"),
-]
-OnFailure = Annotated[str | None, typer.Option(help="ARN of the queue, topic or bucket for what is given up")]
-Filters = Annotated[list[str] | None, typer.Option("--filter", help="A filter pattern, JSON; repeatable")]
-MinPollers = Annotated[int | None, typer.Option(help="Provisioned mode: at least this many pollers")]
-MaxPollers = Annotated[int | None, typer.Option(help="Provisioned mode: at most this many pollers")]
-FromFile = Annotated[
-    Path | None, typer.Option("--from", help="JSON with the API's own members; flags override it")
-]
 Uuid = Annotated[str, typer.Argument(metavar="UUID", help="The mapping's UUID")]
 
 
 @app.command()
+@tuned
 def create(
+    request: dict[str, Any],
     function: Annotated[str | None, typer.Argument(help="Function name or ARN")] = None,
     topic: Annotated[str | None, typer.Option(help="The topic to read")] = None,
     cluster_arn: Annotated[
@@ -55,14 +41,7 @@ def create(
     bootstrap: Annotated[
         list[str] | None, typer.Option(help="HOST:PORT of a self-managed Kafka instead; repeatable")
     ] = None,
-    access: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="TYPE=URI of a SourceAccessConfiguration, e.g. VPC_SUBNET=subnet:subnet-1; repeatable"
-        ),
-    ] = None,
-    batch_size: BatchSize = None,
-    window: Window = None,
+    access: Access = None,
     starting_position: Annotated[
         StartingPosition, typer.Option(help="Where to begin without committed offsets")
     ] = StartingPosition.TRIM_HORIZON,
@@ -70,17 +49,8 @@ def create(
         datetime | None, typer.Option(help="With AT_TIMESTAMP: the time, UTC")
     ] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group id. Default: the mapping's UUID")] = None,
-    filters: Filters = None,
-    on_failure: OnFailure = None,
-    retries: Retries = None,
-    max_age: MaxAge = None,
-    bisect: Bisect = None,
-    report_batch_item_failures: Partial = None,
-    min_pollers: MinPollers = None,
-    max_pollers: MaxPollers = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Create it without polling yet")] = False,
     tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeatable")] = None,
-    from_file: FromFile = None,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -97,21 +67,9 @@ def create(
         tidemill mapping create --from mapping.json
     """
     there = endpoint(endpoint_url)
-    request = _from_file(from_file)
-    request |= _tuning(
-        batch_size=batch_size,
-        window=window,
-        retries=retries,
-        max_age=max_age,
-        bisect=bisect,
-        partial=report_batch_item_failures,
-        on_failure=on_failure,
-        filters=filters,
-        pollers=(min_pollers, max_pollers),
-    )
-    request |= _given(FunctionName=function, Topics=[topic] if topic else None)
+    request |= given(FunctionName=function, Topics=[topic] if topic else None)
     request |= _source(request, there, cluster_arn, bootstrap, pairs(access or [], "--access"), group)
-    request |= _given(
+    request |= given(
         StartingPositionTimestamp=starting_timestamp.replace(tzinfo=UTC) if starting_timestamp else None,
         Enabled=False if disabled else None,
         Tags=pairs(tag, "--tag") if tag else None,
@@ -136,7 +94,7 @@ def list_(
         endpoint(endpoint_url)
         .aws("lambda")
         .get_paginator("list_event_source_mappings")
-        .paginate(**_given(FunctionName=function))
+        .paginate(**given(FunctionName=function))
     )
     mappings = [mapping for page in pages for mapping in page["EventSourceMappings"]]
     if as_json:
@@ -171,23 +129,15 @@ def get(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> 
 
 
 @app.command()
+@tuned
 def update(
+    request: dict[str, Any],
     uuid: Uuid,
     function: Annotated[str | None, typer.Option(help="Invoke this function from now on")] = None,
     enabled: Annotated[
         bool | None, typer.Option("--enable/--disable", help="Poll, or keep offsets and rest")
     ] = None,
-    batch_size: BatchSize = None,
-    window: Window = None,
-    filters: Filters = None,
-    on_failure: OnFailure = None,
-    retries: Retries = None,
-    max_age: MaxAge = None,
-    bisect: Bisect = None,
-    report_batch_item_failures: Partial = None,
-    min_pollers: MinPollers = None,
-    max_pollers: MaxPollers = None,
-    from_file: FromFile = None,
+    access: Access = None,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -199,19 +149,11 @@ def update(
 
         tidemill mapping update UUID --disable
     """
-    request = _from_file(from_file)
-    request |= _tuning(
-        batch_size=batch_size,
-        window=window,
-        retries=retries,
-        max_age=max_age,
-        bisect=bisect,
-        partial=report_batch_item_failures,
-        on_failure=on_failure,
-        filters=filters,
-        pollers=(min_pollers, max_pollers),
+    request |= given(
+        FunctionName=function,
+        Enabled=enabled,
+        SourceAccessConfigurations=_entries(pairs(access, "--access")) if access else None,
     )
-    request |= _given(FunctionName=function, Enabled=enabled)
     if not request:
         raise Complaint("Nothing to change.", hint="Name what to change, e.g. --batch-size 500 or --disable.")
     _show(
@@ -262,32 +204,6 @@ def watch(
         watch_live(there, uuid, trees, once=once)
 
 
-def _tuning(
-    *,
-    batch_size: int | None,
-    window: int | None,
-    retries: int | None,
-    max_age: int | None,
-    bisect: bool | None,
-    partial: bool | None,
-    on_failure: str | None,
-    filters: list[str] | None,
-    pollers: tuple[int | None, int | None],
-) -> dict[str, Any]:
-    """The members that create and update share."""
-    return _given(
-        BatchSize=batch_size,
-        MaximumBatchingWindowInSeconds=window,
-        MaximumRetryAttempts=retries,
-        MaximumRecordAgeInSeconds=max_age,
-        BisectBatchOnFunctionError=bisect,
-        FunctionResponseTypes=None if partial is None else ["ReportBatchItemFailures"] * partial,
-        DestinationConfig=None if on_failure is None else {"OnFailure": {"Destination": on_failure}},
-        FilterCriteria={"Filters": [{"Pattern": pattern} for pattern in filters]} if filters else None,
-        ProvisionedPollerConfig=_given(MinimumPollers=pollers[0], MaximumPollers=pollers[1]) or None,
-    )
-
-
 def _source(
     request: dict[str, Any],
     there: Endpoint,
@@ -305,31 +221,21 @@ def _source(
         and not {"EventSourceArn", "SelfManagedEventSource"} & request.keys()
     ):
         cluster_arn = there.cluster_arn()
+        # Of a cluster that asks for more than IAM, `up` has put what it asks for into Secrets Manager.
+        if not access and "SourceAccessConfigurations" not in request:
+            access = source_access(there)
     self_managed = bool(bootstrap) or "SelfManagedEventSource" in request
     kind = "SelfManagedKafkaEventSourceConfig" if self_managed else "AmazonManagedKafkaEventSourceConfig"
-    return _given(
+    return given(
         EventSourceArn=cluster_arn,
         SelfManagedEventSource={"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}} if bootstrap else None,
-        SourceAccessConfigurations=[{"Type": name, "URI": uri} for name, uri in access.items()] or None,
+        SourceAccessConfigurations=_entries(access) or None,
         **{kind: {"ConsumerGroupId": group} if group else None},
     )
 
 
-def _given(**members: Any) -> dict[str, Any]:
-    """The members that have a value."""
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def _from_file(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        document = json.loads(path.read_text())
-    except ValueError as error:
-        raise Complaint(f"{path} is not JSON: {error}.") from None
-    if not isinstance(document, dict):
-        raise Complaint(f"{path} must hold one JSON object with the API's members.")
-    return document
+def _entries(access: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Type": name, "URI": uri} for name, uri in access.items()]
 
 
 def _show(mapping: dict[str, Any], *, as_json: bool) -> None:

@@ -1,12 +1,15 @@
 """Commands that run programs: up, demo, and each program by itself."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from broker.listeners import PORTS
 from infra.cli.errors import Complaint
-from infra.local.settings import DEFAULT_DATA_DIR, DEFAULT_KAFKA_PORT, DEFAULT_PORT
+from infra.local.auth import Auth, parse_auth
+from infra.local.settings import DEFAULT_DATA_DIR, DEFAULT_PORT
 
 _PROGRAM_HELP = {
     "broker": "The Kafka broker by itself: tidemill broker --port 9092 --set num.partitions=6",
@@ -30,8 +33,20 @@ def up(
         int, typer.Option(help="The one endpoint's port; 0 takes any free one", min=0, max=_PORT_MAX)
     ] = DEFAULT_PORT,
     kafka_port: Annotated[
-        int, typer.Option(help="Kafka's port; 0 takes any free one", min=0, max=_PORT_MAX)
-    ] = DEFAULT_KAFKA_PORT,
+        int, typer.Option(help="Kafka's plaintext port; 0 takes any free one", min=0, max=_PORT_MAX)
+    ] = PORTS["plaintext"],
+    auth: Annotated[
+        str,
+        typer.Option(
+            help="Ways to log in to Kafka: none, iam, scram, mtls, plain; several with commas. "
+            "Without none there is no plaintext port"
+        ),
+    ] = "none",
+    tls_port: Annotated[int, typer.Option(help="Kafka's port for mtls", min=0, max=_PORT_MAX)] = PORTS["tls"],
+    scram_port: Annotated[
+        int, typer.Option(help="Kafka's port for scram and plain", min=0, max=_PORT_MAX)
+    ] = PORTS["scram"],
+    iam_port: Annotated[int, typer.Option(help="Kafka's port for iam", min=0, max=_PORT_MAX)] = PORTS["iam"],
     aws_endpoint_url: Annotated[
         str | None, typer.Option(help="Another AWS emulator instead of the embedded one")
     ] = None,
@@ -47,13 +62,18 @@ def up(
 
         tidemill up --port 0 --kafka-port 0 --ready-file ready.json
 
+        tidemill up --auth iam,scram,mtls
+
         tidemill up --aws-endpoint-url http://127.0.0.1:4566
 
     A second `up` on the same data directory goes on where the first stopped. The embedded AWS keeps queues
-    and tables in memory only: they end with it.
+    and tables in memory only: they end with it. With --auth, client configurations for librdkafka, Java and
+    Python are written to the data directory's folder clients.
     """
     import uvloop
 
+    from infra.cli.announcement import announcement
+    from infra.local.client_files import Client
     from infra.local.console_log import ConsoleLog
     from infra.local.errors import UpError
     from infra.local.launcher import Ready
@@ -63,19 +83,14 @@ def up(
     settings = read_settings(
         data_dir=data_dir,
         port=port,
-        kafka_port=kafka_port,
+        auth=_auth(auth),
+        ports={"plaintext": kafka_port, "tls": tls_port, "scram": scram_port, "iam": iam_port},
         aws_endpoint_url=aws_endpoint_url,
         ready_file=ready_file,
     )
 
-    def announce(ready: Ready) -> None:
-        print(
-            f"\n  endpoint  {ready.endpoint_url}\n"
-            f"  Kafka     {ready.bootstrap_servers}\n"
-            f"  cluster   {ready.cluster_arn}\n\n"
-            f"  export AWS_ENDPOINT_URL={ready.endpoint_url}\n",
-            flush=True,
-        )
+    def announce(ready: Ready, clients: Sequence[Client]) -> None:
+        print(announcement(ready, clients, settings), flush=True)
 
     try:
         status = uvloop.run(launch(settings, ConsoleLog(), announce))
@@ -101,6 +116,13 @@ def demo(
     from infra.cli.demo.run import run_demo
 
     raise typer.Exit(run_demo(_flight_count(flights), keep=keep))
+
+
+def _auth(text: str) -> frozenset[Auth]:
+    try:
+        return parse_auth(text)
+    except ValueError as error:
+        raise Complaint(f"--auth {error}") from None
 
 
 def _flight_count(text: str) -> int | None:

@@ -34,10 +34,11 @@ def create(
         tidemill topic create flights --partitions 6 --config retention.ms=86400000
     """
     from infra.cli import kafka
+    from infra.cli.access import kafka_options
 
-    servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
+    options = kafka_options(endpoint(endpoint_url), bootstrap_servers)
     configs = pairs(config or [], "--config")
-    asyncio.run(kafka.create_topic(servers, name, partitions, replication_factor, configs))
+    asyncio.run(kafka.create_topic(options, name, partitions, replication_factor, configs))
     if as_json:
         print_json({"topic": name, "partitions": partitions})
     else:
@@ -55,8 +56,9 @@ def list_(
         tidemill topic list --bootstrap-servers 127.0.0.1:9092
     """
     from infra.cli import kafka
+    from infra.cli.access import kafka_options
 
-    names = asyncio.run(kafka.list_topics(endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)))
+    names = asyncio.run(kafka.list_topics(kafka_options(endpoint(endpoint_url), bootstrap_servers)))
     if as_json:
         print_json(names)
     else:
@@ -79,9 +81,10 @@ def describe(
         tidemill topic describe flights
     """
     from infra.cli import kafka
+    from infra.cli.access import kafka_options
 
-    servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
-    about = asyncio.run(kafka.describe_topic(servers, name))
+    options = kafka_options(endpoint(endpoint_url), bootstrap_servers)
+    about = asyncio.run(kafka.describe_topic(options, name))
     if as_json:
         print_json(about)
         return
@@ -117,11 +120,12 @@ def produce(
         printf 'k1:v1' | tidemill topic produce flights --key-separator :
     """
     from infra.cli import kafka
+    from infra.cli.access import kafka_options
 
-    servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
+    options = kafka_options(endpoint(endpoint_url), bootstrap_servers)
     headers = [(header_name, text.encode()) for header_name, text in pairs(header or [], "--header").items()]
     records = kafka.records_to_produce(_lines(value, file), key, key_separator)
-    placed = asyncio.run(kafka.produce(servers, name, records, headers))
+    placed = asyncio.run(kafka.produce(options, name, records, headers))
     if as_json:
         print_json(placed)
     else:
@@ -151,16 +155,17 @@ def tail(
         tidemill topic tail flights --from-beginning -n 10 --json
     """
     from infra.cli import kafka
+    from infra.cli.access import kafka_options
     from infra.local.console_log import visible
 
-    servers = endpoint(endpoint_url).bootstrap_servers(bootstrap_servers)
+    options = kafka_options(endpoint(endpoint_url), bootstrap_servers)
     # Records are anybody's: they must not move a terminal's cursor or set its title.
     shown = visible if sys.stdout.isatty() else str
 
     def show(record: Any) -> None:
         print(shown(kafka.record_line(record, as_json=as_json)), flush=True)
 
-    asyncio.run(kafka.tail(servers, name, show, from_beginning=from_beginning, count_max=count))
+    asyncio.run(kafka.tail(options, name, show, from_beginning=from_beginning, count_max=count))
 
 
 def _lines(values: list[str] | None, file: Path | None) -> list[str]:

@@ -9,11 +9,14 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from infra.awsapi import is_foreign
+from infra.local.kept_secrets import keep_secrets
 from infra.local.ready import write_ready_file
 
 if TYPE_CHECKING:
@@ -27,13 +30,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--account-id", required=True)
     parser.add_argument("--ready-file", required=True)
+    parser.add_argument("--auth-file", type=Path, help="the kept secrets of `up --auth`")
+    parser.add_argument("--identity-file", type=Path, help="gets the access keys that are handed out")
     arguments = parser.parse_args(argv)
     # moto reads its account when it is imported.
     os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
+    if arguments.identity_file is not None:
+        _hand_keys_on(arguments)
     _serve(arguments.host, arguments.port, arguments.ready_file)
     return 0
+
+
+def _hand_keys_on(arguments: argparse.Namespace) -> None:
+    """Let what IAM and STS hand out be a way into Kafka."""
+    from infra.local.handed_out_keys import Export, restore_user  # noqa: PLC0415  # moto, as below
+
+    if arguments.auth_file is not None:
+        restore_user(keep_secrets(arguments.auth_file), arguments.account_id, os.environ["AWS_REGION"])
+    export = Export(arguments.identity_file)
+    # Nothing of an earlier life is good any more, and nobody waits for the first key.
+    export.once()
+    threading.Thread(target=export.follow, name="handed-out keys", daemon=True).start()
 
 
 def _serve(host: str, port: int, ready_file: str) -> None:

@@ -1,6 +1,7 @@
 """The launcher's exceptions; each message is one sentence that names the mend.
 
 UpError
+├── AccessFailed
 ├── DataDirInUse
 ├── DataDirUnusable
 ├── PortInUse
@@ -10,6 +11,10 @@ UpError
 
 class UpError(Exception):
     """Why `tidemill up` cannot start."""
+
+
+class AccessFailed(UpError):
+    """What `--auth` needs cannot be made: certificates, secrets, users."""
 
 
 class DataDirInUse(UpError):

@@ -1,8 +1,9 @@
 """`tidemill up`: owns the five programs' start, the ready file, and the drain in its written order.
 
-Start: aws, broker and functions side by side; the poller once they answer; the gateway last. Stop: the poller
-first (it settles what is in flight and commits), then functions, broker, aws, gateway. Called by the command
-line and the demo; knows the programs only by their commands.
+Start: aws, broker and functions side by side (with `--auth` the broker follows the aws that has its users);
+the poller once they answer; the gateway last. Stop: the poller first (it settles what is in flight and
+commits), then functions, broker, aws, gateway. Called by the command line and the demo; knows the programs
+only by their commands.
 """
 
 import asyncio
@@ -11,20 +12,31 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from broker.listeners import ListenerName
+from infra.local.access import Access
+from infra.local.auth import PORT_FLAGS
+from infra.local.client_files import Client
 from infra.local.console_log import LogSink
-from infra.local.errors import DataDirInUse, DataDirUnusable, PortInUse, ProgramFailed
+from infra.local.errors import AccessFailed, DataDirInUse, DataDirUnusable, PortInUse, ProgramFailed
 from infra.local.programs import Program, Programs
 from infra.local.ready import write_ready_file
 from infra.local.settings import UpSettings
 from infra.local.supervisor import Supervisor
 
 _HOST = "127.0.0.1"
-_STARTED_FIRST: tuple[Program, ...] = ("aws", "broker", "functions")
+# Each step is ready before the next begins.
+_STEPS: tuple[tuple[Program, ...], ...] = (("aws", "broker", "functions"), ("poller",), ("gateway",))
+_SECURED_STEPS: tuple[tuple[Program, ...], ...] = (
+    ("aws", "functions"),
+    ("broker",),
+    ("poller",),
+    ("gateway",),
+)
 # Seconds that each program gets to drain; the poller's own drain timeout is 30 s.
 STOP_ORDER: Mapping[Program, float] = {
     "poller": 40.0,
@@ -39,17 +51,24 @@ _AWS_FORGETS = "the embedded AWS keeps its state in memory: the queues, tables a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """What the ready file says; the pid of "aws" is None when ``--aws-endpoint-url`` names another AWS."""
+    """What the ready file says; the pid of "aws" is None when ``--aws-endpoint-url`` names another AWS.
+
+    ``listeners`` are the bootstrap servers by listener; ``bootstrap_servers`` is the first of them.
+    """
 
     endpoint_url: str
     bootstrap_servers: str
+    listeners: dict[ListenerName, str]
     cluster_arn: str
     region: str
     pids: dict[Program, int | None]
 
 
 async def up(
-    settings: UpSettings, log: LogSink, announce: Callable[[Ready], None], stop: asyncio.Event | None = None
+    settings: UpSettings,
+    log: LogSink,
+    announce: Callable[[Ready, Sequence[Client]], None],
+    stop: asyncio.Event | None = None,
 ) -> int:
     """Run everything until SIGINT, SIGTERM or ``stop``; the exit status.
 
@@ -60,7 +79,8 @@ async def up(
     # What is written is for this user alone: records, code, and secrets in functions' environments.
     os.umask(0o077)
     with _locked(settings.data_dir), _gateway_socket(settings.port) as listener:
-        _refuse_taken_kafka_port(settings.kafka_port)
+        for name, port in settings.listeners.items():
+            _refuse_taken_port(port, PORT_FLAGS[name])
         launcher = _Launcher(settings, log, listener)
         return await launcher.run(announce, stop or asyncio.Event())
 
@@ -76,15 +96,17 @@ class _Launcher:
         # Programs have run on this data before: what only memory held is missed now.
         self._continued = (settings.data_dir / "run").exists()
         self._forced = False
+        self._access = Access(settings, self._programs.environ) if settings.secured else None
+        self._clients: Sequence[Client] = ()
 
-    async def run(self, announce: Callable[[Ready], None], stop: asyncio.Event) -> int:
+    async def run(self, announce: Callable[[Ready, Sequence[Client]], None], stop: asyncio.Event) -> int:
         failure: str | None = None
         with _signals(lambda: self._on_signal(stop)):
             async with asyncio.TaskGroup() as group:
                 try:
                     failure = await self._start(group, stop)
                     if failure is None and not stop.is_set():
-                        announce(self._ready())
+                        announce(self._ready(), self._clients)
                         await stop.wait()
                 finally:
                     await self._stop()
@@ -94,44 +116,74 @@ class _Launcher:
 
     async def _start(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> str | None:
         """Start everything; why that failed, or None (which a stop meanwhile also gives)."""
-        first = tuple(name for name in _STARTED_FIRST if name != "aws" or not self._settings.aws_endpoint_url)
-        steps: tuple[tuple[Program, ...], ...] = (first, ("poller",), ("gateway",))
-        for step in steps:
-            for name in step:
-                supervisor = self._supervisors[name] = self._supervise(name)
-                group.create_task(supervisor.run(), name=name)
-            for name in step:
-                failure = await _unless_stopped(self._supervisors[name].ready(), stop)
+        try:
+            if self._access is not None:
+                await asyncio.to_thread(self._access.prepare)
+            for step in _SECURED_STEPS if self._access else _STEPS:
+                if "broker" in step and self._access is not None:
+                    await asyncio.to_thread(self._access.provide, self._programs.url("aws"))
+                failure = await self._start_step(step, group, stop)
                 if failure is not None or stop.is_set():
                     return failure
+            if self._access is not None:
+                self._clients = await asyncio.to_thread(self._access.write_clients, self._servers())
+        except AccessFailed as error:
+            return str(error)
         self._all_ready = True
         self._write_ready_file()
         return None
 
-    def _supervise(self, name: Program) -> Supervisor:
+    async def _start_step(
+        self, step: Sequence[Program], group: asyncio.TaskGroup, stop: asyncio.Event
+    ) -> str | None:
+        names = [name for name in step if name != "aws" or not self._settings.aws_endpoint_url]
+        for name in names:
+            supervisor = self._supervisors[name] = self._supervise(name, group)
+            group.create_task(supervisor.run(), name=name)
+        for name in names:
+            failure = await _unless_stopped(self._supervisors[name].ready(), stop)
+            if failure is not None or stop.is_set():
+                return failure
+        return None
+
+    def _supervise(self, name: Program, group: asyncio.TaskGroup) -> Supervisor:
         return Supervisor(
             name,
             command=lambda: self._programs.command(name),
             ready_file=self._programs.ready_file(name),
-            on_ready=lambda facts: self._on_ready(name, facts),
+            on_ready=lambda facts: self._on_ready(name, facts, group),
             log=self._log,
         )
 
-    def _on_ready(self, name: Program, facts: Mapping[str, Any]) -> None:
+    def _on_ready(self, name: Program, facts: Mapping[str, Any], group: asyncio.TaskGroup) -> None:
         again = name in self._programs.ready
         self._programs.ready[name] = facts
         self._log.line("tidemill", f"{name} is ready{' again' if again else ''} pid={facts['pid']}")
         if name == "aws" and (again or self._continued):
             self._log.line("tidemill", _AWS_FORGETS)
+        if name == "aws" and again and self._access is not None:
+            group.create_task(self._provide_again(self._access), name="secrets of --auth")
         if self._all_ready:
             self._write_ready_file()
 
+    async def _provide_again(self, access: Access) -> None:
+        try:
+            await asyncio.to_thread(access.provide, self._programs.url("aws"))
+        except AccessFailed as error:
+            self._log.line("tidemill", str(error))
+        else:
+            self._log.line("tidemill", "the secrets of --auth are made again")
+
+    def _servers(self) -> dict[ListenerName, str]:
+        return {name: f"{_HOST}:{port}" for name, port in self._programs.listeners().items()}
+
     def _ready(self) -> Ready:
-        facts = self._programs.ready
+        facts, servers = self._programs.ready, self._servers()
         names: tuple[Program, ...] = ("broker", "poller", "functions", "aws", "gateway")
         return Ready(
             endpoint_url=self._endpoint_url,
-            bootstrap_servers=f"{_HOST}:{facts['broker']['port']}",
+            bootstrap_servers=next(iter(servers.values())),
+            listeners=servers,
             cluster_arn=facts["broker"]["cluster_arn"],
             region=self._settings.region,
             pids={name: facts[name]["pid"] if name in facts else None for name in names},
@@ -220,11 +272,11 @@ def _gateway_socket(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _refuse_taken_kafka_port(port: int) -> None:
+def _refuse_taken_port(port: int, flag: str) -> None:
     """Say it in our words, with our flag, before the broker says it in its log."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, port, "--kafka-port")
+        _bind(probe, port, flag)
 
 
 def _bind(listener: socket.socket, port: int, flag: str) -> None:

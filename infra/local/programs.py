@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from broker.listeners import ListenerName
+from infra.local.auth import broker_settings
+from infra.local.kept_secrets import ADMINISTRATOR_KEY_ID, ADMINISTRATOR_SECRET
 from infra.local.settings import UpSettings
 
 Program = Literal["broker", "poller", "functions", "aws", "gateway"]
@@ -34,7 +37,7 @@ class Programs:
         self._settings = settings
         self._gateway_url = gateway_url
         self._gateway_fd = gateway_fd
-        self._environ = _base_environ(settings)
+        self.environ: Mapping[str, str] = _base_environ(settings)
         self.ready: dict[Program, Facts] = {}
 
     def ready_file(self, program: Program) -> Path:
@@ -55,6 +58,14 @@ class Programs:
             case "gateway":
                 return self._gateway()
 
+    def listeners(self) -> Mapping[ListenerName, int]:
+        """The broker's ways in and their ports: those asked for, until it has taken some."""
+        facts = self.ready.get("broker")
+        if facts is None:
+            return self._settings.listeners
+        ports: Mapping[ListenerName, int] = facts.get("listeners") or {"plaintext": facts["port"]}
+        return {name: ports[name] for name in self._settings.listeners}
+
     def url(self, program: Program, port: str = "port") -> str:
         """The base URL of a program that is ready."""
         if program == "aws" and self._settings.aws_endpoint_url:
@@ -62,14 +73,27 @@ class Programs:
         return f"http://{_HOST}:{self.ready[program][port]}"
 
     def _aws(self) -> Command:
-        arguments = ["--port", self._port("aws"), "--account-id", self._settings.account_id]
+        settings = self._settings
+        arguments = ["--port", self._port("aws"), "--account-id", settings.account_id]
+        if "iam" in settings.auth:
+            arguments += ["--auth-file", str(settings.auth_file)]
+            arguments += ["--identity-file", str(settings.handed_out_file)]
         return self._command("aws", arguments)
 
     def _broker(self) -> Command:
-        port = self.ready.get("broker", {}).get("port", self._settings.kafka_port)
-        control_port = self._port("broker", "control_port")
-        arguments = ["--host", _HOST, "--port", str(port), "--control-port", control_port]
-        return self._command("broker", [*arguments, "--data-dir", str(self._settings.data_dir / "broker")])
+        settings = self._settings
+        arguments = ["--host", _HOST, "--control-port", self._port("broker", "control_port")]
+        arguments += ["--data-dir", str(settings.data_dir / "broker")]
+        ports = self.listeners()
+        if not settings.secured:
+            return self._command("broker", [*arguments, "--port", str(ports["plaintext"])])
+        for name in settings.listeners:
+            arguments += ["--listener", f"{name}={ports[name]}"]
+        arguments += ["--tls-dir", str(settings.tls_dir)]
+        files = f"{settings.identity_file},{settings.handed_out_file}"
+        for setting, value in broker_settings(settings.auth, files).items():
+            arguments += ["--set", f"{setting}={value}"]
+        return self._command("broker", arguments, {"AWS_ENDPOINT_URL": self.url("aws")})
 
     def _serving(self, program: Program, environ: Mapping[str, str]) -> Command:
         arguments = ["--host", _HOST, "--port", self._port(program)]
@@ -77,11 +101,12 @@ class Programs:
         return self._command(program, arguments, environ)
 
     def _poller_environ(self) -> Mapping[str, str]:
-        return {
+        trust = {"TIDEMILL_POLLER_CA_FILE": str(self._settings.ca_file)} if self._settings.secured else {}
+        return trust | {
             "AWS_ENDPOINT_URL": self.url("aws"),
             "AWS_ENDPOINT_URL_LAMBDA": self.url("functions"),
             "AWS_ENDPOINT_URL_KAFKA": self.url("broker", "control_port"),
-            "TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES": self._environ.get(
+            "TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES": self.environ.get(
                 "TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES", str(_TRACE_BUFFER_DELIVERIES)
             ),
         }
@@ -104,7 +129,7 @@ class Programs:
     ) -> Command:
         return Command(
             arguments=[program, *arguments, "--ready-file", str(self.ready_file(program))],
-            environ={**self._environ, **(environ or {})},
+            environ={**self.environ, **(environ or {})},
             inherited_fd=inherited_fd,
         )
 
@@ -121,8 +146,15 @@ def _base_environ(settings: UpSettings) -> dict[str, str]:
     }
     # It would make every SDK ignore the endpoints that hold `up` together.
     environ.pop("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", None)
-    if not has_credentials(environ):
-        environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    if "iam" in settings.auth:
+        # The broker verifies what the programs sign, and knows these; the user's own are nobody's here.
+        for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
+            environ.pop(name, None)
+    if "iam" in settings.auth or not has_credentials(environ):
+        environ |= {
+            "AWS_ACCESS_KEY_ID": ADMINISTRATOR_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": ADMINISTRATOR_SECRET,
+        }
     return environ
 
 

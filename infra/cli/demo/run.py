@@ -83,7 +83,7 @@ class _Scenario:
         self._aws.create_table(_TABLE)
         self._register_handler()
         servers = self._stage.bootstrap_servers
-        asyncio.run(kafka.create_topic(servers, TOPIC, PARTITIONS, 1, {}))
+        asyncio.run(kafka.create_topic({"bootstrap_servers": servers}, TOPIC, PARTITIONS, 1, {}))
         mapping = self._create_mapping(queue_arn)
         started_s = time.monotonic()
         asyncio.run(self._produce_and_wait())

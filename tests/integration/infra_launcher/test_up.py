@@ -27,7 +27,10 @@ def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -
     """Kill -9 each in turn: the ready file gets the new pid, the endpoint and Kafka keep their ports."""
     with running_up(tmp_path / "data") as up:
         before = up.ready
-        assert set(before) == {"endpoint_url", "bootstrap_servers", "cluster_arn", "region", "pids"}
+        assert set(before) == {
+            *("endpoint_url", "bootstrap_servers", "listeners", "cluster_arn", "region", "pids")
+        }
+        assert before["listeners"] == {"plaintext": before["bootstrap_servers"]}
         assert set(up.pids) == {"broker", "poller", "functions", "aws", "gateway"}
         for program in ("gateway", "functions", "broker", "poller", "aws"):
             kill_and_await_another(up, program)
