@@ -201,7 +201,8 @@ def _unknown(wanted: AclFilter) -> Refused | None:
 
 def _authorize(connection: Connection, operation: Operation, api: str) -> None:
     if not connection.rights.allows(operation, ResourceType.CLUSTER, CLUSTER_NAME, api=api):
-        raise Refused(ErrorCode.cluster_authorization_failed, "Cluster authorization failed.")
+        needs = f"The request needs {operation.name} permission on the cluster."
+        raise Refused(ErrorCode.cluster_authorization_failed, needs)
 
 
 def _acl(creation: Any) -> Acl:
