@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import importlib
 import json
 import logging
 import os
@@ -26,19 +27,20 @@ import uvloop
 from broker.apis.broker import Broker
 from broker.apis.groups import GroupService
 from broker.apis.producers import ProducerIds
-from broker.auth.acl_store import AclStore
-from broker.auth.acls import AclAuthorizer, parse_super_users
-from broker.auth.authorizers import ByPrincipal
-from broker.auth.scram_users import ScramUsers
+from broker.auth.assembly import Auth, AuthFault, assemble
+from broker.listeners import PORT_MAX, ListenerName, parse_listener
 from broker.log.topics import Topics
-from broker.server import serve
+from broker.server import CannotListen, Server, serve
 from broker.settings import Settings, SettingsError, parse_kafka_settings, read_environment
 
 logger = logging.getLogger("broker")
 
 DEFAULTS: Final = Settings()
+COMMANDS: Final = {"init-tls": "broker.commands.init_tls", "identity": "broker.commands.identity"}
+EPILOG: Final = (
+    "Commands: init-tls DIR makes certificates, identity says who may log in by IAM; each has --help."
+)
 USAGE_ERROR: Final = 2
-PORT_MAX: Final = 65535
 START_ERROR: Final = 1
 ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104  # refused below unless clients are told another one
 CONTROL_BACKLOG: Final = 128
@@ -49,8 +51,13 @@ class StartError(Exception):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the broker until a signal ends it; the exit status."""
-    arguments = _parser().parse_args(argv)
+    """Run the broker until a signal ends it, or one of its commands; the exit status."""
+    texts = sys.argv[1:] if argv is None else list(argv)
+    if texts and texts[0] in COMMANDS:
+        # What a command needs, the broker does not load.
+        status: int = importlib.import_module(COMMANDS[texts[0]]).main(texts[1:])
+        return status
+    arguments = _parser().parse_args(texts)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -70,9 +77,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tidemill broker", description="A Kafka broker on one machine.")
+    parser = argparse.ArgumentParser(
+        prog="tidemill broker", description="A Kafka broker on one machine.", epilog=EPILOG
+    )
     parser.add_argument("--host", default=DEFAULTS.host, help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=DEFAULTS.port, help="Kafka's port; 0: any (%(default)s)")
+    parser.add_argument(
+        "--listener",
+        action="append",
+        default=[],
+        metavar="NAME[=PORT]",
+        help="a way in: plaintext, tls, scram or iam, on MSK's port or on PORT (0: any); may be repeated;"
+        " without it plaintext is on, on --port",
+    )
+    parser.add_argument(
+        "--tls-dir", type=Path, help="what `tidemill broker init-tls DIR` made; for tls, scram and iam"
+    )
     parser.add_argument(
         "--control-port", type=int, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
     )
@@ -89,12 +109,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
-    flags = {name: value for name, value in vars(arguments).items() if name != "set"}
-    settings = Settings(**flags, **read_environment(environ), **parse_kafka_settings(arguments.set))
-    for port in (settings.port, settings.control_port):
+    flags = {name: value for name, value in vars(arguments).items() if name not in ("set", "listener")}
+    settings = Settings(
+        listeners=_listeners(arguments.listener),
+        **flags,
+        **read_environment(environ),
+        **parse_kafka_settings(arguments.set),
+    )
+    ports = [*settings.listening.values(), settings.control_port]
+    for port in (settings.port, *ports):
         # A socket would take it modulo 65,536.
         if not 0 <= port <= PORT_MAX:
             raise SettingsError(f"{port} is no port: give 0 to {PORT_MAX}")
+        if port and ports.count(port) > 1:
+            raise SettingsError(
+                f"port {port} is given twice: each listener, and --control-port, needs its own"
+            )
     untold = [name for name in settings.listening if settings.advertised(name)[0] in ANY_ADDRESS]
     if untold:
         told = ",".join(f"{name.upper()}://host:port" for name in untold)
@@ -104,28 +134,45 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
     return settings
 
 
+def _listeners(texts: Sequence[str]) -> dict[ListenerName, int | None]:
+    listeners: dict[ListenerName, int | None] = {}
+    for text in texts:
+        try:
+            name, port = parse_listener(text)
+        except ValueError as fault:
+            raise SettingsError(f"--listener {text}: {fault}") from None
+        if name in listeners:
+            raise SettingsError(f"--listener {text}: {name} is given twice; give it once")
+        listeners[name] = port
+    return listeners
+
+
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     _heed_signals(stop)
     with _locked(settings.data_dir), contextlib.closing(_open_topics(settings)) as topics:
-        await _serve(_broker(settings, topics), stop)
+        await _serve(*_broker(settings, topics), stop)
     logger.info("stopped")
 
 
-async def _serve(broker: Broker, stop: asyncio.Event) -> None:
+async def _serve(broker: Broker, auth: Auth, stop: asyncio.Event) -> None:
     """Serve until told to stop; then stop accepting, let requests finish, and only then end the rest."""
     settings = broker.settings
     with _control_socket(settings) as control:
-        server = await _listen(broker)
+        server = await _listen(broker, auth)
         async with asyncio.TaskGroup() as tasks:
-            background = (
+            background = [
                 tasks.create_task(broker.groups.run(), name="groups"),
                 tasks.create_task(_housekeep(broker), name="housekeeping"),
                 tasks.create_task(_serve_control(broker, control), name="control plane"),
-            )
+                *(tasks.create_task(watch(), name=name) for name, watch in auth.watchers.items()),
+            ]
             control_port = control.getsockname()[1]
             logger.info(
-                "listening port=%d control_port=%d data_dir=%s", server.port, control_port, settings.data_dir
+                "listening %s control_port=%d data_dir=%s",
+                " ".join(f"{name}={port}" for name, port in broker.ports.items()),
+                control_port,
+                settings.data_dir,
             )
             _tell_ready(broker, server.port, control_port)
             await stop.wait()
@@ -191,41 +238,32 @@ def _open_topics(settings: Settings) -> Topics:
         return Topics(directory, settings.kafka_values(), clock_ms=_now_ms)
 
 
-def _broker(settings: Settings, topics: Topics) -> Broker:
+def _broker(settings: Settings, topics: Topics) -> tuple[Broker, Auth]:
     uuid, created_ms = _identity(settings.data_dir / "cluster.json")
+    cluster_arn = f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1"
     ids_file = settings.data_dir / "producer_ids.json"
     with _opening(ids_file):
         producer_ids = ProducerIds(ids_file)
-    users_file = settings.data_dir / "scram.json"
-    with _opening(users_file):
-        scram_users = ScramUsers(users_file)
-    acls_file = settings.data_dir / "acls.json"
-    with _opening(acls_file):
-        acls = AclStore(acls_file)
-    return Broker(
+    try:
+        auth = assemble(settings, cluster_arn=cluster_arn, now_ms=_now_ms)
+    except AuthFault as fault:
+        raise StartError(str(fault)) from fault
+    broker = Broker(
         settings=settings,
         topics=topics,
         groups=GroupService(topics, settings, now_ms=_now_ms, monotonic_s=time.monotonic),
         producer_ids=producer_ids,
-        scram_users=scram_users,
-        acls=acls,
-        authorizer=ByPrincipal(acls=_acl_authorizer(settings, acls), iam=None),
+        scram_users=auth.scram_users,
+        acls=auth.acls,
+        authorizer=auth.authorizer,
+        mechanisms=auth.mechanisms,
         cluster_id=urlsafe_b64encode(uuid.bytes).rstrip(b"=").decode(),
-        cluster_arn=f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1",
+        cluster_arn=cluster_arn,
         created_ms=created_ms,
         now_ms=_now_ms,
         monotonic_s=time.monotonic,
     )
-
-
-def _acl_authorizer(settings: Settings, acls: AclStore) -> AclAuthorizer:
-    try:
-        super_users = parse_super_users(settings.super_users)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-    return AclAuthorizer(
-        acls, super_users=super_users, allow_everyone=settings.allow_everyone_if_no_acl_found
-    )
+    return broker, auth
 
 
 def _identity(file: Path) -> tuple[UUID, int]:
@@ -237,15 +275,13 @@ def _identity(file: Path) -> tuple[UUID, int]:
         return UUID(identity["cluster_uuid"]), int(identity["created_ms"])
 
 
-async def _listen(broker: Broker) -> Any:
+async def _listen(broker: Broker, auth: Auth) -> Server:
     settings = broker.settings
     try:
-        server = await serve(broker, settings)
-    except OSError as error:
-        raise _taken("--port", settings.host, settings.port, error) from error
-    # No await since it listens, so no client has asked for it.
-    broker.ports["plaintext"] = server.port
-    return server
+        return await serve(broker, settings, auth.certificates)
+    except CannotListen as fault:
+        flag = f"--listener {fault.listener}=PORT" if settings.listeners else "--port"
+        raise _taken(flag, settings.host, fault.port, fault.error) from fault
 
 
 def _control_socket(settings: Settings) -> socket.socket:
@@ -302,6 +338,7 @@ def _tell_ready(broker: Broker, port: int, control_port: int) -> None:
         ready = {
             "pid": os.getpid(),
             "port": port,
+            "listeners": broker.ports,
             "control_port": control_port,
             "cluster_arn": broker.cluster_arn,
         }

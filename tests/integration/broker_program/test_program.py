@@ -63,7 +63,7 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> subproces
 
 def test_it_answers_when_the_ready_file_is_there(broker: TidemillBroker) -> None:
     assert ask(broker.port, API_VERSIONS).startswith(struct.pack(">ih", 7, 0))
-    assert broker.ready.keys() == {"pid", "port", "control_port", "cluster_arn"}
+    assert broker.ready.keys() == {"pid", "port", "listeners", "control_port", "cluster_arn"}
     assert broker.ready["pid"] == broker.pid
     with socket.create_connection(("127.0.0.1", broker.ready["control_port"]), timeout=5):
         pass

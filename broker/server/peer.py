@@ -1,7 +1,8 @@
-"""Connections: bytes from sockets to frames, frames to `apis.dispatch`, replies back in order.
+"""One connection: bytes from a socket to frames, frames to `apis.dispatch`, replies back in order.
 
 Knows nothing of any API. A frame is read straight into the connection's buffer and handed on as a view of
 it; a peer that does not read its replies is not read from either. A fault ends its connection and no other.
+Until somebody has logged in, frames are small and the connection is a stranger's (`strangers`).
 """
 
 from __future__ import annotations
@@ -9,17 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+import time
 from collections import deque
 from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from broker.apis import CloseConnection, dispatch
 from broker.apis.api import Reply
+from broker.apis.sasl import SaslStage
+from broker.auth.session import UNAUTHENTICATED, Session
+from broker.auth.tls import SSL, NotLetIn, certificate_session
 
 if TYPE_CHECKING:
-    from broker.apis import Broker
-    from broker.settings import Settings
+    import ssl
+
+    from broker.listeners import ListenerName
+    from broker.server import Server
+    from broker.server.strangers import Stranger
 
 logger = logging.getLogger(__name__)
 
@@ -34,81 +42,10 @@ UNREAD_BYTES_MAX: Final = 1024 * 1024
 PENDING_MAX: Final = 64
 PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
 _LENGTH: Final = struct.Struct(">i")
-DRAIN_S: Final = 2.0
-BACKLOG: Final = 512
+# Those who must log in before anything else.
+SASL_LISTENERS: Final = frozenset({"scram", "iam"})
 # A connection that was silent for the idle limit less this much gives its large buffer back.
 QUIET_S: Final = 300.0
-
-
-async def serve(broker: Broker, settings: Settings) -> Server:
-    """Listen on the settings' host and port; `close` from the same task. Raises OSError."""
-    server = Server(broker, settings)
-    await server.start()
-    return server
-
-
-class Server:
-    """The listening socket and every connection."""
-
-    def __init__(self, broker: Broker, settings: Settings) -> None:
-        self.broker = broker
-        self.frame_bytes_max = settings.socket_request_max_bytes
-        self.connections: set[_Peer] = set()
-        self.loop = asyncio.get_running_loop()
-        self.tasks = asyncio.TaskGroup()
-        self._settings = settings
-        self._idle_s = settings.connections_max_idle_ms / 1000
-        self._sweep: asyncio.TimerHandle | None = None
-        self._listener: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        """Accept connections from now on."""
-        settings = self._settings
-        self._listener = await self.loop.create_server(
-            lambda: _Peer(self), settings.host, settings.port, backlog=BACKLOG
-        )
-        # Left in `close`: the group holds the replies of asynchronous handlers, whose faults never reach it.
-        await self.tasks.__aenter__()
-        self._sweep_later()
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        assert self._listener is not None
-        port: int = self._listener.sockets[0].getsockname()[1]
-        return port
-
-    def admits(self) -> bool:
-        """Whether one more connection may stay."""
-        return len(self.connections) < self._settings.max_connections
-
-    async def close(self) -> None:
-        """Stop accepting, let replies in work go out (for DRAIN_S at most), then end every connection."""
-        if self._listener is not None:
-            self._listener.close()
-        if self._sweep is not None:
-            self._sweep.cancel()
-        for peer in self.connections:
-            peer.drain()
-        try:
-            async with asyncio.timeout(DRAIN_S):
-                while self.connections:
-                    await next(iter(self.connections)).lost.wait()
-        except TimeoutError:
-            logger.warning("ending connections with unfinished requests count=%d", len(self.connections))
-        for peer in list(self.connections):
-            peer.abort()
-        await self.tasks.__aexit__(None, None, None)
-
-    def _sweep_later(self) -> None:
-        if self._idle_s > 0:
-            self._sweep = self.loop.call_later(max(self._idle_s / 4, 0.05), self._end_idle)
-
-    def _end_idle(self) -> None:
-        since = self.loop.time() - self._idle_s
-        for peer in list(self.connections):
-            peer.end_if_idle(since)
-        self._sweep_later()
 
 
 class _Pending:
@@ -122,14 +59,19 @@ class _Pending:
         self.future: asyncio.Future[Reply] | None = None
 
 
-class _Peer(asyncio.BufferedProtocol):
-    """One connection."""
+class Peer(asyncio.BufferedProtocol):
+    """One connection. `stranger` is its place among those who have not logged in; None where nobody must."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, listener: ListenerName, stranger: Stranger | None = None) -> None:
         self.lost = asyncio.Event()
+        self.began = False  # whether there is a connection, behind its handshake
         self._server = server
+        self._listener: ListenerName = listener
+        self._stranger = stranger
+        self._known = False
+        self._frame_bytes_max = server.settings.sasl_server_max_receive_size
         self._transport: asyncio.Transport | None = None
-        self._info = server.broker.open(peer="", host="", listener="plaintext")
+        self._info = server.broker.open(peer="", host="", listener=listener)
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._filled = 0
         self._frame_end = 0  # of a frame that has begun to come, length included; 0: not known yet
@@ -143,20 +85,32 @@ class _Peer(asyncio.BufferedProtocol):
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: behind the handshake, where there is one."""
+        self.began = True
         self._transport = cast("asyncio.Transport", transport)
-        peername = transport.get_extra_info("peername")
-        host = str(peername[0]) if peername else "unknown"
-        peer = f"{host}:{peername[1]}" if peername else host
-        self._info = self._server.broker.open(peer=peer, host=host, listener="plaintext")
-        admitted = self._server.admits()
         self._server.connections.add(self)
-        if not admitted:
-            self._end("too many connections: raise max.connections")
+        peername = transport.get_extra_info("peername")
+        session = self._certified(spell_peer(peername), transport.get_extra_info("ssl_object"))
+        if session is None:
+            self._end(None)
             return
+        self._info = self._server.broker.open(
+            peer=spell_peer(peername),
+            host=str(peername[0]) if peername else "",
+            listener=self._listener,
+            session=session,
+        )
         self._transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
+        if self._listener in SASL_LISTENERS:
+            self._info.sasl = SaslStage(self._server.broker.mechanisms.get(self._listener, {}))
+        else:
+            self._welcome()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio calls it
+        """Forget it, and cancel what it waited for."""
         self._server.connections.discard(self)
+        self._server.known -= self._known
+        self._leave_strangers()
         self._transport = None
         for pending in self._pending:
             if pending.future is not None:
@@ -165,11 +119,13 @@ class _Peer(asyncio.BufferedProtocol):
         self.lost.set()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio calls it
+        """Give the place where the next bytes go."""
         # Up to the end of the frame that is coming: what follows it then needs no moving.
         end = self._frame_end or len(self._view)
         return self._view[self._filled : min(end, len(self._view))]
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Take the bytes that came, and serve what is whole."""
         self._filled += nbytes
         if self._filled < self._frame_end and self._filled < len(self._view):
             return
@@ -177,12 +133,51 @@ class _Peer(asyncio.BufferedProtocol):
         self._serve_frames()
 
     def pause_writing(self) -> None:
+        """The peer does not read its replies: its requests wait."""
         self._unread = True
         self._hold_if_needed()
 
     def resume_writing(self) -> None:
+        """It reads again."""
         self._unread = False
         self._go_on()
+
+    # Who it is.
+
+    def _certified(self, peer: str, tls: ssl.SSLObject | None) -> Session | None:
+        """The session of the certificate that was shown; None: its owner may not come in, and it is told."""
+        if tls is None:
+            return UNAUTHENTICATED
+        try:
+            return certificate_session(tls, self._server.principal_rules, time.time())
+        except NotLetIn as refusal:
+            self._server.broker.audit.login_failed(
+                listener=self._listener,
+                peer=peer,
+                mechanism=SSL,
+                claimed=refusal.claimed,
+                reason=refusal.reason,
+            )
+            return None
+
+    def _welcome(self) -> None:
+        """Somebody has logged in, or need not: a stranger no more."""
+        self._leave_strangers()
+        if not self._server.admits():
+            self._end("too many connections: raise max.connections")
+            return
+        self._known = True
+        self._server.known += 1
+        self._frame_bytes_max = self._server.settings.socket_request_max_bytes
+
+    def _heed_login(self) -> None:
+        if self._stranger is not None and self._info.sasl is not None and self._info.sasl.done:
+            self._welcome()
+
+    def _leave_strangers(self) -> None:
+        if self._stranger is not None:
+            self._stranger.leave()
+            self._stranger = None
 
     # From the server.
 
@@ -215,8 +210,8 @@ class _Peer(asyncio.BufferedProtocol):
             if self._filled < body:
                 break
             (length,) = _LENGTH.unpack_from(self._view, start)
-            if not 0 <= length <= self._server.frame_bytes_max:
-                self._end(f"a frame of {length} bytes: a request has 0 to {self._server.frame_bytes_max}")
+            if not 0 <= length <= self._frame_bytes_max:
+                self._end(f"a frame of {length} bytes: a request has 0 to {self._frame_bytes_max}")
                 return
             if self._filled < body + length:
                 break
@@ -252,6 +247,8 @@ class _Peer(asyncio.BufferedProtocol):
             self._end("the request could not be served")
         else:
             self._answer(reply)
+            if self._stranger is not None:
+                self._heed_login()
 
     # Replies.
 
@@ -299,12 +296,13 @@ class _Peer(asyncio.BufferedProtocol):
             self._end("the request could not be served")
             return
         self._settle(pending, future.result())
+        self._heed_login()
         while self._pending and self._pending[0].settled:
             head = self._pending.popleft()
             self._pending_bytes -= _size(head.reply)
             if head.reply is not None:
                 self._write(head.reply)
-        if self._draining and not self._pending:
+        if (self._draining or self._info.ending) and not self._pending:
             self._end(None)
         else:
             self._go_on()
@@ -330,6 +328,7 @@ class _Peer(asyncio.BufferedProtocol):
             or self._draining
             or len(self._pending) >= PENDING_MAX
             or self._pending_bytes > PENDING_BYTES_MAX
+            or (self._info.sasl is not None and self._info.sasl.busy)
         )
 
     def _hold_if_needed(self) -> None:
@@ -355,6 +354,11 @@ class _Peer(asyncio.BufferedProtocol):
         # Frames that came with the one at fault are not served any more.
         self._draining = self._held = True
         self._transport.close()
+
+
+def spell_peer(peername: tuple[Any, ...] | None) -> str:
+    """Host and port as log lines write them."""
+    return f"{peername[0]}:{peername[1]}" if peername else "unknown"
 
 
 def _size(reply: Reply) -> int:

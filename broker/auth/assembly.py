@@ -1,0 +1,161 @@
+"""Everything of `auth` put together as the settings say: who judges, who may log in how, and what is watched.
+
+`__main__` calls `assemble` and runs the watchers. What a listener that is off would need is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from broker.auth.acl_store import AclStore
+from broker.auth.acls import AclAuthorizer, parse_super_users
+from broker.auth.authorizer import Authorizer
+from broker.auth.authorizers import ByPrincipal
+from broker.auth.principal_rules import PrincipalRules
+from broker.auth.scram_users import ScramUsers
+from broker.auth.tls import ClientAuth, TlsFault
+
+if TYPE_CHECKING:
+    from broker.auth.certificates import Certificates
+    from broker.auth.mechanism import Mechanism
+    from broker.listeners import ListenerName
+    from broker.settings import Settings
+
+_Mechanisms = dict[str, "Mechanism"]
+
+
+class AuthFault(Exception):
+    """Settings or files that nobody could be let in by; the text names the mend."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Auth:
+    """What the broker needs of `auth`. `certificates` None: no listener does TLS."""
+
+    authorizer: Authorizer
+    acls: AclStore
+    scram_users: ScramUsers
+    certificates: Certificates | None = None
+    mechanisms: dict[ListenerName, Mapping[str, Mechanism]] = field(default_factory=dict)
+    watchers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
+
+
+def assemble(settings: Settings, *, cluster_arn: str, now_ms: Callable[[], int]) -> Auth:
+    """Open every store and file that the settings ask for. Raises AuthFault."""
+    _check(settings)
+    acls_file, users_file = settings.data_dir / "acls.json", settings.data_dir / "scram.json"
+    with _opening(acls_file):
+        acls = AclStore(acls_file)
+    with _opening(users_file):
+        users = ScramUsers(users_file)
+    judge = AclAuthorizer(
+        acls,
+        super_users=parse_super_users(settings.super_users),
+        allow_everyone=settings.allow_everyone_if_no_acl_found,
+    )
+    auth = Auth(authorizer=ByPrincipal(acls=judge, iam=None), acls=acls, scram_users=users)
+    if settings.listening.keys() - {"plaintext"}:
+        auth.certificates = _certificates(settings)
+        auth.watchers["certificates"] = auth.certificates.watch
+    if "scram" in settings.listening:
+        _add_scram(settings, auth)
+    if "iam" in settings.listening:
+        _add_iam(settings, auth, judge, cluster_arn, now_ms)
+    return auth
+
+
+def _check(settings: Settings) -> None:
+    for name, parse in (("super.users", parse_super_users), ("ssl.principal.mapping.rules", PrincipalRules)):
+        text = settings.kafka_values()[name]
+        try:
+            parse(str(text))
+        except ValueError as fault:
+            raise AuthFault(f"--set {name}={text}: {fault}") from None
+
+
+def _certificates(settings: Settings) -> Certificates:
+    from broker.auth.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
+
+    keystore = _file(settings.ssl_keystore_location, settings.tls_dir, "broker.pem")
+    if keystore is None:
+        needing = ", ".join(sorted(settings.listening.keys() - {"plaintext"}))
+        raise AuthFault(
+            f"listeners that use TLS ({needing}) need a certificate: make one by"
+            " `tidemill broker init-tls DIR` and give --tls-dir DIR,"
+            " or name your own by --set ssl.keystore.location=FILE"
+        )
+    truststore = _file(settings.ssl_truststore_location, settings.tls_dir, "ca.pem")
+    # Only the tls listener asks for clients' certificates.
+    client_auth = settings.ssl_client_auth if "tls" in settings.listening else "none"
+    try:
+        return Certificates(keystore, truststore, cast("ClientAuth", client_auth))
+    except TlsFault as fault:
+        raise AuthFault(str(fault)) from None
+
+
+def _file(location: str, directory: Path | None, name: str) -> Path | None:
+    if location:
+        return Path(location)
+    return None if directory is None else directory / name
+
+
+def _add_scram(settings: Settings, auth: Auth) -> None:
+    from broker.auth.plain import PlainMechanism  # noqa: PLC0415  # as all below: for who needs it
+    from broker.auth.scram import ScramMechanism  # noqa: PLC0415
+
+    users = auth.scram_users
+    offered: dict[str, Callable[[], Mechanism]] = {
+        "SCRAM-SHA-512": lambda: ScramMechanism("SCRAM-SHA-512", users),
+        "SCRAM-SHA-256": lambda: ScramMechanism("SCRAM-SHA-256", users),
+        "PLAIN": lambda: PlainMechanism(users),
+    }
+    named = [name.strip() for name in settings.sasl_enabled_mechanisms.split(",")]
+    auth.mechanisms["scram"] = {name: offered[name]() for name in named}
+
+
+def _add_iam(
+    settings: Settings, auth: Auth, acls: Authorizer, cluster_arn: str, now_ms: Callable[[], int]
+) -> None:
+    from broker.auth.iam_authorizer import IamAuthorizer  # noqa: PLC0415
+    from broker.auth.identities import Identities  # noqa: PLC0415
+    from broker.auth.msk_iam import MskIamMechanism  # noqa: PLC0415
+    from broker.auth.oauthbearer import OauthBearerMechanism  # noqa: PLC0415
+
+    named = [Path(name.strip()) for name in settings.tidemill_identity_files.split(",") if name.strip()]
+    files = named or [settings.data_dir / "identities.json"]
+    try:
+        identities = Identities(files)
+    except (ValueError, OSError) as fault:
+        raise AuthFault(str(fault)) from None
+    judge = IamAuthorizer(identities, cluster_arn=cluster_arn, now_ms=now_ms)
+    certificates = auth.certificates
+    assert certificates is not None, "the iam listener does TLS"
+    advertised, _ = settings.advertised("iam")
+    mechanisms: list[Mechanism] = [
+        OauthBearerMechanism(identities, judge, region=settings.region, now_ms=now_ms),
+        MskIamMechanism(
+            identities,
+            judge,
+            region=settings.region,
+            hosts=lambda: certificates.names | {advertised},
+            now_ms=now_ms,
+        ),
+    ]
+    auth.authorizer = ByPrincipal(acls=acls, iam=judge)
+    auth.mechanisms["iam"] = {mechanism.name: mechanism for mechanism in mechanisms}
+    auth.watchers["identities"] = identities.watch
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Tell what cannot be read, instead of starting without it: nobody's rights are what they were then."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise AuthFault(
+            f"{path} cannot be read ({error}); restore it or start with another --data-dir"
+        ) from error

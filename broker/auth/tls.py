@@ -1,0 +1,109 @@
+"""TLS by the standard library: contexts for the listeners, and the session that a client's certificate gives.
+
+TLS 1.2 and 1.3. Files are PEM as Kafka's: the keystore is one file with the private key (PKCS#8) and its
+chain, the truststore holds CAs. Imports nothing that a plaintext broker would have to load.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from broker.auth.distinguished_name import spell_name, subject_of
+from broker.auth.principal_rules import NoRuleApplies, PrincipalRules
+from broker.auth.session import UNAUTHENTICATED, Principal, Session
+
+ClientAuth = Literal["none", "requested", "required"]
+
+CLIENT_AUTH: Final[tuple[ClientAuth, ...]] = get_args(ClientAuth)
+SSL: Final = (
+    "SSL"  # Kafka: SecurityProtocol.SSL; what a verified certificate leaves in the session and in audit lines
+)
+_VERIFY: Final = {
+    "none": ssl.CERT_NONE,
+    "requested": ssl.CERT_OPTIONAL,
+    "required": ssl.CERT_REQUIRED,
+}
+# OpenSSL's names for what is wrong with a keystore, and how it is mended.
+_MENDS: Final = {
+    "KEY_VALUES_MISMATCH": "its private key does not belong to its first certificate",
+    "NO_START_LINE": "it needs a private key and a certificate, both in PEM",
+}
+_MEND: Final = "make one by `tidemill broker init-tls DIR`"
+
+
+class NotLetIn(Exception):
+    """A verified certificate whose owner may not come in: who it says it is, and why not."""
+
+    def __init__(self, reason: str, *, claimed: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.claimed = claimed
+
+
+class TlsFault(ValueError):
+    """Files that TLS cannot be had from; the text names file and mend, and no secret."""
+
+
+def server_context(keystore: Path, truststore: Path | None, client_auth: ClientAuth) -> ssl.SSLContext:
+    """Make a listener's context. Raises TlsFault."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A client could make us repeat the dear half of a handshake for ever.
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    # A resumed session is not verified again: in TLS 1.3 each connection shows its certificate. TLS 1.2 keeps
+    # its tickets: without them OpenSSL would keep sessions in memory instead.
+    context.num_tickets = 0
+    _load_keystore(context, keystore)
+    context.verify_mode = _VERIFY[client_auth]
+    if client_auth != "none":
+        if truststore is None:
+            raise TlsFault("ssl.truststore.location is not set: name the PEM file of the clients' CA")
+        _load_truststore(context, truststore)
+    return context
+
+
+def certificate_session(connection: ssl.SSLObject, rules: PrincipalRules, now_s: float) -> Session:
+    """The session that a verified certificate gives; without one nobody is known. Raises NotLetIn."""
+    certificate = connection.getpeercert(binary_form=True)
+    if certificate is None:
+        return UNAUTHENTICATED
+    try:
+        name = spell_name(subject_of(certificate))
+    except ValueError as fault:
+        raise NotLetIn(f"the certificate's subject cannot be read: {fault}") from None
+    if connection.session_reused and _expired(connection, now_s):
+        raise NotLetIn("the certificate has expired since its TLS session began", claimed=name)
+    try:
+        user = rules.user(name)
+    except NoRuleApplies as refusal:
+        raise NotLetIn(str(refusal), claimed=name) from None
+    return Session(principal=Principal(type="User", name=user), mechanism=SSL)
+
+
+def _expired(connection: ssl.SSLObject, now_s: float) -> bool:
+    shown: dict[str, Any] = connection.getpeercert() or {}
+    return ssl.cert_time_to_seconds(shown["notAfter"]) < now_s
+
+
+def _load_keystore(context: ssl.SSLContext, keystore: Path) -> None:
+    try:
+        # Without a password OpenSSL would ask the terminal for one.
+        context.load_cert_chain(keystore, password="")
+    except ssl.SSLError as error:
+        mend = _MENDS.get(error.reason or "", f"write it without a password, or {_MEND}")
+        raise TlsFault(f"{keystore} is no keystore in PEM ({_reason(error)}): {mend}") from None
+    except OSError as error:
+        raise TlsFault(f"{keystore} cannot be read ({error.strerror}): {_MEND}") from None
+
+
+def _load_truststore(context: ssl.SSLContext, truststore: Path) -> None:
+    try:
+        context.load_verify_locations(truststore)
+    except ssl.SSLError as error:
+        raise TlsFault(f"{truststore} holds no CA certificates in PEM ({_reason(error)}): {_MEND}") from None
+    except OSError as error:
+        raise TlsFault(f"{truststore} cannot be read ({error.strerror}): {_MEND}") from None
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or "unreadable").replace("_", " ").lower()
