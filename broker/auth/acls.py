@@ -62,5 +62,5 @@ def parse_super_users(text: str) -> frozenset[str]:
     users = [user.strip() for user in text.split(";")]
     for user in users:
         if user and ":" not in user:
-            raise ValueError(f"super.users: {user!r} is no principal: write Type:name, as in User:{user}")
+            raise ValueError(f"{user!r} is no principal: write Type:name, as in User:{user}")
     return frozenset(filter(None, users))

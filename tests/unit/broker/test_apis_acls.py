@@ -128,6 +128,21 @@ def test_a_full_store_refuses_the_whole_request_and_says_why(
     assert names(inner) == []
 
 
+def test_no_more_than_10_000_are_deleted_at_once(inner: InnerBroker) -> None:
+    """Kafka answers the same; there it takes seconds to try."""
+    many = [creation(f"t{number}") for number in range(10_001)]
+    assert set(create(inner, *many[:5_000])) == {ErrorCode.none}
+    assert set(create(inner, *many[5_000:])) == {ErrorCode.none}
+    results = inner.ask(DELETE, 3, filters=[ANY | {"resource_name_filter": "t1"}, ANY]).filter_results
+    assert {(each.error_code, each.error_message) for each in results} == {
+        (ErrorCode.invalid_request, "Cannot remove more than 10000 acls in a single delete operation.")
+    }
+    (result,) = inner.ask(DELETE, 3, filters=[ANY | {"resource_name_filter": "t1"}]).filter_results
+    assert len(result.matching_acls) == 1
+    (result,) = inner.ask(DELETE, 3, filters=[ANY]).filter_results
+    assert len(result.matching_acls) == 10_000
+
+
 def test_filters_that_look_at_too_much_are_refused(
     inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
