@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,9 @@ from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     import boto3
+
+# At DEBUG it tells whole replies, those with secrets too.
+logging.getLogger("botocore.parsers").setLevel(logging.WARNING)
 
 _CONFIG: Final = Config(
     connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 2, "mode": "standard"}

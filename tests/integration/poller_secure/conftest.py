@@ -1,0 +1,61 @@
+"""One secured Apache Kafka and one Secrets Manager; users, topics and secrets are each test's own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.fakes.certificates import Authority
+from tests.integration.poller_secure.world import Secrets, SecureWorld
+from tests.oracles.apache_kafka import jars_or_skip
+from tests.oracles.secure_apache_kafka import SecureApacheKafka
+
+PLANTED = "planted-"  # every password begins so
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[SecureApacheKafka]:
+    jars_or_skip()
+    directory = tmp_path_factory.mktemp("secure") / "kafka"
+    broker = SecureApacheKafka(directory, authority, plain_users={"paula": "planted-paula"}).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def secrets() -> Iterator[Secrets]:
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    given = {
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        environment.delenv("AWS_PROFILE", raising=False)
+        for name, value in given.items():
+            environment.setenv(name, value)
+        yield Secrets()
+    moto.stop()
+
+
+@pytest.fixture
+def world(
+    kafka: SecureApacheKafka, secrets: Secrets, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Iterator[SecureWorld]:
+    """A fleet; whatever the test does, nothing that is told of it holds a secret."""
+    caplog.set_level(logging.DEBUG)
+    running = SecureWorld(kafka, secrets, tmp_path / "poller")
+    yield running
+    shown = [caplog.text, *(file.read_bytes().decode("latin-1") for file in (tmp_path / "poller").iterdir())]
+    assert not [text for text in shown if PLANTED in text or "PRIVATE KEY" in text]
