@@ -10,12 +10,10 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
-from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from broker.auth.tls import SSL
+from broker.server.handshake import Handshake
 from broker.server.peer import Peer, spell_peer
 
 if TYPE_CHECKING:
@@ -26,17 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# How long a peer may take to answer the end of TLS (close_notify) before it is cut off.
-SHUTDOWN_S: Final = 1.0
 # No file descriptor or memory left: others may end meanwhile.
 PAUSE_S: Final = 0.2
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_HINTS: Final = {
-    "HTTP_REQUEST": " (HTTP on a Kafka listener)",
-    "WRONG_VERSION_NUMBER": " (no TLS at all: the client needs security.protocol=SSL or SASL_SSL)",
-    "UNSUPPORTED_PROTOCOL": " (older than TLS 1.2)",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": " (ssl.client.auth=required)",
-}
 
 
 class Entrance:
@@ -49,6 +39,8 @@ class Entrance:
         self._listener = listener
         self._socket = accepting
         self._certificates = certificates
+        # The stranger's own deadline comes first.
+        self._handshake_s = 2 * server.settings.tidemill_authentication_timeout_ms / 1000
 
     async def run(self) -> None:
         """Accept for ever."""
@@ -58,12 +50,15 @@ class Entrance:
                 connection = await self._accept()
                 if connection is None:
                     continue
+                handshake = Handshake(connection)
                 try:
-                    stranger = await self._server.strangers.admit(partial(_cut, connection))
+                    stranger = await self._server.strangers.admit(handshake.cut)
                 except BaseException:
                     connection.close()
                     raise
-                self._server.tasks.create_task(self._greet(connection, stranger), name="TLS handshake")
+                self._server.tasks.create_task(
+                    self._greet(handshake, connection, stranger), name="TLS handshake"
+                )
 
     async def _accept(self) -> socket.socket | None:
         try:
@@ -75,39 +70,27 @@ class Entrance:
             return None
         return connection
 
-    async def _greet(self, connection: socket.socket, stranger: Stranger) -> None:
+    async def _greet(self, handshake: Handshake, connection: socket.socket, stranger: Stranger) -> None:
         """Shake hands; from then on the connection is its peer's."""
-        peername = _peername(connection)
         peer = Peer(self._server, self._listener, stranger)
+        peername = spell_peer(_peername(connection))
         context = self._certificates.context(verifies=self._listener == "tls")
         try:
-            await self._server.loop.connect_accepted_socket(
-                lambda: peer,
-                connection,
-                ssl=context,
-                # The stranger's own deadline comes first.
-                ssl_handshake_timeout=2 * self._server.settings.tidemill_authentication_timeout_ms / 1000,
-                ssl_shutdown_timeout=SHUTDOWN_S,
-            )
-        except (OSError, ValueError) as error:
-            self._tell(spell_peer(peername), stranger.reason or _reason(error))
+            await handshake.shake(peer, context, self._handshake_s)
         except Exception:  # the edge of a task: a bug of ours ends this connection only
-            logger.exception("TLS handshake failed peer=%s", spell_peer(peername))
+            logger.exception("TLS handshake failed peer=%s", peername)
         finally:
             if not peer.began:
                 stranger.leave()
+                self._tell(peername, stranger.reason or handshake.fault)
                 connection.close()
 
-    def _tell(self, peer: str, reason: str) -> None:
-        self._server.broker.audit.login_failed(
-            listener=self._listener, peer=peer, mechanism=SSL, claimed="", reason=reason
-        )
-
-
-def _cut(connection: socket.socket) -> None:
-    """End a connection whatever state it is in: its transport sees the end of the stream, and closes it."""
-    with suppress(OSError):  # closed already
-        connection.shutdown(socket.SHUT_RDWR)
+    def _tell(self, peer: str, reason: str | None) -> None:
+        # Who only looks whether the port is open has not failed to log in.
+        if reason is not None:
+            self._server.broker.audit.login_failed(
+                listener=self._listener, peer=peer, mechanism=SSL, claimed="", reason=reason
+            )
 
 
 def _peername(connection: socket.socket) -> tuple[str, int] | None:
@@ -116,13 +99,3 @@ def _peername(connection: socket.socket) -> tuple[str, int] | None:
     except OSError:  # gone already
         return None
     return host, port
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong in a handshake, in OpenSSL's words; a certificate's fault is told in full."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the client's certificate is refused: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) and error.reason:
-        words = error.reason.replace("_", " ").lower()
-        return f"TLS handshake failed: {words}{_HINTS.get(error.reason, '')}"
-    return "the connection ended in the TLS handshake"

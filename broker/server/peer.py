@@ -90,15 +90,14 @@ class Peer(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         self._server.connections.add(self)
         peername = transport.get_extra_info("peername")
-        session = self._certified(spell_peer(peername), transport.get_extra_info("ssl_object"))
+        self._info.peer = spell_peer(peername)
+        session = self._certified(transport.get_extra_info("ssl_object"))
         if session is None:
             self._end(None)
             return
+        host = str(peername[0]) if peername else ""
         self._info = self._server.broker.open(
-            peer=spell_peer(peername),
-            host=str(peername[0]) if peername else "",
-            listener=self._listener,
-            session=session,
+            peer=self._info.peer, host=host, listener=self._listener, session=session
         )
         self._transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
         if self._listener in SASL_LISTENERS:
@@ -110,6 +109,8 @@ class Peer(asyncio.BufferedProtocol):
         """Forget it, and cancel what it waited for."""
         self._server.connections.discard(self)
         self._server.known -= self._known
+        if self._stranger is not None and self._stranger.reason is not None:
+            self._tell_failed_login("", self._stranger.reason)
         self._leave_strangers()
         self._transport = None
         for pending in self._pending:
@@ -144,21 +145,24 @@ class Peer(asyncio.BufferedProtocol):
 
     # Who it is.
 
-    def _certified(self, peer: str, tls: ssl.SSLObject | None) -> Session | None:
+    def _certified(self, tls: ssl.SSLObject | None) -> Session | None:
         """The session of the certificate that was shown; None: its owner may not come in, and it is told."""
         if tls is None:
             return UNAUTHENTICATED
         try:
             return certificate_session(tls, self._server.principal_rules, time.time())
         except NotLetIn as refusal:
-            self._server.broker.audit.login_failed(
-                listener=self._listener,
-                peer=peer,
-                mechanism=SSL,
-                claimed=refusal.claimed,
-                reason=refusal.reason,
-            )
+            self._tell_failed_login(SSL, refusal.reason, claimed=refusal.claimed)
             return None
+
+    def _tell_failed_login(self, mechanism: str, reason: str, *, claimed: str = "") -> None:
+        self._server.broker.audit.login_failed(
+            listener=self._listener,
+            peer=self._info.peer,
+            mechanism=mechanism,
+            claimed=claimed,
+            reason=reason,
+        )
 
     def _welcome(self) -> None:
         """Somebody has logged in, or need not: a stranger no more."""
