@@ -19,6 +19,7 @@ from tests.oracles.apache_kafka import ApacheKafka, free_port_pair
 from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import ROOT, TidemillBroker
 
+FIND_COORDINATOR, DESCRIBE_GROUPS, INIT_PRODUCER_ID = 10, 15, 22
 DESCRIBE_ACLS, CREATE_ACLS, DELETE_ACLS, ALTER_USERS = 29, 30, 31, 51
 SALT, ITERATIONS, SCRAM_SHA_512 = b"sixteen bytes of", 4096, 2
 ANY_ACL = {"resource_type_filter": 1, "pattern_type_filter": 1, "operation": 1, "permission_type": 1}
@@ -88,6 +89,11 @@ class AclBroker:
             self.users[name] = wait_until(lambda: self._login(name), what=f"the login of {name}")
         return self.users[name]
 
+    def settle(self) -> None:
+        """Wait for what Kafka makes at the first question: the coordinator's topic, and producer ids."""
+        wait_until(self._coordinates, what="the coordinator")
+        wait_until(self._numbers_producers, what="producer ids")
+
     def rules(self) -> set[Rule]:
         """All ACLs, as the authorizer that judges requests has them."""
         return {
@@ -113,6 +119,15 @@ class AclBroker:
         if wanted - present:
             self.root.ask(CREATE_ACLS, 3, creations=[rule.creation() for rule in wanted - present])
         wait_until(lambda: self.rules() == wanted, what="the ACLs in the authorizer")
+
+    def _coordinates(self) -> bool:
+        self.root.ask(FIND_COORDINATOR, 3, key="any", key_type=0)
+        groups = [f"any-{number}" for number in range(20)]  # of every partition
+        return not any(each.error_code for each in self.root.ask(DESCRIBE_GROUPS, 5, groups=groups).groups)
+
+    def _numbers_producers(self) -> bool:
+        reply = self.root.ask(INIT_PRODUCER_ID, 4, transactional_id=None, producer_id=-1)
+        return not reply.error_code
 
     def _login(self, name: str) -> RawKafka | None:
         connection = RawKafka(self.scram_port, self.tls)
