@@ -127,13 +127,15 @@ def _places(request: Any) -> Iterator[Place]:
 
 
 def _undeletable(broker: Broker, connection: Connection, request: Any) -> dict[Place, ErrorCode]:
-    """Find what the client may not read."""
+    """Find what the client may not read, and what is not there."""
     errors: dict[Place, ErrorCode] = {}
     for asked in request.topics:
         topic = broker.topics.get(asked.name)
-        denied = _topic_denial(connection, Operation.READ, topic, asked, api="OffsetDelete")
-        if denied is not ErrorCode.none:
-            errors |= {(asked.name, each.partition_index): denied for each in asked.partitions}
+        error = _topic_denial(connection, Operation.READ, topic, asked, api="OffsetDelete")
+        if error is ErrorCode.none and topic is None:
+            error = ErrorCode.unknown_topic_or_partition
+        if error is not ErrorCode.none:
+            errors |= {(asked.name, each.partition_index): error for each in asked.partitions}
     return errors
 
 

@@ -3,7 +3,7 @@
 Null topics mean all (an empty list in v0), empty means none. Ids are answered from v10 and accepted from v12.
 A topic that is created because somebody asked for it is answered at once with its partitions; Kafka answers
 UNKNOWN_TOPIC_OR_PARTITION first and the client asks again. Whoever may not describe a topic never learns
-whether it exists.
+that there is one of this name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -70,15 +70,24 @@ class _Topics:
             # v10 and v11 have the field in their requests, but nobody may use it (KAFKA-12701).
             return self._unknown(ErrorCode.invalid_request, topic.name or "", topic_id)
         if topic_id is not None:
-            found = self._broker.topics.by_id(topic_id)
-            if found is None or not self._shows(found):
-                return self._unknown(ErrorCode.unknown_topic_id, None, topic_id)
-            return self._known(found)
+            return self._by_id(topic_id)
         try:
             self._authorize(Operation.DESCRIBE, topic.name or "")
             return self._known(self._found_or_created(topic.name or ""))
         except Refused as refused:
-            return self._unknown(refused.code, topic.name, None)
+            hidden = refused.code is ErrorCode.topic_authorization_failed
+            operations = NOT_ASKED if hidden else self._operations(topic.name or "")
+            return self._unknown(refused.code, topic.name, None, operations)
+
+    def _by_id(self, topic_id: Any) -> Any:
+        found = self._broker.topics.by_id(topic_id)
+        if found is None:
+            return self._unknown(ErrorCode.unknown_topic_id, None, topic_id)
+        try:
+            self._authorize(Operation.DESCRIBE, found.name)
+        except Refused as refused:
+            return self._unknown(refused.code, None, topic_id)
+        return self._known(found)
 
     def _found_or_created(self, name: str) -> Topic:
         found = self._broker.topics.get(name)
@@ -107,17 +116,22 @@ class _Topics:
             topic_id=topic.topic_id,
             is_internal=topic.internal,
             partitions=_partitions(self._broker, topic, self._reply.MetadataResponsePartition),
-            topic_authorized_operations=(
-                self._connection.rights.operations(ResourceType.TOPIC, topic.name)
-                if self._tells_operations
-                else NOT_ASKED
-            ),
+            topic_authorized_operations=self._operations(topic.name),
         )
 
-    def _unknown(self, error: ErrorCode, name: str | None, topic_id: Any) -> Any:
+    def _unknown(self, error: ErrorCode, name: str | None, topic_id: Any, operations: int = NOT_ASKED) -> Any:
         return self._reply.MetadataResponseTopic(
-            error_code=error, name=name, topic_id=topic_id, partitions=()
+            error_code=error,
+            name=name,
+            topic_id=topic_id,
+            partitions=(),
+            topic_authorized_operations=operations,
         )
+
+    def _operations(self, name: str) -> int:
+        if not self._tells_operations:
+            return NOT_ASKED
+        return self._connection.rights.operations(ResourceType.TOPIC, name)
 
 
 def _partitions(
@@ -160,7 +174,7 @@ def describe_topic_partitions(
     for name in names:
         topic = broker.topics.get(name)
         if topic is None:
-            described.append(_undescribed(reply, name))
+            described.append(_undescribed(connection, reply, name))
             continue
         skipped = max(0, first) if name == start else 0
         if left == 0:
@@ -205,7 +219,7 @@ def _described(
     )
 
 
-def _undescribed(reply: ResponseSchema, name: str) -> Any:
+def _undescribed(connection: Connection, reply: ResponseSchema, name: str) -> Any:
     try:
         with refusing():
             validate_topic_name(name)
@@ -213,12 +227,12 @@ def _undescribed(reply: ResponseSchema, name: str) -> Any:
         error = refused.code
     else:
         error = ErrorCode.unknown_topic_or_partition
-    return _error(reply, name, error)
+    return _error(reply, name, error, connection.rights.operations(ResourceType.TOPIC, name))
 
 
-def _error(reply: ResponseSchema, name: str, error: ErrorCode) -> Any:
+def _error(reply: ResponseSchema, name: str, error: ErrorCode, operations: int = NOT_ASKED) -> Any:
     return reply.DescribeTopicPartitionsResponseTopic(
-        error_code=error, name=name, topic_id=None, partitions=()
+        error_code=error, name=name, topic_id=None, partitions=(), topic_authorized_operations=operations
     )
 
 
