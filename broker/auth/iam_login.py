@@ -120,5 +120,5 @@ class IamLogin:
 
 def _equal(first: str | None, second: str | None) -> bool:
     """Compare in a time that tells neither content nor length."""
-    one, other = (sha256(b"" if text is None else b"=" + text.encode()).digest() for text in (first, second))
+    one, other = (sha256(("" if text is None else f"={text}").encode()).digest() for text in (first, second))
     return hmac.compare_digest(one, other)

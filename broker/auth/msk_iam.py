@@ -116,6 +116,8 @@ def _strings_once(pairs: list[tuple[str, Any]]) -> dict[str, str]:
 
 
 def _is_ours(host: str, hosts: frozenset[str]) -> bool:
+    if host in hosts:
+        return True
     ours = {_canonical(each) for each in hosts}
     asked = _canonical(host)
     # A certificate's wildcard stands for one label (RFC 9525, section 6.3).

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -213,6 +215,39 @@ def test_a_removed_key_logs_nobody_in(door: Door, make: Make) -> None:
     door.identities.reload()
 
     assert "no such access key" in door.refuses(token).reason
+
+
+@each_mechanism
+def test_an_unknown_key_costs_the_same_steps_as_a_wrong_signature(door: Door, make: Make) -> None:
+    """Counted in calls, which no other load on the machine disturbs."""
+    stranger = replace(LONG_TERM, access_key_id=LONG_TERM.access_key_id[:-1] + "X")
+    tokens = [make(keys) for keys in (stranger, replace(LONG_TERM, secret="guess"))]
+    for token in tokens:
+        door.refuses(token)  # what the standard library remembers of a token, it knows now
+    steps = [calls_of(door, token) for token in tokens]
+
+    assert steps[0] == steps[1]
+    assert "hmac_digest" in steps[0]
+
+
+def calls_of(door: Door, token: bytes) -> list[str]:
+    """The functions that a refusal calls, in their order."""
+    names: list[str] = []
+
+    def note(frame: FrameType, event: str, called: Any) -> None:
+        if event in ("call", "c_call"):
+            names.append(called.__name__ if event == "c_call" else frame.f_code.co_name)
+
+    mechanism = door.mechanism("AWS_MSK_IAM" if token.startswith(b"{") else "OAUTHBEARER")
+    exchange = mechanism.begin()
+    sys.setprofile(note)
+    try:
+        exchange.respond(token)
+    except AuthenticationFailed:
+        pass
+    finally:
+        sys.setprofile(None)
+    return names
 
 
 @each_mechanism
