@@ -205,7 +205,7 @@ class SaslStage:
             header,
             "SaslAuthenticateResponse",
             error_code=ErrorCode.none,
-            error_message=None,
+            error_message="",  # not null, as Kafka's
             auth_bytes=step.token,
             session_lifetime=timedelta(milliseconds=lifetime_ms),
         )

@@ -41,19 +41,19 @@ def describe_user_scram_credentials(
     allowed = connection.rights.allows(
         Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME, api="DescribeUserScramCredentials"
     )
-    asked = Counter(user.name for user in request.users or ()) or Counter(broker.scram_users.by_api)
+    asked = Counter(user.name for user in request.users or ()) or Counter(list(broker.scram_users.by_api))
     if not allowed:
         asked.clear()
     return reply.DescribeUserScramCredentialsResponse(
         error_code=ErrorCode.none if allowed else ErrorCode.cluster_authorization_failed,
-        error_message=None if allowed else UNAUTHORIZED,
+        error_message="" if allowed else UNAUTHORIZED,
         results=tuple(_described(broker, reply, name, times) for name, times in asked.items()),
     )
 
 
 def _described(broker: Broker, reply: Any, name: str, times: int) -> Any:
     credentials = broker.scram_users.by_api.get(name, {})
-    error, message = ErrorCode.none, None
+    error, message = ErrorCode.none, ""  # not null, as Kafka's
     if times > 1:
         error = ErrorCode.duplicate_resource
         message = f"Cannot describe SCRAM credentials for the same user twice in a single request: {name}"
@@ -138,6 +138,8 @@ def _checked(broker: Broker, asked: Any) -> tuple[Key, ScramCredential | None]:
         raise Refused(ErrorCode.unacceptable_credential, "Too few iterations")
     if asked.iterations > ITERATIONS_MAX:
         raise Refused(ErrorCode.unacceptable_credential, "Too many iterations")
+    if not asked.salted_password:  # Kafka fails on it with UNKNOWN_SERVER_ERROR
+        raise Refused(ErrorCode.unacceptable_credential, "The salted password must not be empty")
     if asked.name not in users and len(users) >= USERS_MAX:
         raise Refused(
             ErrorCode.unacceptable_credential, f"There may be {USERS_MAX} users: delete others first"

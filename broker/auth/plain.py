@@ -16,8 +16,10 @@ from broker.auth.session import Principal, Session
 
 # Nobody's guessing may take all cores from those who are logged in.
 THREADS: Final = 2
-# Kafka: PlainSaslServer's sentence.
+# Kafka: PlainSaslServer's sentences.
 INVALID: Final = "Authentication failed: Invalid username or password"
+NAMELESS: Final = "Authentication failed: username not specified"
+KEYLESS: Final = "Authentication failed: password not specified"
 PARTS: Final = 3
 
 
@@ -80,10 +82,13 @@ class _PlainExchange:
 def _read(token: bytes) -> tuple[str, str, str]:
     parts = _text(token).split("\0")
     if len(parts) != PARTS:
-        raise AuthenticationFailed(f"the message has {len(parts)} parts instead of {PARTS}")
+        public = f"Invalid SASL/PLAIN response: expected {PARTS} tokens, got {min(len(parts), PARTS + 1)}"
+        raise AuthenticationFailed("the message has not three parts", public=public)
     authorization_id, username, password = parts
-    if not username or not password:
-        raise AuthenticationFailed("the user name or the password is empty", claimed=username)
+    if not username:
+        raise AuthenticationFailed("no user name", public=NAMELESS)
+    if not password:
+        raise AuthenticationFailed("no password", claimed=username, public=KEYLESS)
     return authorization_id, username, password
 
 

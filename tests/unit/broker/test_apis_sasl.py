@@ -35,9 +35,8 @@ from tests.fakes.sasl_client import (
     header,
     mechanisms,
 )
+from tests.fakes.sasl_script import PLAIN_TOKEN, SOFTWARE, Script
 
-SOFTWARE = {"client_software_name": "test", "client_software_version": "1"}
-PLAIN_TOKEN = f"\0{ALICE}\0{PASSWORD}".encode()
 GENERIC = "Authentication failed during {} due to invalid credentials with SASL mechanism {}"
 
 
@@ -62,75 +61,6 @@ class Clock:
         start_ms = inner.broker.now_ms()
         inner.broker.monotonic_s = lambda: self.s
         inner.broker.now_ms = lambda: start_ms + int(self.s * 1000)
-
-
-class Script:
-    """Plays a client's moves by name, and notes how each is taken."""
-
-    def __init__(self, dialogue: Dialogue) -> None:
-        self.dialogue = dialogue
-        self.client = ScramClient()
-        self.server_first = b""
-
-    async def play(self, moves: str) -> str:
-        """The outcomes, up to the one that ends the connection."""
-        outcomes = []
-        for move in moves.split():
-            try:
-                outcomes.append(await self._play(move))
-            except Closed as closed:
-                outcomes.append(f"{self._told(move, closed.reply)}end")
-                break
-        return " ".join(outcomes)
-
-    async def _play(self, move: str) -> str:
-        reply = await self.dialogue.send(self._frame(move))
-        if move == "first":
-            read = read_response(SASL_AUTHENTICATE, 2, reply or b"")
-            self.server_first = read.auth_bytes
-        if move == "bare-first":
-            self.server_first = (reply or b"")[4:]
-        return self._told(move, reply) or "ok"
-
-    def _frame(self, move: str) -> bytes:
-        if move in ("bare-first", "bare-last", "bare-plain", "garbage"):
-            return {
-                "bare-first": self.client.first(),
-                "bare-last": self.client.final(self.server_first) if self.server_first else b"",
-                "bare-plain": PLAIN_TOKEN,
-                "garbage": b"GET / HTTP/1.1\r\n\r\n",
-            }[move]
-        key, version, members = self._request(move)
-        return request_frame(request(key, version, **members))
-
-    def _request(self, move: str) -> tuple[int, int, dict[str, Any]]:
-        """Key, version and members of a move."""
-        last = self.client.final(self.server_first) if self.server_first else b""
-        requests: dict[str, tuple[int, int, dict[str, Any]]] = {
-            "versions": (API_VERSIONS, 3, SOFTWARE),
-            "bad-versions": (API_VERSIONS, 3, {"client_software_name": "-", "client_software_version": "1"}),
-            "scram": (SASL_HANDSHAKE, 1, {"mechanism": "SCRAM-SHA-512"}),
-            "scram-256": (SASL_HANDSHAKE, 1, {"mechanism": "SCRAM-SHA-256"}),
-            "plain": (SASL_HANDSHAKE, 1, {"mechanism": "PLAIN"}),
-            "old-scram": (SASL_HANDSHAKE, 0, {"mechanism": "SCRAM-SHA-512"}),
-            "old-plain": (SASL_HANDSHAKE, 0, {"mechanism": "PLAIN"}),
-            "gssapi": (SASL_HANDSHAKE, 1, {"mechanism": "GSSAPI"}),
-            "first": (SASL_AUTHENTICATE, 2, {"auth_bytes": self.client.first()}),
-            "last": (SASL_AUTHENTICATE, 2, {"auth_bytes": last}),
-            "wrong": (SASL_AUTHENTICATE, 2, {"auth_bytes": b"wrong"}),
-            "password": (SASL_AUTHENTICATE, 2, {"auth_bytes": PLAIN_TOKEN}),
-            "metadata": (METADATA, 12, {}),
-        }
-        return requests[move]
-
-    def _told(self, move: str, reply: bytes | None) -> str:
-        if reply is None:
-            return ""
-        if move.startswith("bare") or move == "garbage":
-            return ""
-        key, version, _ = self._request(move)
-        error = getattr(read_response(key, version, reply), "error_code", ErrorCode.none)
-        return "" if error is ErrorCode.none else f"{error.value}"
 
 
 @pytest.mark.parametrize(
