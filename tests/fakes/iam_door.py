@@ -44,8 +44,7 @@ class Door:
 
     def answer(self, token: bytes) -> Step:
         """The answer to a first token of the mechanism that it is written for."""
-        name = "AWS_MSK_IAM" if token.startswith(b"{") else "OAUTHBEARER"
-        return cast("Step", self.mechanism(name).begin().respond(token))
+        return cast("Step", self.mechanism(_mechanism_of(token)).begin().respond(token))
 
     def session(self, token: bytes) -> Session:
         session = self.answer(token).session
@@ -54,13 +53,21 @@ class Door:
 
     def refuses(self, token: bytes, public: str = "Access denied") -> AuthenticationFailed:
         """Whoever brings this token is told MSK's text and nothing else; returned for what the log says."""
+        return self.refuses_of(_mechanism_of(token), token, public)
+
+    def refuses_of(self, name: str, token: bytes, public: str = "Access denied") -> AuthenticationFailed:
+        """The same for a token that need not look like one of the mechanism."""
         with pytest.raises(AuthenticationFailed) as refusal:
-            self.answer(token)
+            self.mechanism(name).begin().respond(token)
         told = ANSWER.fullmatch(refusal.value.public or "")
         assert told is not None
         assert told[2] == public
         assert refusal.value.reason.startswith(refusal.value.public[1:37] if refusal.value.public else "-")
         return refusal.value
+
+
+def _mechanism_of(token: bytes) -> str:
+    return "AWS_MSK_IAM" if token.startswith(b"{") else "OAUTHBEARER"
 
 
 def open_door(directory: Path) -> Door:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -184,6 +185,31 @@ def test_only_a_right_signature_learns_that_credentials_expired(door: Door, make
     door.identities.reload()
 
     door.refuses(make(replace(TEMPORARY, secret="other")))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda token: token,
+        lambda token: token[:-9],
+        lambda token: token + b"\xff",
+        lambda token: token.replace(b"PLANTED", b"PLANTED\xff"),
+        lambda token: b"[" + token,
+    ],
+)
+@each_mechanism
+def test_no_error_behind_a_refusal_holds_the_token(
+    door: Door, make: Make, spoil: Callable[[bytes], bytes]
+) -> None:
+    """Decoders keep what they could not read in their errors, and a crash dump would show it."""
+    token = spoil(make(replace(TEMPORARY, session_token="PLANTED"), at_ms=NOW_MS - HOUR_MS))
+    error: BaseException | None = door.refuses_of(
+        "AWS_MSK_IAM" if make is make_json else "OAUTHBEARER", token
+    )
+    while error is not None:
+        assert "PLANTED" not in repr((error, error.args, vars(error)))
+        assert not isinstance(error, ValueError)
+        error = error.__cause__ or error.__context__
 
 
 @each_mechanism
