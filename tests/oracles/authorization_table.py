@@ -193,6 +193,11 @@ CASES: Final = (
             "Describe Topic absent": "absent=3:Describe orders=29",
             ALL: "absent=3:Describe orders/0=0 orders=0:" + ALL_OF_A_TOPIC,
         },
+        iam={
+            "Write Topic orders": "absent=29 orders=29",
+            "All Topic orders": "absent=29 orders=29",
+            ALL: "absent=3:Describe orders/0=0 orders=0:Write+Describe+AlterConfigs",
+        },
     ),
     Case(
         name="Metadata by id",
@@ -253,6 +258,9 @@ CASES: Final = (
         ours={
             ALL: "fresh/0=0 fresh=0",
         },
+        iam={
+            ALL: "fresh=29",
+        },
     ),
     Case(
         name="Metadata of the cluster",
@@ -265,6 +273,11 @@ CASES: Final = (
             "Alter Cluster": "reply:Alter+Describe",
             "All Cluster": "reply:" + ALL_OF_THE_CLUSTER,
             ALL: "reply:" + ALL_OF_THE_CLUSTER,
+        },
+        iam={
+            "Alter Cluster": "reply:nothing",
+            "All Cluster": "reply:nothing",
+            ALL: "reply:Alter+Describe",
         },
     ),
     Case(
@@ -495,6 +508,11 @@ CASES: Final = (
             "Describe Group ghost": "crew=30 ghost=0:Describe",
             ALL: "crew=0:Read+Delete+Describe+DescribeConfigs+AlterConfigs ghost=0:Describe",
         },
+        iam={
+            "Delete Group crew": "crew=30 ghost=30",
+            "All Group crew": "crew=30 ghost=30",
+            ALL: "crew=0:Delete+Describe ghost=0:Describe",
+        },
     ),
     Case(
         name="DescribeGroups",
@@ -555,6 +573,10 @@ CASES: Final = (
             "DescribeConfigs Topic fresh": "fresh=29",
             ALL: "fresh=0",
         },
+        iam={
+            "Create Cluster": "fresh=29",
+            ALL: "fresh=29",
+        },
     ),
     Case(
         name="CreateTopics that exist",
@@ -577,6 +599,11 @@ CASES: Final = (
             "Delete Topic orders": "absent=29 orders=0",
             "Delete Topic absent": "absent=3 orders=29",
             ALL: "absent=3 orders=0",
+        },
+        iam={
+            "Delete Topic orders": "absent=29 orders=29",
+            "Delete Topic absent": "absent=29 orders=29",
+            ALL: "absent=29 orders=0",
         },
     ),
     Case(
@@ -603,6 +630,9 @@ CASES: Final = (
             "Delete Topic orders": "absent=29 orders=0",
             ALL: "absent=3 orders=0",
         },
+        iam={
+            "Delete Topic orders": "absent=29 orders=29",
+        },
     ),
     Case(
         name="DeleteTopics with all rights to the cluster",
@@ -612,6 +642,9 @@ CASES: Final = (
         expected={
             NOTHING: "orders=29",
             "All Cluster": "orders=0",
+        },
+        iam={
+            "All Cluster": "orders=29",
         },
     ),
     Case(
@@ -651,6 +684,9 @@ CASES: Final = (
             "IdempotentWrite Cluster": "reply=0",
             "Write Topic orders": "reply=0",
             ALL: "reply=0",
+        },
+        iam={
+            "Write Topic orders": "reply=31",
         },
     ),
     Case(
@@ -723,6 +759,9 @@ CASES: Final = (
             "Describe Cluster": "reply=0:Describe",
             "Alter Cluster": "reply=0:Alter+Describe",
             ALL: "reply=0:Alter+Describe",
+        },
+        iam={
+            "Alter Cluster": "reply=0:nothing",
         },
     ),
     Case(
