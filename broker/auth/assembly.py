@@ -52,6 +52,8 @@ def assemble(settings: Settings, *, cluster_arn: str, now_ms: Callable[[], int])
         acls = AclStore(acls_file)
     with _opening(users_file):
         users = ScramUsers(users_file)
+        if settings.tidemill_scram_secrets != "on":
+            users.replace_secrets({})
     judge = AclAuthorizer(
         acls,
         super_users=parse_super_users(settings.super_users),
@@ -106,6 +108,7 @@ def _file(location: str, directory: Path | None, name: str) -> Path | None:
 def _add_scram(settings: Settings, auth: Auth) -> None:
     from broker.auth.plain import PlainMechanism  # noqa: PLC0415  # as all below: for who needs it
     from broker.auth.scram import ScramMechanism  # noqa: PLC0415
+    from broker.auth.scram_secrets import follow  # noqa: PLC0415
 
     users = auth.scram_users
     offered: dict[str, Callable[[], Mechanism]] = {
@@ -115,6 +118,9 @@ def _add_scram(settings: Settings, auth: Auth) -> None:
     }
     named = [name.strip() for name in settings.sasl_enabled_mechanisms.split(",")]
     auth.mechanisms["scram"] = {name: offered[name]() for name in named}
+    if settings.tidemill_scram_secrets == "on":
+        refresh_ms, region = settings.tidemill_scram_secrets_refresh_ms, settings.region
+        auth.watchers["SCRAM secrets"] = lambda: follow(users, refresh_ms=refresh_ms, region=region)
 
 
 def _add_iam(

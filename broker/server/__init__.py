@@ -30,6 +30,8 @@ __all__ = ("BUFFER_BYTES", "PENDING_MAX", "CannotListen", "Server", "serve")
 logger = logging.getLogger(__name__)
 
 DRAIN_S: Final = 2.0
+# How often sessions that have come to their end are looked for.
+EXPIRY_S: Final = 1.0
 BACKLOG: Final = 512
 
 
@@ -72,6 +74,7 @@ class Server:
         self._certificates = certificates
         self._idle_s = settings.connections_max_idle_ms / 1000
         self._sweep: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
         self._entrances: list[asyncio.Task[None]] = []
 
@@ -90,6 +93,8 @@ class Server:
         await self.tasks.__aenter__()
         await self._open(sockets)
         self._sweep_later()
+        if self.broker.mechanisms:
+            self._end_expired()
 
     @property
     def port(self) -> int:
@@ -108,6 +113,8 @@ class Server:
             entrance.cancel()
         if self._sweep is not None:
             self._sweep.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
         self.strangers.end_all()
         for peer in self.connections:
             peer.drain()
@@ -149,3 +156,9 @@ class Server:
         for peer in list(self.connections):
             peer.end_if_idle(since)
         self._sweep_later()
+
+    def _end_expired(self) -> None:
+        now_s = self.broker.monotonic_s()
+        for peer in list(self.connections):
+            peer.end_if_expired(now_s)
+        self._expiry = self.loop.call_later(EXPIRY_S, self._end_expired)

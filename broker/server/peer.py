@@ -204,6 +204,12 @@ class Peer(asyncio.BufferedProtocol):
         elif self._filled == 0 and len(self._view) > BUFFER_BYTES and self._last_s < since_s + QUIET_S:
             self._view = memoryview(bytearray(BUFFER_BYTES))
 
+    def end_if_expired(self, now_s: float) -> None:
+        """End a connection whose session is over, whatever it waits for."""
+        stage = self._info.sasl
+        if stage is not None and stage.expires_s is not None and now_s > stage.expires_s:
+            self._end("the session has expired: the client did not authenticate again")
+
     # Frames.
 
     def _serve_frames(self) -> None:
