@@ -4,17 +4,16 @@ Called by the launcher; each step blocks and is done in a thread. Secrets go int
 Secrets Manager, never into the log.
 """
 
-import contextlib
-import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from broker.auth.identity_file import VERSION, write_document
+from broker.auth.issuing import BROKER_FILE, Authority, client_file
 from broker.listeners import ListenerName
 from infra.local.aws_setup import (
     CA_SECRET,
@@ -30,7 +29,7 @@ from infra.local.kept_secrets import KeptSecrets, administrator, identity, keep_
 from infra.local.private_files import write_private
 from infra.local.settings import UpSettings
 
-CLIENT_NAME = "client"
+CLIENT_NAME: Final = "client"
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----\n?", re.DOTALL)
 
 
@@ -93,7 +92,7 @@ class Access:
                 servers=servers[listener],
                 region=self._settings.region,
                 ca_file=self._settings.ca_file,
-                certificate_file=self._settings.tls_dir / f"{CLIENT_NAME}.pem",
+                certificate_file=self._settings.tls_dir / client_file(CLIENT_NAME),
                 kept=self._kept,
             )
             for mechanism, listener in LISTENER_OF.items()
@@ -110,7 +109,7 @@ class Access:
             there = ensure_secret(client, SCRAM_SECRET, kept.scram_secret)
             self._keep(replace(kept, scram_password=there["password"]))
         if "mtls" in settings.auth:
-            pem = (settings.tls_dir / f"{CLIENT_NAME}.pem").read_text()
+            pem = (settings.tls_dir / client_file(CLIENT_NAME)).read_text()
             ensure_secret(client, CERTIFICATE_SECRET, certificate_secret(pem, ca), stays=_is_of(ca))
 
     def _provide_user(self, aws_url: str) -> None:
@@ -144,12 +143,13 @@ def certificate_secret(pem: str, ca: str) -> Mapping[str, str]:
 
 def make_certificates(tls_dir: Path) -> None:
     """The CA, the broker's certificate and a client's, as `tidemill broker init-tls DIR` makes them."""
-    from broker.__main__ import main  # noqa: PLC0415  # the whole broker; only --auth needs it
-
-    if not (tls_dir / "broker.pem").exists():
-        with contextlib.redirect_stdout(io.StringIO()):
-            main(["init-tls", str(tls_dir)])
+    authority = Authority.open(tls_dir)
+    if not (tls_dir / BROKER_FILE).exists():
+        authority.issue_broker(())
+    if not (tls_dir / client_file(CLIENT_NAME)).exists():
+        authority.issue_client(CLIENT_NAME)
 
 
 def _write_identities(file: Path, entry: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_document(file, {"version": VERSION, "identities": [entry]})

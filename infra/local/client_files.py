@@ -4,6 +4,7 @@ Pure: names and texts of files; some hold a password or a key, so whoever writes
 alone. Nothing of them belongs into a log.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,9 +39,10 @@ _PYTHON = '''\
 For example: confluent_kafka.Producer(confluent()), aiokafka.AIOKafkaProducer(**aiokafka()).
 """
 
-SERVERS = {servers!r}
-CA = {ca!r}
+SERVERS = {servers}
+CA = {ca}
 {constants}
+
 
 def confluent():
     """For confluent_kafka's clients."""
@@ -75,10 +77,10 @@ if __name__ == "__main__":
 
     print(*sorted(AdminClient(confluent()).list_topics(timeout=10).topics), sep="\\n")
 '''
-_PYTHON_CREDENTIALS = "USERNAME = {username!r}\nPASSWORD = {password!r}\n"
-_PYTHON_CERTIFICATE = "CERTIFICATE_AND_KEY = {client!r}\n"
+_PYTHON_CREDENTIALS = "USERNAME = {username}\nPASSWORD = {password}"
+_PYTHON_CERTIFICATE = "CERTIFICATE_AND_KEY = {client}"
 _PYTHON_SIGNING = '''\
-REGION = {region!r}
+REGION = {region}
 
 
 def token(_config=None):
@@ -97,9 +99,7 @@ def token_provider():
         async def token(self):
             return token()[0]
 
-    return Provider()
-
-'''
+    return Provider()'''
 _CONFLUENT_PASSWORD = (
     '"security.protocol": "SASL_SSL"',
     '"sasl.mechanism": "{sasl}"',
@@ -227,18 +227,20 @@ class Client:
         return _PYTHON.format(
             title=_TITLES[self.mechanism],
             file=f"{self.mechanism}_python.py",
-            servers=self.servers,
-            ca=str(self.ca_file),
+            servers=json.dumps(self.servers),
+            ca=json.dumps(str(self.ca_file)),
             constants=self._constants(kind),
             **options,
         )
 
     def _constants(self, kind: str) -> str:
         if kind == "iam":
-            return _PYTHON_SIGNING.format(region=self.region)
+            return _PYTHON_SIGNING.format(region=json.dumps(self.region))
         if kind == "mtls":
-            return _PYTHON_CERTIFICATE.format(client=str(self.certificate_file))
-        return _PYTHON_CREDENTIALS.format(username=USER_NAME, password=self.kept.scram_password)
+            return _PYTHON_CERTIFICATE.format(client=json.dumps(str(self.certificate_file)))
+        return _PYTHON_CREDENTIALS.format(
+            username=json.dumps(USER_NAME), password=json.dumps(self.kept.scram_password)
+        )
 
     def _environment(self) -> Iterator[str]:
         yield f"# The access key of the IAM user {USER_NAME}; for a shell: . iam.env"

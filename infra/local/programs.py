@@ -18,6 +18,8 @@ Program = Literal["broker", "poller", "functions", "aws", "gateway"]
 Facts = Mapping[str, Any]
 # Delivery trees that `tidemill mapping watch` and the demo can show.
 _TRACE_BUFFER_DELIVERIES = 256
+# A rotated secret is taken up soon: this Secrets Manager costs nothing to ask.
+_SECRET_REFRESH_S = 2
 _HOST = "127.0.0.1"
 
 
@@ -101,15 +103,18 @@ class Programs:
         return self._command(program, arguments, environ)
 
     def _poller_environ(self) -> Mapping[str, str]:
-        trust = {"TIDEMILL_POLLER_CA_FILE": str(self._settings.ca_file)} if self._settings.secured else {}
-        return trust | {
+        found = {
             "AWS_ENDPOINT_URL": self.url("aws"),
             "AWS_ENDPOINT_URL_LAMBDA": self.url("functions"),
             "AWS_ENDPOINT_URL_KAFKA": self.url("broker", "control_port"),
-            "TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES": self.environ.get(
-                "TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES", str(_TRACE_BUFFER_DELIVERIES)
-            ),
         }
+        usual = {"TIDEMILL_POLLER_TRACE_BUFFER_DELIVERIES": str(_TRACE_BUFFER_DELIVERIES)}
+        if self._settings.secured:
+            usual |= {
+                "TIDEMILL_POLLER_CA_FILE": str(self._settings.ca_file),
+                "TIDEMILL_POLLER_SECRET_REFRESH_S": str(_SECRET_REFRESH_S),
+            }
+        return found | {name: self.environ.get(name, value) for name, value in usual.items()}
 
     def _gateway(self) -> Command:
         arguments = ["--socket-fd", str(self._gateway_fd)]

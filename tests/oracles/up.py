@@ -23,6 +23,7 @@ from tests.oracles.processes import wait_until
 
 TIDEMILL = str(Path(sys.executable).with_name("tidemill"))
 REGION = "us-east-1"
+ANY_KAFKA_PORTS = ("--kafka-port", "0", "--tls-port", "0", "--scram-port", "0", "--iam-port", "0")
 _ENVIRON = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
 
@@ -98,7 +99,7 @@ def start_up(data_dir: Path, *arguments: str, **environ: str) -> Up:
     with log_file.open("ab") as log:
         process = subprocess.Popen(
             [
-                *(TIDEMILL, "up", "--port", "0", "--kafka-port", "0"),
+                *(TIDEMILL, "up", "--port", "0", *ANY_KAFKA_PORTS),
                 *("--data-dir", str(data_dir), "--ready-file", str(ready_file), *arguments),
             ],
             env=clean_environ(**environ),
