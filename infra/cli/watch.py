@@ -64,11 +64,25 @@ def _drawing(seen: Look) -> Group:
         table.add_column(_COLUMNS[at], overflow="fold", no_wrap=at == 0)
     for row in rows:
         table.add_row(*(Text(row[at]) for at in shown))
-    parts: list[Any] = [Text(str(seen.status.get("result") or "No records processed"), style="bold"), table]
+    parts: list[Any] = [_headline(seen.status), *map(Text, _troubles(seen.status)), table]
     parts += [
         Text("\n" + render_tree(tree["spans"]), no_wrap=True, overflow="ignore") for tree in seen.deliveries
     ]
     return Group(*parts)
+
+
+def _headline(status: dict[str, Any]) -> Text:
+    """The mapping's state, and what it says of its last work."""
+    return Text(f"{status.get('state')}: {status.get('result') or 'No records processed'}", style="bold")
+
+
+def _troubles(status: dict[str, Any]) -> list[str]:
+    """One line a poller that is not polling, or not well, with the reason as its log has it."""
+    return [
+        f"poller {poller['number']} {poller['state']}" + (f": {poller['reason']}" if poller["reason"] else "")
+        for poller in status.get("pollers", [])
+        if poller["state"] != "polling" or poller["reason"]
+    ]
 
 
 def _cells(partition: dict[str, Any], now_ms: float) -> list[str]:

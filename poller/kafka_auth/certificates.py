@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from poller.errors import CertificateInvalid
 from poller.kafka_auth.secrets import Secret, read_object, read_text
 
+_BEGIN: Final = re.compile(r"^-----BEGIN CERTIFICATE-----\r?$", re.MULTILINE)
 _PLAIN: Final = "-----BEGIN PRIVATE KEY-----"
 _ENCRYPTED: Final = "-----BEGIN ENCRYPTED PRIVATE KEY-----"
 _ENCRYPTED_END: Final = "-----END ENCRYPTED PRIVATE KEY-----"
@@ -81,13 +83,17 @@ def read_root_ca(secret: Secret) -> str:
 
 def _certificates(secret: Secret, pem: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
+        found = x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        found = []
+    # Strictly, as documented: the parser would take spaces for line ends.
+    if not found or len(_BEGIN.findall(pem)) != len(found):
         raise _invalid(
             secret,
             "'certificate' is not in PEM: each certificate begins and ends with its own line,"
             " and line ends are \\n in the secret's JSON",
-        ) from error
+        )
+    return found
 
 
 def _private_key(secret: Secret, found: dict[str, Any]) -> PrivateKeyTypes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from poller.kafka_auth.options import Sign
 
-_MSK_HOST: Final = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.")
+_MSK_HOST: Final = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.")
 
 
 def region_in(bootstrap_servers: str) -> str | None:

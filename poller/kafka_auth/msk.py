@@ -36,7 +36,7 @@ class Way(StrEnum):
 class MskCluster:
     """What GetBootstrapBrokers and DescribeClusterV2 say."""
 
-    servers: Mapping[str, str]
+    servers: Mapping[Way, str]
     mtls: bool
     scram: bool
     iam: bool
@@ -104,10 +104,10 @@ def ask(clients: AwsClients, cluster_arn: str) -> MskCluster:
         raise SourceUnavailable(
             f"Asked {client.meta.endpoint_url} for the bootstrap brokers of {cluster_arn}: {sentence(error)}"
         ) from error
-    return _cluster(servers, info)
+    return read_cluster(servers, info)
 
 
-def _cluster(servers: Mapping[str, Any], info: Mapping[str, Any]) -> MskCluster:
+def read_cluster(servers: Mapping[str, Any], info: Mapping[str, Any]) -> MskCluster:
     """Read both replies. A cluster that was made without ClientAuthentication lets everybody in."""
     kind = info.get("Serverless") or info.get("Provisioned") or {}
     allowed = kind.get("ClientAuthentication") or {}

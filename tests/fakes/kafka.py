@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from poller.errors import SourceUnavailable
+from poller.errors import AccessDenied, SourceUnavailable
 from poller.event import Record
 from poller.lane import LaneSetup
 from poller.mapping import StartingPosition
@@ -38,6 +38,7 @@ class FakeKafka:
     members: list[FakeGroupClient] = field(default_factory=list)
     generation: int = 0
     reachable: bool = True
+    commits_denied: bool = False
     fault: SourceUnavailable | None = None  # what an own connection attempt would find
     unreadable: dict[int, int] = field(default_factory=dict)  # partition -> offset that cannot be decoded
     commit_log: list[tuple[str, dict[int, CommitPoint]]] = field(default_factory=list)
@@ -172,6 +173,8 @@ class FakeGroupClient:
         generation = self.generation
         await asyncio.sleep(0.002)
         self.kafka.available()
+        if self.kafka.commits_denied:
+            raise AccessDenied("GroupAuthorizationFailedError")
         if self.killed or self not in self.kafka.members or generation != self.kafka.generation:
             raise SourceUnavailable("CommitFailedError: the group has rebalanced")
         self.kafka.committed |= points

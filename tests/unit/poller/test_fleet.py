@@ -374,3 +374,67 @@ def test_results_are_written_rarely_however_many_batches_there_are(directory: Pa
         assert len(written) < 50
 
     virtual_time.run(scenario())
+
+
+def test_a_refused_login_is_told_as_aws_does_and_heals(directory: Path) -> None:
+    """The mapping stays Enabled: it tries again by itself, as AWS would after somebody enabled it."""
+
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.kafka().produce(0, b"1")
+        world.refused = True
+        async with world.running():
+            world.store.create(MAPPING)
+            await until(lambda: world.result() == "PROBLEM: SASL authentication failed.")
+            stored = world.store.get(MAPPING.uuid)
+            assert stored is not None
+            assert (stored.state, stored.state_transition_reason) == (
+                State.ENABLED,
+                "EVENT_SOURCE_AUTHN_ERROR",
+            )
+            world.refused = False
+            await until(lambda: world.result() == "OK")
+            stored = world.store.get(MAPPING.uuid)
+            assert stored is not None
+            assert stored.state_transition_reason == "USER_INITIATED"
+
+    virtual_time.run(scenario())
+
+
+def test_a_new_version_of_a_secret_drains_and_connects_anew(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.versions = {"secret": "1"}
+        world.function.takes_s = 3.0
+        kafka = world.kafka()
+        async with world.running():
+            kafka.produce(0, b"1")
+            world.store.create(replace(MAPPING, batching_window_s=0))
+            await until(lambda: world.state() is State.ENABLED)
+            await asyncio.sleep(58)
+            kafka.produce(0, b"2")
+            world.versions = {"secret": "2"}
+            await until(lambda: kafka.generation == 2)
+            assert kafka.committed[0].offset == 2, "what was in flight is committed before it leaves"
+            await asyncio.sleep(300)
+            assert kafka.generation == 2, "the version that it runs with is no reason to leave"
+        assert world.function.batches == [[0], [1]]
+
+    virtual_time.run(scenario())
+
+
+def test_a_version_that_cannot_be_used_leaves_alone_what_runs(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.versions, world.unusable = {"secret": "1"}, "2"
+        kafka = world.kafka()
+        async with world.running():
+            world.store.create(replace(MAPPING, batching_window_s=0))
+            await until(lambda: world.state() is State.ENABLED)
+            world.versions = {"secret": "2"}
+            await asyncio.sleep(300)
+            kafka.produce(0, b"1")
+            await until(lambda: world.result() == "OK")
+            assert kafka.generation == 1
+
+    virtual_time.run(scenario())

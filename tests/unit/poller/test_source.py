@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from poller.errors import SourceUnavailable
+from poller.errors import AccessDenied, LoginFailed, SourceUnavailable
 from poller.mapping import StartingPosition
 from poller.retry import Outcome
 from tests.fakes import virtual_time
@@ -435,6 +435,37 @@ def test_a_cluster_that_cannot_be_reached_at_the_start_ends_the_source_with_the_
         with pytest.raises(SourceUnavailable, match="connection refused"):
             await poller.task
         assert poller.status.state == "failed"
+
+    virtual_time.run(scenario())
+
+
+def test_a_connection_that_only_new_credentials_mend_ends_the_source_with_the_reason() -> None:
+    """aiokafka would try the old ones for ever: the fleet connects anew, with what the secret holds then."""
+
+    async def scenario() -> None:
+        w = world(ScriptedFunction())
+        poller = w.start()
+        await until(lambda: poller.status.state == "polling")
+        w.kafka.fault = LoginFailed("fake:9092: login by PLAIN: refused")
+        w.kafka.reachable = False
+        with pytest.raises(LoginFailed, match="login by PLAIN: refused"):
+            await poller.task
+        assert poller.status.problem == "PROBLEM: SASL authentication failed."
+
+    virtual_time.run(scenario())
+
+
+def test_a_commit_that_is_not_allowed_ends_the_source() -> None:
+    """Else the function would be given what is delivered again for ever, and nobody told."""
+
+    async def scenario() -> None:
+        w = world(ScriptedFunction())
+        poller = w.start()
+        await until(lambda: poller.status.state == "polling")
+        w.kafka.commits_denied = True
+        w.kafka.produce(0, *values(1))
+        with pytest.raises(AccessDenied):
+            await poller.task
 
     virtual_time.run(scenario())
 
