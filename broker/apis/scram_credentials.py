@@ -5,7 +5,7 @@ Checks, codes and sentences are those of Kafka's ScramControlManager and ScramIm
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
 from broker.apis.api import Api, Refused
@@ -104,6 +104,7 @@ def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[K
     """Make of a request what is to be done to each user, None for a deletion; what cannot be is a fault."""
     plan: dict[Key, ScramCredential | None] = {}
     done: dict[str, Key] = {}
+    names = set(broker.scram_users.by_api)
     for each in (*request.deletions, *request.upsertions):
         if each.name in faults:
             continue
@@ -112,17 +113,17 @@ def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[K
             faults[each.name] = Refused(ErrorCode.duplicate_resource, TWICE)
             continue
         try:
-            key, credential = _checked(broker, each)
+            key, credential = _checked(broker, names, each)
         except Refused as fault:
             faults[each.name] = fault
         else:
             done[each.name], plan[key] = key, credential
+            names.add(each.name)
     return plan
 
 
-def _checked(broker: Broker, asked: Any) -> tuple[Key, ScramCredential | None]:
-    """Check one item as Kafka does, in its order; a deletion has no salt."""
-    users = broker.scram_users.by_api
+def _checked(broker: Broker, names: Set[str], asked: Any) -> tuple[Key, ScramCredential | None]:
+    """Check one item as Kafka does, in its order; `names` are those of all users there will be."""
     mechanism = MECHANISMS.get(asked.mechanism)
     if not asked.name:
         raise Refused(ErrorCode.unacceptable_credential, "Username must not be empty")
@@ -130,7 +131,7 @@ def _checked(broker: Broker, asked: Any) -> tuple[Key, ScramCredential | None]:
         raise Refused(ErrorCode.unsupported_sasl_mechanism, "Unknown SCRAM mechanism")
     key = asked.name, mechanism
     if not hasattr(asked, "salted_password"):
-        if mechanism not in users.get(asked.name, {}):
+        if mechanism not in broker.scram_users.by_api.get(asked.name, {}):
             message = "Attempt to delete a user credential that does not exist"
             raise Refused(ErrorCode.resource_not_found, message)
         return key, None
@@ -140,7 +141,7 @@ def _checked(broker: Broker, asked: Any) -> tuple[Key, ScramCredential | None]:
         raise Refused(ErrorCode.unacceptable_credential, "Too many iterations")
     if not asked.salted_password:  # Kafka fails on it with UNKNOWN_SERVER_ERROR
         raise Refused(ErrorCode.unacceptable_credential, "The salted password must not be empty")
-    if asked.name not in users and len(users) >= USERS_MAX:
+    if asked.name not in names and len(names) >= USERS_MAX:
         raise Refused(
             ErrorCode.unacceptable_credential, f"There may be {USERS_MAX} users: delete others first"
         )
