@@ -57,5 +57,6 @@ def world(
     caplog.set_level(logging.DEBUG)
     running = SecureWorld(kafka, secrets, tmp_path / "poller")
     yield running
-    shown = [caplog.text, *(file.read_bytes().decode("latin-1") for file in (tmp_path / "poller").iterdir())]
+    shown = [*running.shown, caplog.text]
+    shown += [file.read_bytes().decode("latin-1") for file in (tmp_path / "poller").iterdir()]
     assert not [text for text in shown if PLANTED in text or "PRIVATE KEY" in text]

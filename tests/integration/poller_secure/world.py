@@ -55,6 +55,7 @@ class SecureWorld:
     def __init__(self, kafka: SecureApacheKafka, secrets: Secrets, directory: Path) -> None:
         self.kafka, self.secrets = kafka, secrets
         self.function = ScriptedFunction()
+        self.shown: list[str] = []  # of mappings, whenever one had become what a test waited for
         self.board, self.metrics = StatusBoard(), Metrics()
         self.store = MappingStore(directory)
         self.settings = Settings(
@@ -150,6 +151,7 @@ class SecureWorld:
 
     async def becomes(self, mapping: EventSourceMapping, result: str) -> None:
         await until(lambda: self.result(mapping) == result, lambda: self.told(mapping))
+        self.shown.append(repr(self.told(mapping)))
 
     async def delivers(self, mapping: EventSourceMapping, upto: int) -> None:
         """Every offset below `upto` has reached the function."""
