@@ -74,7 +74,10 @@ class MskIamExchange:
             raise denied(str(fault)) from None
         if not _is_ours(claim.host, self._hosts()):
             # Cut, for nobody has vouched for it yet.
-            raise denied(f"signed for the host {claim.host[:255]}", claimed=claim.access_key_id)
+            reason = (
+                f"signed for the host {claim.host[:255]}, which no certificate and no listener of ours names"
+            )
+            raise denied(reason, claimed=claim.access_key_id)
         session = self._login.session(claim, self._peer)
         # Exactly these two keys: AWS's Java client refuses an object with any other.
         answer = {"version": VERSION, "request-id": str(uuid4())}

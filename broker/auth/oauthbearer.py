@@ -69,8 +69,10 @@ class OauthBearerExchange:
             claim = _read_url(_unframe(token))
         except NotPresigned as fault:
             raise denied(str(fault)) from None
-        if claim.host != f"kafka.{claim.region}.amazonaws.com":
-            raise denied(f"signed for the host {claim.host[:255]}", claimed=claim.access_key_id)
+        host = f"kafka.{claim.region}.amazonaws.com"
+        if claim.host != host:
+            reason = f"signed for the host {claim.host[:255]} and not {host}"
+            raise denied(reason, claimed=claim.access_key_id)
         # librdkafka takes any first token of the server that is not empty for a failure.
         return Step(token=b"", session=self._login.session(claim, self._peer))
 
