@@ -5,7 +5,7 @@ Checks, codes and sentences are those of Kafka's ScramControlManager and ScramIm
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from broker.apis.api import Api, Refused
@@ -18,6 +18,7 @@ from broker.auth.scram_keys import (
     ScramName,
     credential_of,
 )
+from broker.auth.scram_users import Credentials
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
 from broker.protocol.schema import response_schema
@@ -25,12 +26,16 @@ from broker.protocol.schema import response_schema
 # Kafka: org.apache.kafka.clients.admin.ScramMechanism.
 MECHANISMS: Final[Mapping[int, ScramName]] = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
 TYPES: Final = {name: code for code, name in MECHANISMS.items()}
-# The file of users is written whole with each change. (Kafka sets no limit.)
+# The file of users is written whole with each change, and strangers are told the salt. (Kafka has no limits.)
 USERS_MAX: Final = 10_000
+ITEMS_MAX: Final = 10_000
+NAME_CHARACTERS_MAX: Final = 1_000
+SALT_BYTES_MAX: Final = 1_000
 UNAUTHORIZED: Final = "Cluster authorization failed."
 TWICE: Final = "A user credential cannot be altered twice in the same request"
 
 Key = tuple[str, ScramName]
+_Check = Callable[[Key, Any, Mapping[str, Credentials], Collection[str]], ScramCredential | None]
 
 
 def describe_user_scram_credentials(
@@ -83,6 +88,9 @@ def alter_user_scram_credentials(
     if not allowed:
         unauthorized = Refused(ErrorCode.cluster_authorization_failed, UNAUTHORIZED)
         faults = dict.fromkeys(_names(request), unauthorized)
+    elif len(request.deletions) + len(request.upsertions) > ITEMS_MAX:
+        too_many = Refused(ErrorCode.policy_violation, f"A request alters {ITEMS_MAX} users at most")
+        faults = dict.fromkeys(_names(request), too_many)
     plan = _plan(broker, request, faults)
     try:
         if plan:
@@ -104,8 +112,10 @@ def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[K
     """Make of a request what is to be done to each user, None for a deletion; what cannot be is a fault."""
     plan: dict[Key, ScramCredential | None] = {}
     done: dict[str, Key] = {}
-    names = set(broker.scram_users.by_api)
-    for each in (*request.deletions, *request.upsertions):
+    users = set(broker.scram_users.by_api)
+    items: list[tuple[Any, _Check]] = [(each, _deleted) for each in request.deletions]
+    items += [(each, _upserted) for each in request.upsertions]
+    for each, check in items:
         if each.name in faults:
             continue
         if each.name in done:
@@ -113,39 +123,52 @@ def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[K
             faults[each.name] = Refused(ErrorCode.duplicate_resource, TWICE)
             continue
         try:
-            key, credential = _checked(broker, names, each)
+            key = _key(each)
+            plan[key] = check(key, each, broker.scram_users.by_api, users)
         except Refused as fault:
             faults[each.name] = fault
         else:
-            done[each.name], plan[key] = key, credential
-            names.add(each.name)
+            done[each.name] = key
+            users.add(each.name)
     return plan
 
 
-def _checked(broker: Broker, names: Set[str], asked: Any) -> tuple[Key, ScramCredential | None]:
-    """Check one item as Kafka does, in its order; `names` are those of all users there will be."""
+# Kafka's checks, in its order.
+
+
+def _key(asked: Any) -> Key:
     mechanism = MECHANISMS.get(asked.mechanism)
     if not asked.name:
         raise Refused(ErrorCode.unacceptable_credential, "Username must not be empty")
     if mechanism is None:
         raise Refused(ErrorCode.unsupported_sasl_mechanism, "Unknown SCRAM mechanism")
-    key = asked.name, mechanism
-    if not hasattr(asked, "salted_password"):
-        if mechanism not in broker.scram_users.by_api.get(asked.name, {}):
-            message = "Attempt to delete a user credential that does not exist"
-            raise Refused(ErrorCode.resource_not_found, message)
-        return key, None
-    if asked.iterations < ITERATIONS_MIN:
-        raise Refused(ErrorCode.unacceptable_credential, "Too few iterations")
-    if asked.iterations > ITERATIONS_MAX:
-        raise Refused(ErrorCode.unacceptable_credential, "Too many iterations")
-    if not asked.salted_password:  # Kafka fails on it with UNKNOWN_SERVER_ERROR
-        raise Refused(ErrorCode.unacceptable_credential, "The salted password must not be empty")
-    if asked.name not in names and len(names) >= USERS_MAX:
-        raise Refused(
-            ErrorCode.unacceptable_credential, f"There may be {USERS_MAX} users: delete others first"
-        )
-    return key, credential_of(mechanism, asked.salted_password, salt=asked.salt, iterations=asked.iterations)
+    return asked.name, mechanism
+
+
+def _deleted(key: Key, _asked: Any, there: Mapping[str, Credentials], _users: Collection[str]) -> None:
+    name, mechanism = key
+    if mechanism not in there.get(name, {}):
+        message = "Attempt to delete a user credential that does not exist"
+        raise Refused(ErrorCode.resource_not_found, message)
+
+
+def _upserted(
+    key: Key, asked: Any, _there: Mapping[str, Credentials], users: Collection[str]
+) -> ScramCredential:
+    name, mechanism = key
+    faults = {
+        "Too few iterations": asked.iterations < ITERATIONS_MIN,
+        "Too many iterations": asked.iterations > ITERATIONS_MAX,
+        # Kafka fails on it with UNKNOWN_SERVER_ERROR.
+        "The salted password must not be empty": not asked.salted_password,
+        f"A user name has {NAME_CHARACTERS_MAX} characters at most": len(name) > NAME_CHARACTERS_MAX,
+        f"A salt has {SALT_BYTES_MAX} bytes at most": len(asked.salt) > SALT_BYTES_MAX,
+        f"There may be {USERS_MAX} users: delete others first": name not in users and len(users) >= USERS_MAX,
+    }
+    for message, is_so in faults.items():
+        if is_so:
+            raise Refused(ErrorCode.unacceptable_credential, message)
+    return credential_of(mechanism, asked.salted_password, salt=asked.salt, iterations=asked.iterations)
 
 
 def _altered(header: RequestHeader, done: Iterable[str], faults: Mapping[str, Refused]) -> Any:

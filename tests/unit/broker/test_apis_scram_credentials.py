@@ -76,10 +76,21 @@ def test_what_is_right_in_a_request_is_done_though_the_rest_is_refused(inner: In
     assert described(inner) == {ALICE: [(SHA_512, 4096)]}
 
 
-def test_a_password_that_salts_to_nothing_is_refused(inner: InnerBroker) -> None:
-    results = alter(inner, upsertions=[upsertion(ALICE) | {"salted_password": b""}])
+@pytest.mark.parametrize("excess", [{"salted_password": b""}, {"salt": b"s" * 1_001}, {"name": "a" * 1_001}])
+def test_what_kafka_does_not_check_is_refused_too(inner: InnerBroker, excess: dict[str, Any]) -> None:
+    ((code, _),) = alter(inner, upsertions=[upsertion(ALICE) | excess]).values()
 
-    assert results[ALICE][0] is ErrorCode.unacceptable_credential
+    assert code is ErrorCode.unacceptable_credential
+
+
+def test_a_request_that_would_keep_others_waiting_is_refused(
+    inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scram_credentials, "ITEMS_MAX", 1)
+    results = alter(inner, upsertions=[upsertion(ALICE), upsertion(BOB)])
+
+    assert {code for code, _ in results.values()} == {ErrorCode.policy_violation}
+    assert described(inner) == {}
 
 
 def test_users_of_secrets_are_neither_told_nor_deleted(inner: InnerBroker) -> None:
