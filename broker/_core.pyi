@@ -5,8 +5,7 @@ Errors are the classes of `broker.log.errors`, `broker.protocol.errors.Malformed
 Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since 1970.
 """
 
-from collections.abc import Callable
-from typing import Final, final
+from typing import Final, Protocol, final, type_check_only
 
 from typing_extensions import Buffer
 
@@ -105,11 +104,21 @@ class PartitionLog:
     def abandon(self) -> None:
         """Once this returns nothing is written to the folder, or removed from it: it is being deleted."""
 
+@type_check_only
+class Judge(Protocol):
+    """Decides about topics, by their names; whether or not they exist."""
+
+    def may_write(self, topic: str, /) -> bool: ...
+    def may_read(self, topic: str, /) -> bool: ...
+    def refresh(self) -> None:
+        """Have `forget` called if the rules have changed."""
+
 @final
 class TopicRights:
     """The topics that one connection may write to, or those that it may read, as far as that is decided.
 
-    What is not held here is decided by the `decide` of the call; a denial is never held.
+    What is not held here is decided by the judge of the call; a denial is never held. What is held is trusted
+    for 100 ms, then the judge is told to refresh it.
     """
 
     def __new__(cls) -> TopicRights: ...
@@ -126,7 +135,7 @@ class WaitingFetch:
     def handles(self) -> list[int]:
         """The partitions whose growth may complete it."""
 
-    def poll(self, rights: TopicRights, decide: Callable[[str], bool], *, last: bool) -> memoryview | None:
+    def poll(self, rights: TopicRights, judge: Judge, *, last: bool) -> memoryview | None:
         """Try again, with the rights of now; with `last` the response frame holds what there is."""
 
 @final
@@ -141,18 +150,16 @@ class LogTable:
 
     def remove(self, name: str) -> None: ...
     def produce(
-        self, frame: Buffer, now_ms: int, rights: TopicRights, decide: Callable[[str], bool]
+        self, frame: Buffer, now_ms: int, rights: TopicRights, judge: Judge
     ) -> tuple[bytes | None, bool, list[int], list[int], str | None]:
         """Append what a whole Produce request (v3-v13, without its length) holds.
 
-        Topics that `rights` does not hold are decided by their names first; what is denied is answered so.
+        Topics that `rights` does not hold are decided first; what is denied is answered so.
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
         read, handles to flush before the response goes out, the first storage fault). MalformedFrame.
         """
 
-    def fetch(
-        self, frame: Buffer, rights: TopicRights, decide: Callable[[str], bool]
-    ) -> memoryview | WaitingFetch:
+    def fetch(self, frame: Buffer, rights: TopicRights, judge: Judge) -> memoryview | WaitingFetch:
         """The whole response frame, with its length, to a Fetch request (v4-v18, without its length).
 
         Or, if its min_bytes are not there yet, what to wait with. Rights are asked as by `produce`.

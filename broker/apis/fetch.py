@@ -14,7 +14,6 @@ from broker.apis.api import Api, Reply
 from broker.apis.broker import Broker, Connection
 
 if TYPE_CHECKING:
-    from broker.auth.rights import Rights
     from broker.log.growth import Growth
     from broker.log.topics import WaitingFetch
 
@@ -29,8 +28,7 @@ def fetch(
 ) -> Reply | Awaitable[Reply]:
     """Answer at once, or when enough has come or the time is up."""
     rights = connection.rights
-    rights.refresh()
-    answer = broker.topics.fetch(frame, rights.readable, rights.may_read)
+    answer = broker.topics.fetch(frame, rights.readable, rights)
     if isinstance(answer, memoryview):
         return answer
     return _LongPoll(answer, broker.topics.growth, connection).future
@@ -48,7 +46,7 @@ class _LongPoll:
         self._waiting = waiting
         self._growth = growth
         self._connection = connection
-        self._rules = self._rights_now()
+        self._rules = (connection.rights, connection.rights.version)
         self._handles = waiting.handles
         self._deadline_s = self._loop.time() + waiting.max_wait_ms / 1000
         self._timer = self._set_timer()
@@ -66,23 +64,20 @@ class _LongPoll:
     def _look(self) -> None:
         """Answer if the time is up, else see to the rights."""
         last = self._loop.time() >= self._deadline_s
-        if last or self._rights_now() != self._rules:
+        rights = self._connection.rights
+        rights.refresh()
+        if last or (rights, rights.version) != self._rules:
+            self._rules = (rights, rights.version)
             self._try(last=last)
         if not last:
             self._timer = self._set_timer()
 
-    def _rights_now(self) -> tuple[Rights, int]:
-        """Whose rights hold, a login may have changed them, and by which rules."""
-        rights = self._connection.rights
-        rights.refresh()
-        return rights, rights.version
-
     def _try(self, *, last: bool) -> None:
         if self.future.done():
             return
-        rights, _ = self._rules = self._rights_now()
+        rights = self._connection.rights
         try:
-            frame = self._waiting.poll(rights.readable, rights.may_read, last=last)
+            frame = self._waiting.poll(rights.readable, rights, last=last)
         except OSError as fault:
             self.future.set_exception(fault)
             return

@@ -20,8 +20,7 @@ def produce(
 ) -> Reply | Awaitable[Reply]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
     rights = connection.rights
-    rights.refresh()
-    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms(), rights.writable, rights.may_write)
+    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms(), rights.writable, rights)
     if failed and reply is None:
         raise CloseConnection("a batch sent with acks=0 was refused")
     return reply if flushed is None else flushed

@@ -49,8 +49,7 @@ _OPERATIONS: Final = {
 class Rights:
     """`host` is the peer's IP address, `peer` its address and port; `client_id` is the last request's.
 
-    `writable` and `readable` are what the native core remembers, for Produce and Fetch: hand them to it
-    after a `refresh`.
+    `writable` and `readable` are what the native core remembers, for Produce and Fetch; it asks the rest.
     """
 
     def __init__(

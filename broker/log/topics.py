@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from broker._core import LogTable, PartitionLog, TopicRights
@@ -29,6 +30,9 @@ from broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, 
 from broker.log.flusher import Flusher
 from broker.log.growth import Growth
 from broker.log.partition import Partition
+
+if TYPE_CHECKING:
+    from broker._core import Judge
 
 logger = logging.getLogger(__name__)
 
@@ -156,15 +160,15 @@ class Topics:
             partition.configure(config)
 
     def produce(
-        self, frame: memoryview, now_ms: int, rights: TopicRights, decide: Callable[[str], bool]
+        self, frame: memoryview, now_ms: int, rights: TopicRights, judge: Judge
     ) -> tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]:
         """Append what a Produce request (v3-v13, without its length) holds.
 
-        `rights` holds the topics that may be written to, `decide` is asked once about any other.
+        `rights` holds the topics that may be written to, `judge` is asked about any other.
         Returns (response frame, or None for acks=0; whether a partition failed; the response as a future
         where an fsync must come first). Raises MalformedFrame, and then nothing is appended.
         """
-        reply, failed, grew, unflushed, fault = self._table.produce(frame, now_ms, rights, decide)
+        reply, failed, grew, unflushed, fault = self._table.produce(frame, now_ms, rights, judge)
         if fault is not None:
             logger.error("a batch could not be written: %s", fault)
         if grew:
@@ -173,15 +177,13 @@ class Topics:
             return reply, failed, None
         return reply, failed, self._flusher.after([(each, self._logs[each]) for each in unflushed], reply)
 
-    def fetch(
-        self, frame: memoryview, rights: TopicRights, decide: Callable[[str], bool]
-    ) -> memoryview | WaitingFetch:
+    def fetch(self, frame: memoryview, rights: TopicRights, judge: Judge) -> memoryview | WaitingFetch:
         """Answer a Fetch request (v4-v18, without its length), or say that its min_bytes are not there yet.
 
-        `rights` holds the topics that may be read, `decide` is asked once about any other. The response has
+        `rights` holds the topics that may be read, `judge` is asked about any other. The response has
         its length. Raises MalformedFrame, OSError.
         """
-        return self._table.fetch(frame, rights, decide)
+        return self._table.fetch(frame, rights, judge)
 
     def housekeep(self, now_ms: int) -> int:
         """One pass of retention and of checkpoints over all partitions; how many segments were deleted.

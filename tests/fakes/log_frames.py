@@ -10,8 +10,21 @@ from broker._core import TopicRights
 from tests.fakes.kafka_frames import request, request_frame
 
 PRODUCE, FETCH = 0, 1
+
+
+class _Anybody:
+    def may_write(self, _topic: str, /) -> bool:
+        return True
+
+    def may_read(self, _topic: str, /) -> bool:
+        return True
+
+    def refresh(self) -> None:
+        """No rules, no change."""
+
+
 # Whoever may write to, and read from, every topic: what `Topics.produce` and `Topics.fetch` are given last.
-EVERYTHING: Final = (TopicRights(), lambda _: True)
+EVERYTHING: Final = (TopicRights(), _Anybody())
 
 
 def produce_frame(

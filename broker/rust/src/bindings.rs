@@ -285,8 +285,13 @@ impl TopicRights {
 /// What is known already, and Python's word on what is not.
 struct Judge<'a, 'py> {
     rights: &'a Rights,
-    decide: &'a Bound<'py, PyAny>,
+    python: &'a Bound<'py, PyAny>,
+    /// Which of Python's methods decides.
+    may: &'static str,
 }
+
+const MAY_WRITE: &str = "may_write";
+const MAY_READ: &str = "may_read";
 
 /// What a request comes to, or the topics that must be decided first.
 type Attempt<T> = Result<Result<T, Error>, Vec<String>>;
@@ -299,6 +304,9 @@ impl Judge<'_, '_> {
         shared: &Shared,
         attempt: impl Fn(&Table, &Decided) -> Attempt<T> + Sync,
     ) -> PyResult<T> {
+        if self.rights.renews() {
+            self.python.call_method0("refresh")?;
+        }
         let mut decided = Decided::default();
         loop {
             let undecided = match py.detach(|| attempt(&shared.table(), &decided)) {
@@ -306,7 +314,7 @@ impl Judge<'_, '_> {
                 Err(undecided) => undecided,
             };
             for name in undecided {
-                let allowed = self.decide.call1((&name,))?.extract()?;
+                let allowed = self.python.call_method1(self.may, (&name,))?.extract()?;
                 py.detach(|| self.rights.decide(&shared.table(), &mut decided, name, allowed));
             }
         }
@@ -331,15 +339,15 @@ impl WaitingFetch {
         self.request.handles(&self.shared.table())
     }
 
-    #[pyo3(signature = (rights, decide, *, last))]
+    #[pyo3(signature = (rights, judge, *, last))]
     fn poll<'py>(
         &self,
         py: Python<'py>,
         rights: &TopicRights,
-        decide: &Bound<'py, PyAny>,
+        judge: &Bound<'py, PyAny>,
         last: bool,
     ) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        let judge = Judge { rights: &rights.0, decide };
+        let judge = Judge { rights: &rights.0, python: judge, may: MAY_READ };
         self.shared.answer(py, &self.request, last, &judge)?.map(|page| view(py, page)).transpose()
     }
 }
@@ -383,11 +391,11 @@ impl LogTable {
         frame: &Bound<'py, PyAny>,
         now_ms: i64,
         rights: &TopicRights,
-        decide: &Bound<'py, PyAny>,
+        judge: &Bound<'py, PyAny>,
     ) -> PyResult<Produced<'py>> {
         let frame = Borrowed::new(frame)?;
         let request = produce::parse(frame.bytes())?;
-        let judge = Judge { rights: &rights.0, decide };
+        let judge = Judge { rights: &rights.0, python: judge, may: MAY_WRITE };
         let produced = judge.once_decided(py, &self.shared, |table, decided| {
             let undecided = rights.0.undecided(table, request.topics(), decided);
             if !undecided.is_empty() {
@@ -407,11 +415,11 @@ impl LogTable {
         py: Python<'py>,
         frame: &Bound<'py, PyAny>,
         rights: &TopicRights,
-        decide: &Bound<'py, PyAny>,
+        judge: &Bound<'py, PyAny>,
     ) -> PyResult<Fetched<'py>> {
         let frame = Borrowed::new(frame)?;
         let request = fetch::parse(frame.bytes(), self.shared.fetch_bytes_max)?;
-        let judge = Judge { rights: &rights.0, decide };
+        let judge = Judge { rights: &rights.0, python: judge, may: MAY_READ };
         Ok(match self.shared.answer(py, &request, false, &judge)? {
             Some(page) => Fetched::Ready(view(py, page)?),
             None => Fetched::Waiting(WaitingFetch { request, shared: self.shared.clone() }),

@@ -3,15 +3,31 @@
 //! What is allowed is remembered until `forget`; what is denied never is, so that each denial is decided, and told,
 //! anew. A request is served only once every topic that it names is decided.
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
 
 use crate::table::{Table, TopicKey};
 
 /// Only topics that exist are remembered; this many are more than a broker holds unless they come and go.
 const TOPICS_MAX: usize = 1 << 16;
 
-#[derive(Debug, Default)]
-pub struct TopicRights(RwLock<HashSet<String>>);
+/// For so long what is remembered is taken for true; then somebody must look whether the rules are still the same.
+/// Far below the second within which a revoked right must end, and far above the time of a request.
+const TRUSTED_MS: u64 = 100;
+
+#[derive(Debug)]
+pub struct TopicRights {
+    allowed: RwLock<HashSet<String>>,
+    born: Instant,
+    trusted_until_ms: AtomicU64,
+}
+
+impl Default for TopicRights {
+    fn default() -> Self {
+        TopicRights { allowed: RwLock::default(), born: Instant::now(), trusted_until_ms: AtomicU64::new(0) }
+    }
+}
 
 /// What was decided for one request beyond what was known before.
 #[derive(Debug, Default)]
@@ -25,7 +41,7 @@ impl TopicRights {
         topics: impl Iterator<Item = &'a TopicKey<T>>,
         decided: &Decided,
     ) -> Vec<String> {
-        let allowed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
         let names = topics.filter_map(|key| table.name(key));
         let open = names.filter(|name| !allowed.contains(*name) && !decided.0.contains_key(*name));
         open.map(str::to_string).collect()
@@ -33,7 +49,7 @@ impl TopicRights {
 
     pub fn decide(&self, table: &Table, decided: &mut Decided, name: String, allowed: bool) {
         if allowed && table.knows_name(&name) {
-            let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.allowed.write().unwrap_or_else(PoisonError::into_inner);
             if known.len() >= TOPICS_MAX {
                 known.clear();
             }
@@ -42,8 +58,18 @@ impl TopicRights {
         decided.0.insert(name, allowed);
     }
 
+    /// Whether somebody must look at the rules first; who is told so is trusted to do it.
+    pub fn renews(&self) -> bool {
+        let now_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let due = now_ms >= self.trusted_until_ms.load(Ordering::Relaxed);
+        if due {
+            self.trusted_until_ms.store(now_ms.saturating_add(TRUSTED_MS), Ordering::Relaxed);
+        }
+        due
+    }
+
     pub fn forget(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.allowed.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -75,6 +101,15 @@ mod tests {
         rights.decide(&Table::default(), &mut decided, "a".to_string(), false);
         assert!(decided.denies(&Table::default(), &TopicKey::Name("a")));
         assert_eq!(undecided(&rights, &Decided::default(), "a"), ["a"]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_trusted_for_a_while_only() {
+        let rights = TopicRights::default();
+        assert!(rights.renews());
+        assert!(!rights.renews());
+        rights.trusted_until_ms.store(0, Ordering::Relaxed);
+        assert!(rights.renews());
     }
 
     #[test]
