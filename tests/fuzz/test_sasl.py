@@ -82,7 +82,7 @@ def test_ten_thousand_exchanges_of_strangers_let_nobody_in(offered: dict[str, Me
     for _ in range(EXCHANGES):
         mechanism = generator.choice(SCRAM_NAMES)
         client, exchange = stranger(generator, mechanism), offered[mechanism].begin()
-        overheard = overhear(offered[mechanism]) if generator.random() < 0.1 else []
+        overheard = overhear(offered[mechanism]) if generator.random() < 0.02 else []
         token = client.first()
         for _ in range(generator.randrange(1, 5)):
             sent = generator.choice([token, token, *overheard, generator.randbytes(generator.randrange(40))])
@@ -113,9 +113,9 @@ def test_whoever_knows_the_password_must_say_it_right(offered: dict[str, Mechani
     """A spoilt last message never opens, unless only base64's unused bits are spoilt."""
     generator = random.Random(SEED)
     mechanism = offered["SCRAM-SHA-512"]
-    exchange, client = mechanism.begin(), ScramClient()
+    client = ScramClient()
     refused = 0
-    for _ in range(200):
+    for _ in range(100):
         exchange = mechanism.begin()
         first = respond(exchange.respond, client.first())
         assert first is not None
@@ -125,7 +125,7 @@ def test_whoever_knows_the_password_must_say_it_right(offered: dict[str, Mechani
         if step is not None:
             assert meaning(wrong) == meaning(right)
         refused += step is None
-    assert refused > 100
+    assert refused > 50
 
 
 def meaning(message: bytes) -> tuple[bytes, bytes]:

@@ -121,38 +121,35 @@ async def test_every_page_is_read(
     assert len(users.by_secrets) == 10
 
 
-@pytest.mark.parametrize(
-    ("content", "mend"),
-    [
-        ("", "JSON object of exactly"),
-        ("alice:hunter2", "JSON object of exactly"),
-        ('["alice", "hunter2"]', "JSON object of exactly"),
-        ('{"username": "alice"}', "JSON object of exactly"),
-        ('{"username": "alice", "password": "hunter2", "host": "x"}', "JSON object of exactly"),
-        ('{"username": "", "password": "hunter2"}', "not empty"),
-        ('{"username": "alice", "password": 1}', "must be strings"),
-        ('{"username": "ali\\u00e7e", "password": "hunter2"}', "must be ASCII"),
-        ('{"username": "alice", "password": "hunter2\\u0000"}', "without a NUL"),
-        ('{"username": "alice", "password": "hunter2\\ud800"}', "without a NUL"),
-    ],
-)
+BAD = {
+    "empty": ("", "JSON object of exactly"),
+    "text": ("alice:hunter2", "JSON object of exactly"),
+    "list": ('["alice", "hunter2"]', "JSON object of exactly"),
+    "less": ('{"username": "alice"}', "JSON object of exactly"),
+    "more": ('{"username": "alice", "password": "hunter2", "host": "x"}', "JSON object of exactly"),
+    "nameless": ('{"username": "", "password": "hunter2"}', "not empty"),
+    "number": ('{"username": "alice", "password": 1}', "must be strings"),
+    "foreign": ('{"username": "ali\\u00e7e", "password": "hunter2"}', "must be ASCII"),
+    "nul": ('{"username": "alice", "password": "hunter2\\u0000"}', "without a NUL"),
+    "surrogate": ('{"username": "alice", "password": "hunter2\\ud800"}', "without a NUL"),
+}
+
+
 async def test_a_bad_secret_is_one_line_that_names_the_mend(
-    manager: Counting,
-    users: ScramUsers,
-    follower: Follower,
-    caplog: pytest.LogCaptureFixture,
-    content: str,
-    mend: str,
+    manager: Counting, users: ScramUsers, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(manager, "AmazonMSK_good", username="bob", password="one")
-    bad: dict[str, Any] = {"SecretString": content} if content else {"SecretBinary": b"hunter2"}
-    manager.real.create_secret(Name="AmazonMSK_bad", **bad)
+    for name, (content, _) in BAD.items():
+        bad: dict[str, Any] = {"SecretString": content} if content else {"SecretBinary": b"hunter2"}
+        manager.real.create_secret(Name=f"AmazonMSK_{name}", **bad)
     for _ in range(3):
         assert await follower.refresh()
 
-    (line,) = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
-    assert "AmazonMSK_bad" in line
-    assert mend in line
+    lines = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert len(lines) == len(BAD)
+    for name, (_, mend) in BAD.items():
+        (line,) = [each for each in lines if f"AmazonMSK_{name}-" in each]
+        assert mend in line
     assert "hunter2" not in caplog.text
     assert opens(users, "bob", "one")
     assert len(users.by_secrets) == 1
