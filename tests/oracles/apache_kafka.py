@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,10 +82,15 @@ def _pom(version: str) -> str:
     )
 
 
-@functools.cache
 def jars(version: str = VERSION) -> Path:
     """The folder of Kafka's jars; the first call of a fresh clone asks Maven for them (about 57 MB)."""
-    libs = CACHE / f"apache-kafka-{version}"
+    return fetched(f"apache-kafka-{version}", _pom(version))
+
+
+@functools.cache
+def fetched(folder: str, pom: str) -> Path:
+    """The folder of the jars that a Maven project depends on; fetched once. Raises ApacheKafkaMissing."""
+    libs = CACHE / folder
     if (libs / ".complete").exists():
         return libs
     for program in ("java", "mvn"):
@@ -93,7 +99,7 @@ def jars(version: str = VERSION) -> Path:
                 f"{program} is not installed: apt-get install default-jdk-headless maven"
             )
     libs.mkdir(parents=True, exist_ok=True)
-    (libs / "pom.xml").write_text(_pom(version))
+    (libs / "pom.xml").write_text(pom)
     fetch = subprocess.run(
         ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=.", "-DincludeScope=runtime"],
         cwd=libs,
@@ -103,15 +109,20 @@ def jars(version: str = VERSION) -> Path:
         check=False,
     )
     if fetch.returncode != 0:
-        raise ApacheKafkaMissing(f"Maven could not fetch Apache Kafka {version}: {fetch.stdout[-500:]}")
+        raise ApacheKafkaMissing(f"Maven could not fetch {folder}: {fetch.stdout[-500:]}")
     (libs / ".complete").touch()
     return libs
 
 
 def jars_or_skip(version: str = VERSION) -> Path:
     """`jars`, or a skipped test where they cannot be had; in CI that is a failure."""
+    return had_or_skip(lambda: jars(version))
+
+
+def had_or_skip(fetch: Callable[[], Path]) -> Path:
+    """What is fetched, or a skipped test; in CI a failure."""
     try:
-        return jars(version)
+        return fetch()
     except ApacheKafkaMissing as missing:
         if os.environ.get("CI"):
             pytest.fail(str(missing))
@@ -119,12 +130,23 @@ def jars_or_skip(version: str = VERSION) -> Path:
 
 
 def run_tool(
-    main_class: str, *arguments: str, version: str = VERSION, stdin: str | None = None, timeout_s: float = 60
+    main_class: str,
+    *arguments: str,
+    version: str = VERSION,
+    stdin: str | None = None,
+    timeout_s: float = 60,
+    more_jars: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """One of Kafka's tools by its main class, e.g. `org.apache.kafka.tools.TopicCommand`."""
+    """One of Kafka's tools by its main class, e.g. `org.apache.kafka.tools.TopicCommand`.
+
+    `more_jars` is a folder beside Kafka's own on the class path.
+    """
+    class_path = ":".join(f"{folder}/*" for folder in (jars(version), more_jars) if folder)
     return subprocess.run(
-        ["java", *TOOL_FLAGS, "-cp", f"{jars(version)}/*", main_class, *arguments],
+        ["java", *TOOL_FLAGS, "-cp", class_path, main_class, *arguments],
         input=stdin,
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=timeout_s,

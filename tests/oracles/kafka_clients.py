@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -44,6 +44,7 @@ class Wish:
     assignor: str
     instance_id: str | None
     session_ms: int
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +79,21 @@ class Consumer(Protocol):
     def close(self) -> None: ...
 
 
-def open_producer(library: str, bootstrap: str, *, codec: str = "none", idempotent: bool = False) -> Producer:
-    """A producer with acks=all."""
-    make: dict[str, Callable[[str, str, bool], Producer]] = {
+def open_producer(
+    library: str,
+    bootstrap: str,
+    *,
+    codec: str = "none",
+    idempotent: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Producer:
+    """A producer with acks=all; `options` are the library's own, e.g. of its security."""
+    make: dict[str, Callable[[str, str, bool, Mapping[str, Any]], Producer]] = {
         "aiokafka": AioProducer,
         "kafka-python": PythonProducer,
         "confluent-kafka": ConfluentProducer,
     }
-    return make[library](bootstrap, codec, idempotent)
+    return make[library](bootstrap, codec, idempotent, options or {})
 
 
 def open_consumer(
@@ -97,6 +105,7 @@ def open_consumer(
     assignor: str = "range",
     instance_id: str | None = None,
     session_ms: int = SESSION_MS,
+    options: Mapping[str, Any] | None = None,
 ) -> Consumer:
     """A consumer that reads from the earliest record and commits when told to."""
     wish = Wish(
@@ -106,6 +115,7 @@ def open_consumer(
         assignor=assignor,
         instance_id=instance_id,
         session_ms=session_ms,
+        options=options or {},
     )
     make: dict[str, Callable[[Wish], Consumer]] = {
         "aiokafka": AioConsumer,
@@ -136,7 +146,13 @@ class _Loop:
 
 
 class AioProducer:
-    def __init__(self, bootstrap: str, codec: str, idempotent: bool) -> None:  # noqa: FBT001  # one of three alike
+    def __init__(
+        self,
+        bootstrap: str,
+        codec: str,
+        idempotent: bool,  # noqa: FBT001  # one of three alike
+        options: Mapping[str, Any],
+    ) -> None:
         self._loop = _Loop()
         self._sent: list[Any] = []
         self._options: dict[str, Any] = {
@@ -146,6 +162,7 @@ class AioProducer:
             "enable_idempotence": idempotent,
             "linger_ms": 5,
             "retry_backoff_ms": 50,
+            **options,
         }
         self._producer = self._loop.run(self._start())
 
@@ -192,6 +209,7 @@ class AioConsumer:
             "heartbeat_interval_ms": HEARTBEAT_MS,
             "fetch_max_wait_ms": 100,
             "retry_backoff_ms": 50,
+            **wish.options,
         }
         self._consumer = self._loop.run(self._start(wish.topics))
 
@@ -224,7 +242,13 @@ class AioConsumer:
 
 
 class PythonProducer:
-    def __init__(self, bootstrap: str, codec: str, idempotent: bool) -> None:  # noqa: FBT001  # one of three alike
+    def __init__(
+        self,
+        bootstrap: str,
+        codec: str,
+        idempotent: bool,  # noqa: FBT001  # one of three alike
+        options: Mapping[str, Any],
+    ) -> None:
         self._sent: list[Any] = []
         self._producer = kafka.KafkaProducer(
             bootstrap_servers=bootstrap,
@@ -233,6 +257,7 @@ class PythonProducer:
             enable_idempotence=idempotent,
             linger_ms=5,
             retry_backoff_ms=50,
+            **options,
         )
 
     def send(
@@ -274,6 +299,7 @@ class PythonConsumer:
             heartbeat_interval_ms=HEARTBEAT_MS,
             fetch_max_wait_ms=100,
             retry_backoff_ms=50,
+            **wish.options,
         )
         # A leader that does not know its topics yet assigns nothing, joins again, and (3.0.12) may then hang
         # for ever, with Apache Kafka too: see FINDINGS.md. So let it know them before it joins.
@@ -303,7 +329,13 @@ class PythonConsumer:
 
 
 class ConfluentProducer:
-    def __init__(self, bootstrap: str, codec: str, idempotent: bool) -> None:  # noqa: FBT001  # one of three alike
+    def __init__(
+        self,
+        bootstrap: str,
+        codec: str,
+        idempotent: bool,  # noqa: FBT001  # one of three alike
+        options: Mapping[str, Any],
+    ) -> None:
         self._faults: list[str] = []
         self._producer = confluent_kafka.Producer(
             {
@@ -315,6 +347,7 @@ class ConfluentProducer:
                 "retry.backoff.ms": 50,
                 "reconnect.backoff.max.ms": 500,
                 "log_level": 0,
+                **options,
             }
         )
 
@@ -361,6 +394,7 @@ class ConfluentConsumer:
                 "reconnect.backoff.max.ms": 500,
                 "log_level": 0,
                 **static,
+                **wish.options,
             }
         )
         if wish.group_id is not None:

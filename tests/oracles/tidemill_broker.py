@@ -22,13 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(kw_only=True)
 class TidemillBroker:
-    """One broker; `data_dir` keeps its log between starts, `settings` are `--set name=value`.
+    """One broker; `data_dir` keeps its log between starts, `settings` its `--set`, `flags` the rest.
 
     The first start takes any free ports; later ones take the same again, as a restart in place does.
     """
 
     data_dir: Path
     settings: dict[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     ready: dict[str, Any] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class TidemillBroker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environment},
             )
         while not ready_file.exists():
             if self.process.poll() is not None or time.monotonic() - started > timeout_s:
@@ -108,4 +110,9 @@ class TidemillBroker:
         control_port = str(self.ready.get("control_port", 0))
         own = ["--host", "127.0.0.1", "--port", str(self.port), "--control-port", control_port]
         where = ["--data-dir", str(self.data_dir / "data"), "--ready-file", str(ready_file)]
-        return [*own, *where, *(f"--set={name}={value}" for name, value in self.settings.items())]
+        return [
+            *own,
+            *where,
+            *self.flags,
+            *(f"--set={name}={value}" for name, value in self.settings.items()),
+        ]
