@@ -23,11 +23,6 @@ _VERIFY: Final = {
     "requested": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
-# OpenSSL's names for what is wrong with a keystore, and how it is mended.
-_MENDS: Final = {
-    "KEY_VALUES_MISMATCH": "its private key does not belong to its first certificate",
-    "NO_START_LINE": "it needs a private key and a certificate, both in PEM",
-}
 _MEND: Final = "make one by `tidemill broker init-tls DIR`"
 
 
@@ -90,20 +85,27 @@ def _load_keystore(context: ssl.SSLContext, keystore: Path) -> None:
         # Without a password OpenSSL would ask the terminal for one.
         context.load_cert_chain(keystore, password="")
     except ssl.SSLError as error:
-        mend = _MENDS.get(error.reason or "", f"write it without a password, or {_MEND}")
-        raise TlsFault(f"{keystore} is no keystore in PEM ({_reason(error)}): {mend}") from None
+        raise TlsFault(f"{keystore} is no keystore in PEM: {_keystore_mend(keystore, error)}") from None
     except OSError as error:
         raise TlsFault(f"{keystore} cannot be read ({error.strerror}): {_MEND}") from None
+
+
+def _keystore_mend(keystore: Path, error: ssl.SSLError) -> str:
+    """OpenSSL says little about a file; what is in it says more."""
+    content = keystore.read_bytes()
+    if b"PRIVATE KEY-----" not in content or b"-----BEGIN CERTIFICATE-----" not in content:
+        return f"it needs a private key and a certificate, both in PEM; {_MEND}"
+    if b"ENCRYPTED" in content:
+        return "write its key without a password, by openssl pkcs8 -topk8 -nocrypt"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "its private key does not belong to its first certificate"
+    return f"it is damaged; {_MEND}"
 
 
 def _load_truststore(context: ssl.SSLContext, truststore: Path) -> None:
     try:
         context.load_verify_locations(truststore)
-    except ssl.SSLError as error:
-        raise TlsFault(f"{truststore} holds no CA certificates in PEM ({_reason(error)}): {_MEND}") from None
+    except ssl.SSLError:
+        raise TlsFault(f"{truststore} holds no CA certificates in PEM: {_MEND}") from None
     except OSError as error:
         raise TlsFault(f"{truststore} cannot be read ({error.strerror}): {_MEND}") from None
-
-
-def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or "unreadable").replace("_", " ").lower()

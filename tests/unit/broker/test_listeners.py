@@ -1,0 +1,59 @@
+"""--listener and --tls-dir: which listeners are on, on which ports, and what cannot be."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.__main__ import _parser, _settings
+from broker.settings import Settings, SettingsError
+
+
+def settings(*arguments: str) -> Settings:
+    return _settings(_parser().parse_args(arguments), {})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "listening"),
+    [
+        ([], {"plaintext": 9092}),
+        (["--port", "0"], {"plaintext": 0}),
+        (["--listener", "plaintext", "--port", "19092"], {"plaintext": 19092}),
+        (["--listener", "tls"], {"tls": 9094}),
+        (["--listener", "scram", "--listener", "IAM"], {"scram": 9096, "iam": 9098}),
+        (["--listener", "tls=0", "--listener", "plaintext=19092"], {"tls": 0, "plaintext": 19092}),
+    ],
+)
+def test_listeners_are_those_that_are_named_on_msks_ports(
+    arguments: list[str], listening: dict[str, int]
+) -> None:
+    assert settings(*arguments).listening == listening
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--listener", "ssl=9094"], "no listener 'ssl': give one of plaintext, tls, scram, iam"),
+        (["--listener", "tls=port"], "'port' is no port: give 0 to 65535"),
+        (["--listener", "tls=65536"], "'65536' is no port"),
+        (["--listener", "tls=-1"], "'-1' is no port"),
+        (["--listener", "tls="], "'' is no port"),
+        (["--listener", "tls", "--listener", "tls=0"], "tls is given twice"),
+        (["--listener", "tls=9094", "--listener", "iam=9094"], "port 9094 is given twice"),
+        (["--listener", "tls=9094", "--control-port", "9094"], "port 9094 is given twice"),
+        (["--port", "70000"], "70000 is no port"),
+        (
+            ["--listener", "tls=0", "--listener", "iam=0", "--host", "0.0.0.0"],
+            "advertised.listeners=TLS://host:port,IAM://host:port",
+        ),
+    ],
+)
+def test_listeners_that_cannot_be_are_told_with_their_mend(arguments: list[str], said: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        settings(*arguments)
+    assert said in str(raised.value)
+
+
+def test_any_address_is_listened_on_where_clients_are_told_another() -> None:
+    advertised = "--set=advertised.listeners=PLAINTEXT://a:1,TLS://b:2"
+    found = settings("--host", "0.0.0.0", "--listener", "plaintext", "--listener", "tls", advertised)
+    assert (found.advertised("plaintext"), found.advertised("tls")) == (("a", 1), ("b", 2))
