@@ -148,12 +148,12 @@ class _Cluster:
                 "InstanceType": INSTANCE_TYPE,
                 "SecurityGroups": [],
             },
-            "ClientAuthentication": _client_authentication(self._broker.settings),
+            "ClientAuthentication": client_authentication(self._broker.settings),
             "CurrentBrokerSoftwareInfo": {"KafkaVersion": KAFKA_VERSION},
             # One node has nothing to say to itself over a network.
             "EncryptionInfo": {
                 "EncryptionInTransit": {
-                    "ClientBroker": _client_broker(self._broker.settings),
+                    "ClientBroker": client_broker(self._broker.settings),
                     "InCluster": False,
                 }
             },
@@ -170,7 +170,8 @@ class _Cluster:
         return self._identity() | {"ClusterType": PROVISIONED, "Provisioned": self._provisioned()}
 
 
-def _client_authentication(settings: Settings) -> dict[str, Any]:
+def client_authentication(settings: Settings) -> dict[str, Any]:
+    """Tell which ways to say who one is are on."""
     on = settings.listening
     anonymous_tls = "tls" in on and settings.ssl_client_auth != "required"
     return {
@@ -183,7 +184,8 @@ def _client_authentication(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _client_broker(settings: Settings) -> str:
+def client_broker(settings: Settings) -> str:
+    """Tell whether clients' connections are encrypted."""
     if "plaintext" not in settings.listening:
         return "TLS"
     return "PLAINTEXT" if len(settings.listening) == 1 else "TLS_PLAINTEXT"

@@ -74,7 +74,7 @@ class Certificates:
         self._stamp = stamp
         try:
             self._loaded = self._load()
-        except TlsFault as fault:
+        except (TlsFault, OSError) as fault:
             logger.error("keeping the certificates that were read before: %s", fault)  # noqa: TRY400  # said
             return False
         logger.info("new connections get the new certificates keystore=%s", self._keystore)

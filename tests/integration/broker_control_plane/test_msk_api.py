@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from broker.control_plane import client_authentication, client_broker
+from broker.listeners import ListenerName
+from broker.settings import Settings
 from tests.oracles.tidemill_broker import TidemillBroker
+from tests.oracles.tls_broker import tls_broker
 
 KEYS = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
 
@@ -60,6 +64,46 @@ def test_the_cluster_is_described_in_both_versions(msk: Any, arn: str) -> None:
         assert provisioned["EncryptionInfo"]["EncryptionInTransit"]["ClientBroker"] == "PLAINTEXT"
         assert provisioned["ClientAuthentication"]["Unauthenticated"]["Enabled"] is True
         assert "ZookeeperConnectString" not in provisioned
+
+
+def test_each_way_in_that_is_on_has_its_bootstrap_string(tmp_path: Path) -> None:
+    with tls_broker(tmp_path) as running:
+        endpoint = f"http://127.0.0.1:{running.broker.ready['control_port']}"
+        msk = boto3.client("kafka", endpoint_url=endpoint, **KEYS)
+        arn = running.broker.ready["cluster_arn"]
+        reply = msk.get_bootstrap_brokers(ClusterArn=arn)
+        reply.pop("ResponseMetadata")
+        assert reply == {
+            "BootstrapBrokerString": f"127.0.0.1:{running.port('plaintext')}",
+            "BootstrapBrokerStringTls": f"127.0.0.1:{running.port('tls')}",
+            "BootstrapBrokerStringSaslScram": f"127.0.0.1:{running.port('scram')}",
+            "BootstrapBrokerStringSaslIam": f"127.0.0.1:{running.port('iam')}",
+        }
+        info = msk.describe_cluster_v2(ClusterArn=arn)["ClusterInfo"]["Provisioned"]
+        assert info["EncryptionInfo"]["EncryptionInTransit"]["ClientBroker"] == "TLS_PLAINTEXT"
+
+
+ALL: Mapping[ListenerName, int] = {"plaintext": 1, "tls": 2, "scram": 3, "iam": 4}
+
+
+@pytest.mark.parametrize(
+    ("on", "client_auth", "told"),
+    [
+        (["plaintext"], "requested", "PLAINTEXT: Unauthenticated"),
+        (["tls"], "requested", "TLS: Tls, Unauthenticated"),
+        (["tls"], "required", "TLS: Tls"),
+        (["tls"], "none", "TLS: Unauthenticated"),
+        (["scram"], "requested", "TLS: Scram"),
+        (["scram", "iam"], "requested", "TLS: Scram, Iam"),
+        (["plaintext", "iam"], "requested", "TLS_PLAINTEXT: Iam, Unauthenticated"),
+    ],
+)
+def test_a_description_says_how_clients_come_in(on: list[ListenerName], client_auth: str, told: str) -> None:
+    settings = Settings(listeners={name: ALL[name] for name in on}, ssl_client_auth=client_auth)
+    found = client_authentication(settings)
+    ways = {**found.pop("Sasl"), **found}
+    enabled = ", ".join(name for name, way in ways.items() if way["Enabled"])
+    assert f"{client_broker(settings)}: {enabled}" == told
 
 
 @pytest.mark.parametrize("operation", ["list_clusters", "list_clusters_v2"])
