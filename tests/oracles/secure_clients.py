@@ -158,7 +158,7 @@ class _PythonTokens(AbstractTokenProvider):  # type: ignore[misc]  # it ships no
 
 
 def refusal(library: str, bootstrap: str, login: Login, *, words: str) -> str:
-    """Try to log in where one is not let in, until the library has said these words of the reason.
+    """Try to log in where one is not let in, until the library has said these words (not "") of the reason.
 
     All that it said, errors and log lines. Fails if it gets in, hangs, or has not said them by the deadline.
     """
