@@ -179,6 +179,7 @@ async def _serve(broker: Broker, auth: Auth, stop: asyncio.Event) -> None:
             logger.info("draining")
             broker.groups.dismiss()
             await server.close()
+            broker.audit.flush()
             for task in background:
                 task.cancel()
 
@@ -330,6 +331,7 @@ async def _housekeep(broker: Broker) -> None:
     )
     while True:
         await asyncio.sleep(interval_ms / 1000)
+        broker.audit.flush()
         await asyncio.to_thread(broker.topics.housekeep, broker.now_ms())
 
 
