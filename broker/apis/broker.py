@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from broker.auth.audit import Audit
-from broker.auth.authorizer import Authorizer, Decision, Operation, ResourceType
+from broker.auth.authorizer import Authorizer
 from broker.auth.rights import Rights
 from broker.auth.session import UNAUTHENTICATED, Session
 from broker.listeners import ListenerName
@@ -23,33 +23,12 @@ if TYPE_CHECKING:
     from broker.settings import Settings
 
 
-class _Unrestricted:
-    """Allows everything: what stands here until `__main__` gives the authorizer of ACLs and policies."""
-
-    version = 0
-
-    def decide(
-        self,
-        _session: Session,
-        _host: str,
-        _operation: Operation,
-        _resource_type: ResourceType,
-        _name: str,
-    ) -> Decision:
-        return Decision(allowed=True, reason="nothing is restricted")
-
-    def allows_some(
-        self, _session: Session, _host: str, _operation: Operation, _resource_type: ResourceType
-    ) -> bool:
-        return True
-
-
 @dataclass(slots=True, kw_only=True)
 class Broker:
     """Everything a handler may use. One per process, put together by `__main__`.
 
     `ports` are those that the listeners really have; the server fills them in.
-    `mechanisms` are each listener's ways to log in, by SASL's name; a listener without any asks nobody.
+    `mechanisms` are each listener's ways to log in, by SASL's name; scram and iam let nobody else in.
     `cluster_id` is Kafka's (22 characters), `cluster_arn` is MSK's; both come from one stored UUID.
     `now_ms` is the wall clock in ms since the epoch; `monotonic_s` is for deadlines.
     """
@@ -65,7 +44,7 @@ class Broker:
     created_ms: int
     now_ms: Callable[[], int]
     monotonic_s: Callable[[], float]
-    authorizer: Authorizer = field(default_factory=_Unrestricted)
+    authorizer: Authorizer
     audit: Audit = field(default_factory=Audit)
     mechanisms: Mapping[ListenerName, Mapping[str, Mechanism]] = field(default_factory=dict)
     ports: dict[ListenerName, int] = field(default_factory=dict)
@@ -106,7 +85,7 @@ class Connection:
     listener: ListenerName
     session: Session = UNAUTHENTICATED
     rights: Rights = field(init=False)
-    sasl: SaslStage | None = None  # its SaslStage, where this listener asks for a login
+    sasl: SaslStage | None = None  # where this listener asks for a login
     ending: bool = False  # the server ends it once the reply in work is out: a login that failed
     client_id: str | None = None
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)
