@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import inspect
 import random
 from base64 import b64decode
@@ -245,6 +247,51 @@ def test_an_unknown_user_is_answered_like_a_wrong_password(tmp_path: Path, users
         ALICE: "wrong password",
         "nobody": "no such user",
     }
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of hashes, as they are worked out."""
+    done: list[str] = []
+    real_hmac, real_new, real_pbkdf2 = hmac.digest, hashlib.new, hashlib.pbkdf2_hmac
+
+    def count_hmac(key: bytes, message: bytes, name: str) -> bytes:
+        done.append(f"hmac {name}")
+        return real_hmac(key, message, name)
+
+    def count_new(name: str, message: bytes) -> Any:
+        done.append(name)
+        return real_new(name, message)
+
+    def count_pbkdf2(name: str, password: bytes, salt: bytes, iterations: int) -> bytes:
+        done.append(f"{iterations} {name}")
+        return real_pbkdf2(name, password, salt, iterations)
+
+    monkeypatch.setattr("broker.auth.scram_keys.hmac.digest", count_hmac)
+    monkeypatch.setattr("broker.auth.scram_keys.hashlib.new", count_new)
+    monkeypatch.setattr("broker.auth.scram_keys.hashlib.pbkdf2_hmac", count_pbkdf2)
+    return done
+
+
+async def test_an_unknown_user_costs_the_same_hashes_as_a_wrong_password(
+    users: ScramUsers, hashed: list[str]
+) -> None:
+    """Counted, because a clock would lie now and then."""
+    users.alter([(BOB, "SCRAM-SHA-512")], {})  # bob has one mechanism only
+    spent = {}
+    for name in (ALICE, BOB, "nobody"):
+        hashed.clear()
+        exchange = begin(users)
+        server_first = step(exchange, ScramClient(username=name).first()).token
+        nonce = server_first[2:].split(b",")[0]
+        refusal(exchange, b"c=biws,r=" + nonce + b",p=" + b"A" * 86 + b"==")
+        with pytest.raises(AuthenticationFailed):
+            await plain(users, f"\0{name}\0wrong".encode())
+        spent[name] = list(hashed)
+
+    assert users.find("SCRAM-SHA-256", BOB).known
+    assert spent[ALICE] == spent[BOB] == spent["nobody"]
+    assert [each for each in spent["nobody"] if each.startswith("4096")] == ["4096 sha256", "4096 sha512"]
 
 
 def test_each_exchange_has_a_nonce_of_its_own(users: ScramUsers) -> None:
