@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # What the broker writes is for its user alone: records are nobody else's on this machine.
     os.umask(0o077)
+    _allow_many_files()
     try:
         settings = _settings(arguments, os.environ)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -74,6 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         logger.error("cannot start: %s", error)  # noqa: TRY400  # the sentence is for people, the trace is not
         return START_ERROR
     return 0
+
+
+def _allow_many_files() -> None:
+    """Take as many file descriptors as we may: each connection and each segment needs one (as Java's VM)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _parser() -> argparse.ArgumentParser:
