@@ -12,8 +12,8 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     import boto3
 
-# At DEBUG it tells whole replies, those with secrets too.
-logging.getLogger("botocore.parsers").setLevel(logging.WARNING)
+# At DEBUG it tells requests with their tokens, and replies with their secrets.
+logging.getLogger("botocore").setLevel(logging.INFO)
 
 _CONFIG: Final = Config(
     connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 2, "mode": "standard"}

@@ -24,6 +24,7 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
     UnsupportedSaslMechanismError,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 
 from poller.errors import (
     AccessDenied,
@@ -38,6 +39,7 @@ from poller.kafka_auth import ClientOptions
 logging.getLogger("aiokafka.conn").setLevel(logging.WARNING)
 
 _TRUSTED: Final = "trusted: the system's CAs, the SERVER_ROOT_CA_CERTIFICATE secret, TIDEMILL_POLLER_CA_FILE"
+_WANTS_MORE: Final = "does this listener want {}? SourceAccessConfigurations must name it"
 _ATTEMPT_TIMEOUT_S: Final = 5.0
 _SERVERS_MAX: Final = 10
 
@@ -56,6 +58,11 @@ _OF_SASL: Final = (
     KeyError,
     AssertionError,
 )
+_REFUSED: Final = {
+    UnsupportedSaslMechanismError: "this listener does not offer that mechanism",
+    IllegalSaslStateError: "this listener takes no login",
+}
+"""What aiokafka says of these is a connection's repr."""
 
 
 def connection_options(options: ClientOptions) -> dict[str, Any]:
@@ -90,7 +97,10 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no
 
 def sentence(error: BaseException) -> str:
     """Give the error's name and what it says."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name, text = type(error).__name__, str(error)
+    if not text:
+        return name
+    return text if text.startswith(name) else f"{name}: {text}"
 
 
 def kind_of(error: BaseException) -> type[SourceUnavailable]:
@@ -121,38 +131,50 @@ async def _attempt(options: ClientOptions, server: str) -> SourceUnavailable | N
         return SourceUnavailable(f"{server}: name lookup: {sentence(error)}")
     try:
         async with asyncio.timeout(_ATTEMPT_TIMEOUT_S):
-            connection = await create_conn(host, int(port), **connection_options(options))
+            await _enter(options, host, int(port))
     except CLIENT_ERRORS as error:
         kind, step, told = _reading(options, error)
         return kind(f"{server}: {step}: {told}")
-    connection.close()
     return None
+
+
+async def _enter(options: ClientOptions, host: str, port: int) -> None:
+    """Connect, log in, and ask what anybody may: a listener that wants a login refuses that, not before."""
+    connection = await create_conn(host, port, **connection_options(options))
+    try:
+        await connection.send(MetadataRequest([]))
+    finally:
+        connection.close()
 
 
 def _reading(options: ClientOptions, error: BaseException) -> tuple[type[SourceUnavailable], str, str]:
     """Give the kind of a failed connection attempt, the step in which it failed, and what is told of it."""
-    told = sentence(error)
     # A connection that ends while an answer is awaited carries what ended it as its cause.
     cause = error.__cause__ if isinstance(error, KafkaError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return ServerNotTrusted, "TLS handshake", f"{told} ({_TRUSTED})"
-    if isinstance(error, _OF_SASL) and not isinstance(error, OSError):
-        return LoginFailed, f"login by {options.sasl_mechanism}", told
+        return ServerNotTrusted, "TLS handshake", f"{sentence(cause)} ({_TRUSTED})"
     if isinstance(cause, ssl.SSLError):
         alert = "ALERT" in (cause.reason or "")
-        told = sentence(cause)
-        return (ClientNotTrusted if alert else SourceUnavailable), "TLS handshake", told
+        return (ClientNotTrusted if alert else SourceUnavailable), "TLS handshake", sentence(cause)
+    if isinstance(error, _OF_SASL):
+        told = next((text for kind, text in _REFUSED.items() if isinstance(error, kind)), sentence(error))
+        return LoginFailed, f"login by {options.sasl_mechanism}", told
     if isinstance(error, KafkaError):
-        return _ended_early(options, told)
-    return SourceUnavailable, "connection", told
+        return _ended_early(options, sentence(error))
+    if isinstance(error, ConnectionResetError) and options.ssl_context is not None:
+        return SourceUnavailable, "TLS handshake", f"{sentence(error)} (does this listener speak TLS?)"
+    return SourceUnavailable, "connection", sentence(error)
 
 
 def _ended_early(options: ClientOptions, told: str) -> tuple[type[SourceUnavailable], str, str]:
     """Read a connection that ended after it stood (and TLS was agreed on), without an answer."""
+    if options.sasl_mechanism is not None:
+        return LoginFailed, f"login by {options.sasl_mechanism}", told
     if options.ssl_context is None:
-        hint = "a TLS listener wants TLS: SourceAccessConfigurations must name how the cluster is entered"
-        return SourceUnavailable, "first request", f"{told} ({hint})"
-    if options.sasl_mechanism is None:
-        # TLS 1.3 agrees before the server has judged our certificate; its refusal ends the connection.
-        return ClientNotTrusted, "first request after the TLS handshake", told
-    return LoginFailed, f"login by {options.sasl_mechanism}", told
+        return SourceUnavailable, "first request", f"{told} ({_WANTS_MORE.format('TLS, or a login')})"
+    # TLS 1.3 agrees before the server has judged our certificate; its refusal ends the connection.
+    return (
+        ClientNotTrusted,
+        "first request",
+        f"{told} ({_WANTS_MORE.format('a client certificate, or a login')})",
+    )

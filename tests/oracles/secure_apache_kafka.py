@@ -1,10 +1,11 @@
 """A real Apache Kafka with the listeners of self-managed clusters: SASL over TLS, mTLS, brief sessions.
 
-Who comes by the plaintext listener is a super user; everybody else needs ACLs (spec: StandardAuthorizer).
+Who comes by the plaintext listener is a super user; everybody else needs ACLs (StandardAuthorizer).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported untyped
@@ -20,10 +21,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     UserScramCredentialUpsertion,
 )
 
+from poller.mapping import SelfManagedSource
 from tests.fakes.certificates import Authority
 from tests.oracles.apache_kafka import ApacheKafka, free_port_pair
 
-SESSION_MS = 800
+SESSION_MS = 500
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule required {};"
 
@@ -81,13 +83,16 @@ class SecureApacheKafka:
         }
 
     def set_password(self, user: str, password: str) -> None:
-        """Make the SCRAM user, or change the password, for both mechanisms."""
-        for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-            information = ScramCredentialInfo(mechanism, 4096)
-            change = UserScramCredentialUpsertion(user, information, password.encode())
-            # Kafka takes one change of a user in a request.
-            for future in self.admin.alter_user_scram_credentials([change]).values():
-                future.result(10)
+        """Make the SCRAM user, or change the password."""
+        set_password(self.admin, user, password)
+
+    def source(self, listener: str) -> SelfManagedSource:
+        """Name a listener as a mapping does."""
+        return SelfManagedSource(bootstrap_servers=(self.servers[listener],))
+
+    def reader(self, user: str) -> Callable[[str], None]:
+        """What lets this user read a topic in a group of the same name."""
+        return lambda name: self.allow(user, topic=name, group=name)
 
     def allow(self, user: str, *, topic: str | None = None, group: str | None = None) -> None:
         """Let a user read."""
@@ -126,3 +131,13 @@ class SecureApacheKafka:
             for kind, name in named.items()
             if name is not None
         ]
+
+
+def set_password(admin: AdminClient, user: str, password: str) -> None:
+    """Make the SCRAM user, or change the password, for both mechanisms."""
+    for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
+        information = ScramCredentialInfo(mechanism, 4096)
+        change = UserScramCredentialUpsertion(user, information, password.encode())
+        # Kafka takes one change of a user in a request.
+        for future in admin.alter_user_scram_credentials([change]).values():
+            future.result(10)

@@ -10,6 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.fakes.certificates import Authority
+from tests.integration.poller_secure.msk import Msk, start_msk
 from tests.integration.poller_secure.world import Secrets, SecureWorld
 from tests.oracles.apache_kafka import jars_or_skip
 from tests.oracles.secure_apache_kafka import SecureApacheKafka
@@ -49,14 +50,24 @@ def secrets() -> Iterator[Secrets]:
     moto.stop()
 
 
+@pytest.fixture(scope="session")
+def msk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Msk]:
+    made = start_msk(tmp_path_factory.mktemp("msk"))
+    yield made
+    made.broker.stop()
+
+
 @pytest.fixture
-def world(
-    kafka: SecureApacheKafka, secrets: Secrets, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> Iterator[SecureWorld]:
-    """A fleet; whatever the test does, nothing that is told of it holds a secret."""
+def untold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """Whatever a test does: nothing that is logged, stored or listed here holds a secret."""
     caplog.set_level(logging.DEBUG)
-    running = SecureWorld(kafka, secrets, tmp_path / "poller")
-    yield running
-    shown = [*running.shown, caplog.text]
+    shown: list[str] = []
+    yield shown
     shown += [file.read_bytes().decode("latin-1") for file in (tmp_path / "poller").iterdir()]
-    assert not [text for text in shown if PLANTED in text or "PRIVATE KEY" in text]
+    assert not [text for text in (caplog.text, *shown) if PLANTED in text or "PRIVATE KEY" in text]
+
+
+@pytest.fixture
+def world(kafka: SecureApacheKafka, secrets: Secrets, tmp_path: Path, untold: list[str]) -> SecureWorld:
+    """A fleet on Apache Kafka."""
+    return SecureWorld(kafka.kafka.bootstrap_servers, tmp_path / "poller", shown=untold)

@@ -26,13 +26,15 @@ def scram_user(kafka: SecureApacheKafka, secrets: Secrets, user: str, *, given: 
     return secrets.put(user, username=user, password=given or f"planted-{user}")
 
 
-def test_every_mechanism_delivers(world: SecureWorld, authority: Authority, root_ca: str) -> None:
-    plain = world.secrets.put("paula", username="paula", password="planted-paula")
-    scram = scram_user(world.kafka, world.secrets, "simone")
+def test_every_mechanism_delivers(
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, authority: Authority, root_ca: str
+) -> None:
+    plain = secrets.put("paula", username="paula", password="planted-paula")
+    scram = scram_user(kafka, secrets, "simone")
     issued = authority.issue("carol")
     certificate = {"certificate": issued.chain_pem}
-    open_key = world.secrets.put("carol", **certificate, privateKey=issued.key_pem)
-    locked_key = world.secrets.put(
+    open_key = secrets.put("carol", **certificate, privateKey=issued.key_pem)
+    locked_key = secrets.put(
         "carol-locked", **certificate, privateKey=issued.pbes1("planted-1"), privateKeyPassword="planted-1"
     )
     ways = [
@@ -43,7 +45,11 @@ def test_every_mechanism_delivers(world: SecureWorld, authority: Authority, root
         ("MTLS", {"CLIENT_CERTIFICATE_TLS_AUTH": locked_key}, "carol"),
     ]
     mappings = [
-        world.add(listener, {**access, "SERVER_ROOT_CA_CERTIFICATE": root_ca}, user=user)
+        world.add(
+            kafka.source(listener),
+            {**access, "SERVER_ROOT_CA_CERTIFICATE": root_ca},
+            allow=kafka.reader(user),
+        )
         for listener, access, user in ways
     ]
 
@@ -57,43 +63,47 @@ def test_every_mechanism_delivers(world: SecureWorld, authority: Authority, root
     assert [world.function.running, len(world.function.calls)] == [0, len(mappings)]
 
 
-def test_a_wrong_password_is_told_and_mended_in_the_secret(world: SecureWorld, root_ca: str) -> None:
-    secret = scram_user(world.kafka, world.secrets, "wilma", given="planted-wrong")
+def test_a_wrong_password_is_told_and_mended_in_the_secret(
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+) -> None:
+    secret = scram_user(kafka, secrets, "wilma", given="planted-wrong")
     access = {"SASL_SCRAM_512_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add("SASL", access, user="wilma")
+    mapping = world.add(kafka.source("SASL"), access, allow=kafka.reader("wilma"))
 
     async def scenario() -> None:
         await world.becomes(mapping, LoginFailed.problem)
         stored = world.stored(mapping)
         assert (stored.state, stored.state_transition_reason) == (State.ENABLED, "EVENT_SOURCE_AUTHN_ERROR")
-        assert f"{world.kafka.servers['SASL']}: login by SCRAM-SHA-512" in world.reason(mapping)
+        assert f"{kafka.servers['SASL']}: login by SCRAM-SHA-512" in world.reason(mapping)
         await world.produce(mapping)
-        world.secrets.put("wilma", username="wilma", password="planted-wilma")
+        secrets.put("wilma", username="wilma", password="planted-wilma")
         await world.becomes(mapping, "OK")
         assert world.stored(mapping).state_transition_reason == "USER_INITIATED"
 
     world.run(scenario)
 
 
-def test_missing_rights_are_told_and_mended_by_an_acl(world: SecureWorld, root_ca: str) -> None:
+def test_missing_rights_are_told_and_mended_by_an_acl(
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+) -> None:
     """Of the topic first, then of the group; and taken away while it runs."""
-    secret = scram_user(world.kafka, world.secrets, "nora")
+    secret = scram_user(kafka, secrets, "nora")
     access = {"SASL_SCRAM_256_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add("SASL", access, user=None)
+    mapping = world.add(kafka.source("SASL"), access)
 
     async def scenario() -> None:
         await world.becomes(mapping, AccessDenied.problem)
         assert "TopicAuthorizationFailedError" in world.reason(mapping)
         assert world.stored(mapping).state_transition_reason == "EVENT_SOURCE_AUTHZ_ERROR"
-        world.kafka.allow("nora", topic=mapping.topic)
+        kafka.allow("nora", topic=mapping.topic)
         await until(lambda: "GroupAuth" in world.reason(mapping), lambda: world.told(mapping))
         await world.produce(mapping)
-        world.kafka.allow("nora", group=mapping.topic)
+        kafka.allow("nora", group=mapping.topic)
         await world.becomes(mapping, "OK")
-        world.kafka.forbid("nora", topic=mapping.topic)
+        kafka.forbid("nora", topic=mapping.topic)
         await world.becomes(mapping, AccessDenied.problem)
         await world.produce(mapping)
-        world.kafka.allow("nora", topic=mapping.topic)
+        kafka.allow("nora", topic=mapping.topic)
         await world.delivers(mapping, 2)
         await world.becomes(mapping, "OK")
 
@@ -102,25 +112,25 @@ def test_missing_rights_are_told_and_mended_by_an_acl(world: SecureWorld, root_c
 
 
 def test_a_server_of_an_unknown_ca_is_not_entered_before_the_ca_is_given(
-    world: SecureWorld, authority: Authority
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, authority: Authority
 ) -> None:
-    login = scram_user(world.kafka, world.secrets, "ulla")
-    ca = world.secrets.put("ulla-ca", certificate=Authority("Another CA").pem)
+    login = scram_user(kafka, secrets, "ulla")
+    ca = secrets.put("ulla-ca", certificate=Authority("Another CA").pem)
     access = {"SASL_SCRAM_512_AUTH": login, "SERVER_ROOT_CA_CERTIFICATE": ca}
-    mapping = world.add("SASL", access, user="ulla")
+    mapping = world.add(kafka.source("SASL"), access, allow=kafka.reader("ulla"))
 
     async def scenario() -> None:
         await world.becomes(mapping, ServerNotTrusted.problem)
         assert "TLS handshake: SSLCertVerificationError" in world.reason(mapping)
         await world.produce(mapping)
-        world.secrets.put("ulla-ca", certificate=authority.pem)
+        secrets.put("ulla-ca", certificate=authority.pem)
         await world.becomes(mapping, "OK")
 
     world.run(scenario)
 
 
 def test_a_certificate_that_is_refused_is_told_and_mended(
-    world: SecureWorld, authority: Authority, root_ca: str
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, authority: Authority, root_ca: str
 ) -> None:
     """One of another CA, then one that is refused before it is shown, then the right one."""
     foreign, expired, good = (
@@ -128,27 +138,29 @@ def test_a_certificate_that_is_refused_is_told_and_mended(
         authority.issue("fritz", valid_for=-DAY),
         authority.issue("fritz"),
     )
-    secret = world.secrets.put("fritz", certificate=foreign.chain_pem, privateKey=foreign.key_pem)
+    secret = secrets.put("fritz", certificate=foreign.chain_pem, privateKey=foreign.key_pem)
     access = {"CLIENT_CERTIFICATE_TLS_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add("MTLS", access, user="fritz")
+    mapping = world.add(kafka.source("MTLS"), access, allow=kafka.reader("fritz"))
 
     async def scenario() -> None:
         await world.becomes(mapping, ClientNotTrusted.problem)
-        world.secrets.put("fritz", certificate=expired.chain_pem, privateKey=expired.key_pem)
+        secrets.put("fritz", certificate=expired.chain_pem, privateKey=expired.key_pem)
         await world.becomes(mapping, CertificateInvalid.problem)
         assert "renew it" in world.reason(mapping)
         await world.produce(mapping)
-        world.secrets.put("fritz", certificate=good.chain_pem, privateKey=good.key_pem)
+        secrets.put("fritz", certificate=good.chain_pem, privateKey=good.key_pem)
         await world.becomes(mapping, "OK")
 
     world.run(scenario)
 
 
-def test_a_rotated_secret_is_used_without_a_gap_or_a_duplicate(world: SecureWorld, root_ca: str) -> None:
+def test_a_rotated_secret_is_used_without_a_gap_or_a_duplicate(
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+) -> None:
     """Records flow on while it drains, connects anew, and leaves a version alone that cannot be used."""
-    secret = scram_user(world.kafka, world.secrets, "rosa")
+    secret = scram_user(kafka, secrets, "rosa")
     access = {"SASL_SCRAM_512_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add("SASL", access, user="rosa")
+    mapping = world.add(kafka.source("SASL"), access, allow=kafka.reader("rosa"))
 
     def joined() -> int:
         return int(world.metrics.of(mapping.uuid).get("esm.rebalances", 0))
@@ -156,12 +168,12 @@ def test_a_rotated_secret_is_used_without_a_gap_or_a_duplicate(world: SecureWorl
     async def scenario() -> None:
         await world.produce(mapping, 5)
         await world.delivers(mapping, 5)
-        world.secrets.put("rosa", username="rosa")
+        secrets.put("rosa", username="rosa")
         await world.produce(mapping, 5)
         await world.delivers(mapping, 10)
         assert joined() == 1
-        world.kafka.set_password("rosa", "planted-second")
-        world.secrets.put("rosa", username="rosa", password="planted-second")
+        kafka.set_password("rosa", "planted-second")
+        secrets.put("rosa", username="rosa", password="planted-second")
         await world.produce(mapping, 5)
         await until(lambda: joined() == 2, lambda: world.told(mapping))
         await world.produce(mapping, 5)
@@ -172,11 +184,13 @@ def test_a_rotated_secret_is_used_without_a_gap_or_a_duplicate(world: SecureWorl
     assert world.seen(mapping) == list(range(20))
 
 
-def test_sessions_that_end_are_followed_by_the_next_without_a_trace(world: SecureWorld, root_ca: str) -> None:
+def test_sessions_that_end_are_followed_by_the_next_without_a_trace(
+    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+) -> None:
     """connections.max.reauth.ms: the broker closes a connection whose session has expired (KIP-368)."""
-    secret = scram_user(world.kafka, world.secrets, "sarah")
+    secret = scram_user(kafka, secrets, "sarah")
     access = {"SASL_SCRAM_512_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add("BRIEF", access, user="sarah")
+    mapping = world.add(kafka.source("BRIEF"), access, allow=kafka.reader("sarah"))
 
     async def scenario() -> None:
         await world.produce(mapping)

@@ -1,4 +1,4 @@
-"""A fleet on a secured Apache Kafka, with secrets in moto's Secrets Manager; only the function is fake."""
+"""A fleet on a secured cluster, with secrets in moto's Secrets Manager; only the function is fake."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import boto3
 import uvloop
 from confluent_kafka import Producer
-from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # re-exported untyped
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
 from poller.batch import ByteBudget
 from poller.fleet import Fleet, Surroundings
 from poller.kafka_auth import ClientOptions, KafkaAccess
 from poller.mapping import Mapping as EventSourceMapping
-from poller.mapping import SelfManagedSource, SourceAccess
+from poller.mapping import MskSource, SelfManagedSource, SourceAccess
 from poller.metrics import Metrics
 from poller.settings import Settings
 from poller.source import GroupClient, KafkaGroupClient
@@ -27,7 +27,6 @@ from poller.status import StatusBoard
 from poller.store import MappingStore
 from poller.tracing import NO_TRACING
 from tests.fakes.poller import ScriptedFunction
-from tests.oracles.secure_apache_kafka import SecureApacheKafka
 
 WITHIN_S = 20.0
 
@@ -50,12 +49,14 @@ class Secrets:
 
 
 class SecureWorld:
-    """One fleet, its mappings, and the topics that they read."""
+    """One fleet, its mappings, and the topics that they read; the test itself enters by `plaintext`."""
 
-    def __init__(self, kafka: SecureApacheKafka, secrets: Secrets, directory: Path) -> None:
-        self.kafka, self.secrets = kafka, secrets
+    def __init__(
+        self, plaintext: str, directory: Path, *, shown: list[str], ca_file: Path | None = None
+    ) -> None:
         self.function = ScriptedFunction()
-        self.shown: list[str] = []  # of mappings, whenever one had become what a test waited for
+        self.entered: list[str] = []  # the servers that each poller was given
+        self.shown = shown  # gets all of a mapping, whenever one has become what a test waited for
         self.board, self.metrics = StatusBoard(), Metrics()
         self.store = MappingStore(directory)
         self.settings = Settings(
@@ -64,8 +65,10 @@ class SecureWorld:
             retry_backoff_base_s=0.1,
             retry_backoff_max_s=0.3,
             secret_refresh_s=0.2,
+            ca_file=ca_file,
         )
-        self.producer = Producer({"bootstrap.servers": kafka.kafka.bootstrap_servers, "linger.ms": 0})
+        self._admin = AdminClient({"bootstrap.servers": plaintext})
+        self._producer = Producer({"bootstrap.servers": plaintext, "linger.ms": 0})
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
         """Run the fleet, on the poller's own event loop, until the scenario ends."""
@@ -89,7 +92,7 @@ class SecureWorld:
             settings=self.settings,
             invoker=self.function,
             open_destination=lambda _: None,  # type: ignore[arg-type, return-value]  # no mapping has one
-            access=KafkaAccess(boto3.Session(region_name="us-east-1")),
+            access=KafkaAccess(boto3.Session(region_name="us-east-1"), ca_file=self.settings.ca_file),
             open_client=self._client,
             tracing=NO_TRACING,
             metrics=self.metrics,
@@ -99,6 +102,7 @@ class SecureWorld:
         )
 
     def _client(self, options: ClientOptions, mapping: EventSourceMapping, number: int) -> GroupClient:
+        self.entered.append(options.bootstrap_servers)
         return KafkaGroupClient(
             options,
             topic=mapping.topic,
@@ -108,17 +112,22 @@ class SecureWorld:
             drain_timeout_s=self.settings.drain_timeout_s,
         )
 
-    def add(self, listener: str, access: Mapping[str, str], *, user: str | None) -> EventSourceMapping:
-        """Store a mapping for a new topic with one partition, which `user` may read."""
+    def add(
+        self,
+        source: MskSource | SelfManagedSource,
+        access: Mapping[str, str],
+        *,
+        allow: Callable[[str], None] = lambda _: None,
+    ) -> EventSourceMapping:
+        """Store a mapping for a new topic with one partition; `allow` may let somebody read it."""
         name = str(uuid.uuid4())
-        for future in self.kafka.admin.create_topics([NewTopic(name, 1, 1)]).values():
+        for future in self._admin.create_topics([NewTopic(name, 1, 1)]).values():
             future.result(10)
-        if user is not None:
-            self.kafka.allow(user, topic=name, group=name)
+        allow(name)
         mapping = EventSourceMapping(
             uuid=name,
             function_arn="arn:aws:lambda:us-east-1:123456789012:function:f",
-            source=SelfManagedSource(bootstrap_servers=(self.kafka.servers[listener],)),
+            source=source,
             topic=name,
             consumer_group_id=name,
             batching_window_s=0,
@@ -129,8 +138,8 @@ class SecureWorld:
 
     async def produce(self, mapping: EventSourceMapping, count: int = 1) -> None:
         for _ in range(count):
-            self.producer.produce(mapping.topic, b"v", partition=0)
-        left = await asyncio.to_thread(self.producer.flush, 10)
+            self._producer.produce(mapping.topic, b"v", partition=0)
+        left = await asyncio.to_thread(self._producer.flush, 10)
         assert left == 0, "the broker did not take every record"
 
     def stored(self, mapping: EventSourceMapping) -> EventSourceMapping:
