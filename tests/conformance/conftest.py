@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
-from tests.oracles.apache_kafka import ApacheKafka
+from tests.oracles.acl_brokers import AclBroker, apache_kafka_with_acls, tidemill_with_acls
+from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
 from tests.oracles.group_members import SHORT_SESSIONS
 from tests.oracles.processes import wait_until
 from tests.oracles.tidemill_broker import TidemillBroker
@@ -30,6 +31,23 @@ def kafka_like(request: pytest.FixtureRequest) -> KafkaLike:
     name = "tidemill" if request.param == "tidemill" else "apache_kafka"
     broker: KafkaLike = request.getfixturevalue(name)
     return broker
+
+
+@pytest.fixture(scope="session")
+def kafka_with_acls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AclBroker]:
+    """Apache Kafka with its StandardAuthorizer, and whoever is logged in."""
+    jars_or_skip()
+    broker = apache_kafka_with_acls(tmp_path_factory.mktemp("kafka-acls"))
+    yield broker
+    broker.close()
+
+
+@pytest.fixture(scope="session")
+def tidemill_with_logins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AclBroker]:
+    """Tidemill with a listener that asks for a login, and whoever is logged in."""
+    broker = tidemill_with_acls(tmp_path_factory.mktemp("tidemill-acls"))
+    yield broker
+    broker.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -20,10 +19,7 @@ from tests.oracles.acl_brokers import (
     INIT_PRODUCER_ID,
     AclBroker,
     Rule,
-    apache_kafka_with_acls,
-    tidemill_with_acls,
 )
-from tests.oracles.apache_kafka import jars_or_skip
 
 METADATA, CREATE_TOPICS, DESCRIBE_CLUSTER = 3, 19, 60
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID, TOKEN, USER = range(2, 8)
@@ -34,21 +30,6 @@ DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE = 10, 11, 12
 ALICE = "User:alice"
 OK = (ErrorCode.none, "")
 UNKNOWN_CODE = 99
-
-
-@pytest.fixture(scope="module")
-def kafka_with_acls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AclBroker]:
-    jars_or_skip()
-    broker = apache_kafka_with_acls(tmp_path_factory.mktemp("kafka-acls"))
-    yield broker
-    broker.close()
-
-
-@pytest.fixture(scope="module")
-def tidemill_with_logins(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AclBroker]:
-    broker = tidemill_with_acls(tmp_path_factory.mktemp("tidemill-acls"))
-    yield broker
-    broker.close()
 
 
 @pytest.fixture(params=["tidemill", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -244,14 +225,6 @@ def test_a_filter_in_an_old_version(broker: AclBroker, version: int) -> None:
     (result,) = broker.root.ask(DELETE_ACLS, version, filters=[wanted]).filter_results
     assert len(result.matching_acls) == 6
     broker.hold([KEPT["starry prefix"], KEPT["cluster"]])
-
-
-def test_more_changes_than_one_request_may_make(broker: AclBroker) -> None:
-    many = [Rule(TOPIC, f"t{number}", ALICE, READ).creation() for number in range(10_001)]
-    results = broker.root.ask(CREATE_ACLS, 3, creations=many).results
-    refusal = (ErrorCode.policy_violation, "Unable to perform excessively large batch operation.")
-    assert {(each.error_code, each.error_message) for each in results} == {refusal}
-    assert broker.rules() == set()
 
 
 # --- what the ACLs then mean, decided on both for the same sets at random ---

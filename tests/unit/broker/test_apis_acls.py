@@ -128,9 +128,13 @@ def test_a_full_store_refuses_the_whole_request_and_says_why(
     assert names(inner) == []
 
 
-def test_no_more_than_10_000_are_deleted_at_once(inner: InnerBroker) -> None:
+def test_no_more_than_10_000_are_made_or_deleted_at_once(inner: InnerBroker) -> None:
     """Kafka answers the same; there it takes seconds to try."""
     many = [creation(f"t{number}") for number in range(10_001)]
+    results = inner.ask(CREATE, 3, creations=many).results
+    assert {(each.error_code, each.error_message) for each in results} == {
+        (ErrorCode.policy_violation, "Unable to perform excessively large batch operation.")
+    }
     assert set(create(inner, *many[:5_000])) == {ErrorCode.none}
     assert set(create(inner, *many[5_000:])) == {ErrorCode.none}
     results = inner.ask(DELETE, 3, filters=[ANY | {"resource_name_filter": "t1"}, ANY]).filter_results
