@@ -150,6 +150,23 @@ def test_tls_1_2_and_1_3_are_spoken(secured: TlsBroker, version: ssl.TLSVersion)
     assert len(greet(secured.port("tls"), context)) == 4
 
 
+def test_only_tls_1_2_resumes_sessions(secured: TlsBroker) -> None:
+    """TLS 1.2 has tickets; in TLS 1.3 the broker gives none, so each connection shows its certificate."""
+    for version, resumes in ((ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, False)):
+        context = secured.trusting(secured.tls_dir / "alice.pem")
+        context.minimum_version = context.maximum_version = version
+        session: ssl.SSLSession | None = None
+        for reused in (False, resumes):
+            with (
+                connect(secured.port("tls")) as plain,
+                context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
+            ):
+                tls.sendall(len(API_VERSIONS_FRAME).to_bytes(4, "big") + API_VERSIONS_FRAME)
+                assert len(tls.recv(4)) == 4
+                assert tls.session_reused is reused
+                session = tls.session if resumes else None
+
+
 def test_tls_1_1_is_not(secured: TlsBroker) -> None:
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{secured.port('tls')}", "-tls1_1", "-cipher"]
     done = subprocess.run(
