@@ -20,7 +20,10 @@ from infra.local.kept_secrets import keep_secrets
 from infra.local.ready import write_ready_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    Wrapper = Callable[[WSGIApplication], WSGIApplication]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    if arguments.identity_file is not None:
-        _hand_keys_on(arguments)
-    _serve(arguments.host, arguments.port, arguments.ready_file)
+    wrap = None if arguments.identity_file is None else _handing_keys_on(arguments)
+    _serve(arguments.host, arguments.port, arguments.ready_file, wrap)
     return 0
 
 
-def _hand_keys_on(arguments: argparse.Namespace) -> None:
+def _handing_keys_on(arguments: argparse.Namespace) -> "Wrapper":
     """Let what IAM and STS hand out be a way into Kafka."""
-    from infra.local.handed_out_keys import Export, restore_user  # noqa: PLC0415  # moto, as below
+    from infra.local.handed_out_keys import PERIOD_S, Export, restore_user  # noqa: PLC0415  # moto, as below
+    from infra.local.iam_calls import around_iam  # noqa: PLC0415  # only with these keys
 
     if arguments.auth_file is not None:
         restore_user(keep_secrets(arguments.auth_file), arguments.account_id, os.environ["AWS_REGION"])
@@ -53,9 +56,10 @@ def _hand_keys_on(arguments: argparse.Namespace) -> None:
     # Nothing of an earlier life is good any more, and nobody waits for the first key.
     export.once()
     threading.Thread(target=export.follow, name="handed-out keys", daemon=True).start()
+    return lambda application: around_iam(application, export.once, seen_after_s=1.2 * PERIOD_S)
 
 
-def _serve(host: str, port: int, ready_file: str) -> None:
+def _serve(host: str, port: int, ready_file: str, wrap: "Wrapper | None") -> None:
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415  # after the account id is set
         DomainDispatcherApplication,
         MotoRequestHandler,
@@ -65,10 +69,11 @@ def _serve(host: str, port: int, ready_file: str) -> None:
 
     # One line for each request would drown the launcher's log.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
     server = make_server(
         host,
         port,
-        refusing_foreign_pages(DomainDispatcherApplication(create_backend_app)),
+        refusing_foreign_pages(wrap(application) if wrap else application),
         threaded=True,
         request_handler=MotoRequestHandler,
     )

@@ -10,10 +10,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final
 
 from moto.iam.models import AccessKey, Group, IAMBackend, ManagedPolicy, Role, User, iam_backends
@@ -47,6 +48,7 @@ class Export:
     file: Path
     _written: Document | None = None
     _left_out: frozenset[str] = frozenset()
+    _one_at_a_time: Lock = field(default_factory=Lock)
 
     def follow(self) -> None:
         """Write every change, for ever; for a thread of its own."""
@@ -56,6 +58,10 @@ class Export:
 
     def once(self) -> None:
         """Write the file if moto's state says something else than the last time."""
+        with self._one_at_a_time:
+            self._write_changes()
+
+    def _write_changes(self) -> None:
         left_out: list[str] = []
         try:
             content = {"version": VERSION, "identities": list(_entries(left_out, datetime.now(UTC)))}
