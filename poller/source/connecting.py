@@ -169,7 +169,8 @@ def _reading(options: ClientOptions, error: BaseException) -> tuple[type[SourceU
 def _ended_early(options: ClientOptions, told: str) -> tuple[type[SourceUnavailable], str, str]:
     """Read a connection that ended after it stood (and TLS was agreed on), without an answer."""
     if options.sasl_mechanism is not None:
-        return LoginFailed, f"login by {options.sasl_mechanism}", told
+        # Brokers answer a refused login (since Kafka 1.0); one that goes away just now does not.
+        return SourceUnavailable, f"login by {options.sasl_mechanism}", told
     if options.ssl_context is None:
         return SourceUnavailable, "first request", f"{told} ({_WANTS_MORE.format('TLS, or a login')})"
     # TLS 1.3 agrees before the server has judged our certificate; its refusal ends the connection.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     KeySerializationEncryption,
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 DAY = timedelta(days=1)
 
 
@@ -27,7 +28,7 @@ class Issued:
 
     certificate: x509.Certificate
     chain_pem: str
-    key: ec.EllipticCurvePrivateKey
+    key: Key
 
     @property
     def key_pem(self) -> str:
@@ -65,9 +66,16 @@ class Authority:
     def pem(self) -> str:
         return _pem(self._root)
 
-    def issue(self, common_name: str, *, hosts: tuple[str, ...] = (), valid_for: timedelta = DAY) -> Issued:
+    def issue(
+        self,
+        common_name: str,
+        *,
+        hosts: tuple[str, ...] = (),
+        valid_for: timedelta = DAY,
+        key: Key | None = None,
+    ) -> Issued:
         """A certificate for a server at these hosts and addresses, or for a client."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = key or ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(common_name), self._name, key, valid_for)
         if hosts:
             builder = builder.add_extension(
@@ -78,7 +86,7 @@ class Authority:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, valid_for: timedelta = DAY
+    subject: x509.Name, issuer: x509.Name, key: Key, valid_for: timedelta = DAY
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (

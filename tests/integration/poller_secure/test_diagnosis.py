@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from poller.errors import ClientNotTrusted, LoginFailed, ServerNotTrusted, Sourc
 from poller.kafka_auth import ClientOptions
 from poller.kafka_auth.tls import client_context
 from poller.source.connecting import diagnose
-from tests.fakes.certificates import Authority
+from tests.fakes.certificates import DAY, Authority
 from tests.integration.poller_secure.msk import Msk
 from tests.oracles.secure_apache_kafka import SecureApacheKafka
 
@@ -82,6 +84,30 @@ def test_tls_without_a_login_where_one_is_wanted(door: Door) -> None:
 def test_a_certificate_of_an_unknown_ca(door: Door) -> None:
     fault = door.fault("tls", ssl_context=client_context(ca_file=None))
     expect(fault, ServerNotTrusted, "TLS handshake", "TIDEMILL_POLLER_CA_FILE")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "valid_for", "told"),
+    [(("elsewhere.example",), DAY, "Hostname mismatch"), (("localhost",), -DAY, "certificate has expired")],
+)
+def test_a_certificate_of_another_host_or_of_the_past(
+    authority: Authority, tmp_path: Path, hosts: tuple[str, ...], valid_for: timedelta, told: str
+) -> None:
+    """Whatever CA is trusted."""
+    (tmp_path / "server.pem").write_text(
+        authority.issue("server", hosts=hosts, valid_for=valid_for).keystore_pem
+    )
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(tmp_path / "server.pem")
+    trusting = client_context(ca_file=None, root_ca=authority.pem)
+
+    async def attempt() -> SourceUnavailable | None:
+        async with await asyncio.start_server(lambda *_: None, "localhost", 0, ssl=serving) as server:
+            address = f"localhost:{server.sockets[0].getsockname()[1]}"
+            return await diagnose(ClientOptions(bootstrap_servers="", ssl_context=trusting), [address])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        expect(runner.run(attempt()), ServerNotTrusted, "TLS handshake", told)
 
 
 def test_a_wrong_password(door: Door) -> None:
