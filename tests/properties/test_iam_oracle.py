@@ -62,7 +62,7 @@ STATEMENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.lists(STATEMENTS, min_size=1, max_size=4), min_size=1, max_size=3),
     st.sampled_from(ACTIONS),
@@ -110,7 +110,7 @@ def defined(pattern: str, text: str, style: Style) -> bool:
     return match(0, 0)
 
 
-@settings(max_examples=800)
+@settings(max_examples=800, deadline=None)
 @given(
     st.text("ab:*?", max_size=14),
     st.text("ab:*", max_size=16),

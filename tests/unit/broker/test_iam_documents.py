@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
@@ -159,6 +159,7 @@ CONDITION = st.fixed_dictionaries(
 STATEMENT = st.dictionaries(ELEMENTS, WORDS | st.lists(WORDS, max_size=2) | st.dictionaries(ELEMENTS, WORDS))
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         lambda base, statement, conditions: {**base, "Statement": [{**GOOD, **statement, **conditions}]},
