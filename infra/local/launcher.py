@@ -48,6 +48,11 @@ STOP_ORDER: Mapping[Program, float] = {
 _FORCED = 130
 _AWS_FORGETS = "the embedded AWS keeps its state in memory: the queues, tables and buckets of before are gone"
 
+_KEYS_NOT_TOLD = (
+    "{} tells nobody which access keys it hands out: Kafka knows that of the IAM user tidemill; "
+    "add others by `tidemill broker identity add`"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
@@ -125,6 +130,8 @@ class _Launcher:
                 failure = await self._start_step(step, group, stop)
                 if failure is not None or stop.is_set():
                     return failure
+            if "iam" in self._settings.auth and self._settings.aws_endpoint_url:
+                self._log.line("tidemill", _KEYS_NOT_TOLD.format(self._settings.aws_endpoint_url))
             if self._access is not None:
                 self._clients = await asyncio.to_thread(self._access.write_clients, self._servers())
         except AccessFailed as error:

@@ -1,0 +1,83 @@
+"""What `--auth` means, and what `up` says and writes for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.listeners import ListenerName
+from infra.cli.announcement import announcement
+from infra.local.access import Access, certificate_secret
+from infra.local.auth import broker_settings, listeners, parse_auth
+from infra.local.launcher import Ready
+from infra.local.settings import read_settings
+
+
+@pytest.mark.parametrize(
+    ("text", "opened"),
+    [
+        ("none", ("plaintext",)),
+        ("iam", ("iam",)),
+        (" IAM, scram ,mtls", ("iam", "scram", "tls")),
+        ("plain", ("scram",)),
+        ("mtls,none", ("plaintext", "tls")),
+    ],
+)
+def test_each_mechanism_opens_its_listener_and_only_none_the_plaintext_one(
+    text: str, opened: tuple[str, ...]
+) -> None:
+    assert listeners(parse_auth(text)) == opened
+
+
+@pytest.mark.parametrize("text", ["", ",", "scram,kerberos", "all"])
+def test_what_is_no_mechanism_is_refused_with_the_choices(text: str) -> None:
+    with pytest.raises(ValueError, match="takes none, iam, scram, mtls, plain, separated by commas"):
+        parse_auth(text)
+
+
+def test_a_certificate_is_demanded_unless_everybody_may_come() -> None:
+    assert broker_settings(parse_auth("mtls"), "")["ssl.client.auth"] == "required"
+    assert broker_settings(parse_auth("mtls,none"), "")["ssl.client.auth"] == "requested"
+
+
+def test_plain_is_offered_only_when_asked_for() -> None:
+    assert "PLAIN" not in broker_settings(parse_auth("scram"), "")["sasl.enabled.mechanisms"]
+    assert broker_settings(parse_auth("plain"), "")["sasl.enabled.mechanisms"].endswith(",PLAIN")
+
+
+def test_what_is_announced_holds_no_secret(tmp_path: Path) -> None:
+    """Secrets are in the files that are named, each readable for its user only."""
+    settings = read_settings(data_dir=tmp_path, auth=parse_auth("iam,scram,mtls,plain"), environ={})
+    access = Access(settings, {})
+    access.prepare()
+    servers: dict[ListenerName, str] = {
+        name: f"127.0.0.1:{port}" for name, port in settings.listeners.items()
+    }
+    clients = access.write_clients(servers)
+    ready = Ready(
+        endpoint_url="http://127.0.0.1:1",
+        bootstrap_servers="127.0.0.1:2",
+        listeners=servers,
+        cluster_arn="arn",
+        region="us-east-1",
+        pids={},
+    )
+    said = announcement(ready, clients, settings)
+    kept = clients[0].kept
+    written = "".join(file.read_text() for file in settings.clients_dir.iterdir())
+    for secret in (kept.scram_password, kept.secret_access_key):
+        assert secret in written
+        assert secret not in said + repr(clients) + repr(kept)
+    assert all(client.servers in said for client in clients)
+    assert {file.stat().st_mode & 0o777 for file in settings.clients_dir.iterdir()} == {0o600}
+
+
+def test_a_certificates_secret_holds_key_and_chain_up_to_the_root() -> None:
+    """The form of CLIENT_CERTIFICATE_TLS_AUTH; the root is added where the chain lacks it."""
+    key = "-----BEGIN PRIVATE KEY-----\nk\n-----END PRIVATE KEY-----\n"
+    certificate = "-----BEGIN CERTIFICATE-----\nc\n-----END CERTIFICATE-----\n"
+    root = "-----BEGIN CERTIFICATE-----\nr\n-----END CERTIFICATE-----\n"
+    expected = {"privateKey": key, "certificate": certificate + root}
+    assert certificate_secret(key + certificate, root) == expected
+    assert certificate_secret(key + certificate + root, root) == expected
