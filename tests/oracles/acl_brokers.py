@@ -7,8 +7,6 @@ MSK everybody may do everything that no ACL names.
 from __future__ import annotations
 
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +15,8 @@ from typing import Any, NamedTuple
 from tests.fakes.raw_kafka import LoginFailed, RawKafka, salted_password
 from tests.oracles.apache_kafka import ApacheKafka, free_port_pair
 from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import ROOT, TidemillBroker
+from tests.oracles.secure_brokers import make_certificates
+from tests.oracles.tidemill_broker import TidemillBroker
 
 FIND_COORDINATOR, DESCRIBE_GROUPS, INIT_PRODUCER_ID = 10, 15, 22
 DESCRIBE_ACLS, CREATE_ACLS, DELETE_ACLS, ALTER_USERS = 29, 30, 31, 51
@@ -170,24 +169,10 @@ def apache_kafka_with_acls(data_dir: Path) -> AclBroker:
     return AclBroker(broker, scram_port, None)
 
 
-class _WithLogins(TidemillBroker):
-    """Tidemill with the listener that asks for a login; its certificates lie beside its data."""
-
-    @property
-    def tls_dir(self) -> Path:
-        return self.data_dir / "tls"
-
-    def _arguments(self, ready_file: Path) -> list[str]:
-        port = self.ready.get("listeners", {}).get("scram", 0)
-        listeners = ["--listener", "plaintext", "--listener", f"scram={port}"]
-        return [*super()._arguments(ready_file), *listeners, "--tls-dir", str(self.tls_dir)]
-
-
 def tidemill_with_acls(data_dir: Path) -> AclBroker:
     """Start Tidemill, with certificates that its own command made."""
-    broker = _WithLogins(data_dir=data_dir, settings=RIGHTS)
-    issue = [sys.executable, "-m", "broker", "init-tls", str(broker.tls_dir)]
-    subprocess.run(issue, cwd=ROOT, check=True, capture_output=True, timeout=30)
-    tls = ssl.create_default_context(cafile=str(broker.tls_dir / "ca.pem"))
-    broker.start()
+    certificates = make_certificates(data_dir / "tls")
+    flags = ("--listener=plaintext", "--listener=scram=0", f"--tls-dir={certificates}")
+    broker = TidemillBroker(data_dir=data_dir, settings=RIGHTS, flags=flags).start()
+    tls = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
     return AclBroker(broker, broker.ready["listeners"]["scram"], tls)
