@@ -238,7 +238,7 @@ class KafkaGroupClient:
         brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001  # aiokafka's version is pinned
         known = [f"{broker.host}:{broker.port}" for broker in brokers]
         fault = await diagnose(self._options, known or self._options.bootstrap_servers.split(","))
-        return None if fault is None else type(fault)(f"Kafka at {self._options.bootstrap_servers}: {fault}")
+        return None if fault is None else type(fault)(f"Kafka at {fault}")
 
     async def stop(self) -> None:
         """See GroupClient. aiokafka waits for a join in progress, which may take as long as others drain."""
