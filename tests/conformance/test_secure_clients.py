@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
 from tests.oracles.apache_kafka import had_or_skip, jars_or_skip
@@ -18,6 +20,7 @@ from tests.oracles.kafka_clients import LIBRARIES, open_consumer, open_producer
 from tests.oracles.processes import wait_until
 from tests.oracles.secure_brokers import (
     ACCESS_KEY_ID,
+    IDENTITIES,
     PASSWORD,
     REGION,
     SECRET_KEY,
@@ -27,6 +30,7 @@ from tests.oracles.secure_brokers import (
     make_certificates,
     start_kafka,
     start_tidemill,
+    write_identities,
 )
 from tests.oracles.secure_clients import Keys, Login, options, refusal
 from tests.oracles.secure_java import msk_iam_auth_jar, run_as
@@ -174,6 +178,42 @@ def test_a_client_with_a_wrong_key_is_told_so(
     words = "Unable to bootstrap" if (mechanism, library) == ("SSL", "aiokafka") else REFUSALS[mechanism]
     said = refusal(library, secure.bootstrap[LISTENERS[mechanism]], wrong, words=words)
     assert WRONG not in said
+
+
+READER = "TKIAREADER0000000001"
+NOT_AUTHORIZED = KafkaError.TOPIC_AUTHORIZATION_FAILED
+
+
+def outcome(secure: SecureBroker, topic: str) -> int | None:
+    """Write one record as a user with a policy of its own; the error's code."""
+    login = replace(login_to(secure, "OAUTHBEARER"), keys=replace(KEYS, access_key_id=READER, token=None))
+    outcomes: list[KafkaError | None] = []
+    producer = Producer(
+        {"bootstrap.servers": secure.bootstrap["iam"], "log_level": 0, **options("confluent-kafka", login)}
+    )
+    producer.produce(topic, b"value", on_delivery=lambda error, _message: outcomes.append(error))
+    producer.flush(20)
+    (error,) = outcomes
+    return None if error is None else error.code()
+
+
+def test_a_policy_says_what_an_iam_principal_may_do_until_it_is_edited(secure_tidemill: SecureBroker) -> None:
+    allowed, other = make_topic(secure_tidemill), make_topic(secure_tidemill)
+    file = secure_tidemill.broker.data_dir / "data" / IDENTITIES
+    connect: dict[str, Any] = {"Effect": "Allow", "Action": "kafka-cluster:Connect", "Resource": "*"}
+    write: dict[str, Any] = {
+        "Effect": "Allow",
+        "Action": ["kafka-cluster:DescribeTopic", "kafka-cluster:WriteData"],
+    }
+    of_topic = f"arn:aws:kafka:{REGION}:*:topic/*/"
+
+    write_identities(file, **{READER: [connect, {**write, "Resource": of_topic + allowed}]})
+    wait_until(lambda: outcome(secure_tidemill, allowed) is None, what="the first policy in force")
+    assert outcome(secure_tidemill, other) == NOT_AUTHORIZED
+
+    write_identities(file, **{READER: [connect, {**write, "Resource": of_topic + other}]})
+    wait_until(lambda: outcome(secure_tidemill, other) is None, what="the second policy in force")
+    assert outcome(secure_tidemill, allowed) == NOT_AUTHORIZED
 
 
 # --- Apache Kafka's own tools; each start of Java costs more than a second ---

@@ -31,6 +31,7 @@ ACCESS_KEY_ID, SECRET_KEY, SESSION_TOKEN = (
     "IQoJ+b3Jp/Z2lu==",
 )
 REGION = "eu-west-1"
+IDENTITIES = "identities.json"  # in our broker's data directory
 # So that two runs of the suite never meet, and no test waits for what is meant to slow a guesser down.
 SETTINGS = {"connection.failed.authentication.delay.ms": "10"}
 PROTOCOLS = "PLAINTEXT:PLAINTEXT,TLS:SSL,SCRAM:SASL_SSL,CONTROLLER:PLAINTEXT"
@@ -60,7 +61,7 @@ class SecureBroker:
 
 def start_tidemill(directory: Path, certificates: Path) -> SecureBroker:
     """Start ours with all its listeners."""
-    write_identities(directory / "data" / "identities.json")
+    write_identities(directory / "data" / IDENTITIES)
     listeners = ("plaintext", "tls", "scram", "iam")
     broker = TidemillBroker(
         data_dir=directory,
@@ -83,19 +84,30 @@ def start_tidemill(directory: Path, certificates: Path) -> SecureBroker:
     return made
 
 
-def write_identities(file: Path) -> None:
-    """An administrator of kafka-cluster, with temporary credentials as a role's session has them."""
+def write_identities(file: Path, **statements: list[dict[str, Any]]) -> None:
+    """An administrator of kafka-cluster, with temporary credentials as a role's session has them.
+
+    And users with long-term keys: access key id = statements of their policy; all have the same secret.
+    """
     everything = {"Effect": "Allow", "Action": "kafka-cluster:*", "Resource": "*"}
-    identity = {
-        "accessKeyId": ACCESS_KEY_ID,
-        "secretAccessKey": SECRET_KEY,
-        "sessionToken": SESSION_TOKEN,
-        "principalArn": "arn:aws:sts::123456789012:assumed-role/tests/run-1",
-        "policies": [{"Version": "2012-10-17", "Statement": [everything]}],
-    }
+    role = "arn:aws:sts::123456789012:assumed-role/tests/run-1"
+    identities = [_identity(ACCESS_KEY_ID, role, [everything]) | {"sessionToken": SESSION_TOKEN}] + [
+        _identity(key, f"arn:aws:iam::123456789012:user/{key}", theirs) for key, theirs in statements.items()
+    ]
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch(0o600)
-    file.write_text(json.dumps({"version": 1, "identities": [identity]}))
+    draft = file.with_suffix(".draft")
+    draft.touch(0o600)
+    draft.write_text(json.dumps({"version": 1, "identities": identities}))
+    draft.rename(file)
+
+
+def _identity(access_key_id: str, arn: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "accessKeyId": access_key_id,
+        "secretAccessKey": SECRET_KEY,
+        "principalArn": arn,
+        "policies": [{"Version": "2012-10-17", "Statement": statements}],
+    }
 
 
 def make_users(bootstrap: str) -> None:
