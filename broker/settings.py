@@ -225,7 +225,11 @@ class Settings:
         "log.segment.bytes", "int", 2**30, "The size at which a new segment begins.", least=14
     )
     max_connections: int = _kafka(
-        "max.connections", "int", INT_MAX, "The most connections at a time; more are closed at once.", least=0
+        "max.connections",
+        "int",
+        INT_MAX,
+        "The most connections at a time; more are closed at once, and those above half of the open files.",
+        least=0,
     )
     max_request_partition_size_limit: int = _kafka(
         "max.request.partition.size.limit",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -102,8 +103,10 @@ class Server:
         return self.broker.ports[next(iter(self.settings.listening))]
 
     def admits(self) -> bool:
-        """Whether one more who is known may stay."""
-        return self.known < self.settings.max_connections
+        """Whether one more who is known may stay; half of the open files are the log's."""
+        most = self.settings.max_connections
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return self.known < (most if files == resource.RLIM_INFINITY else min(most, files // 2))
 
     async def close(self) -> None:
         """Stop accepting, let replies in work go out (for DRAIN_S at most), then end every connection."""

@@ -168,7 +168,7 @@ class Peer(asyncio.BufferedProtocol):
         """Somebody has logged in, or need not: a stranger no more."""
         self._leave_strangers()
         if not self._server.admits():
-            self._end("too many connections: raise max.connections")
+            self._end("too many connections: raise max.connections, or the limit of open files")
             return
         self._known = True
         self._server.known += 1

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,19 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> subproces
         env=os.environ | (environment or {}),
         check=False,
     )
+
+
+def test_connections_leave_half_of_the_open_files_to_the_log(broker: TidemillBroker) -> None:
+    open_files = len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
+    resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (4 * open_files, 4 * open_files))
+    with ExitStack() as opened:
+        for _ in range(2 * open_files):
+            connection = socket.create_connection(("127.0.0.1", broker.port), timeout=5)
+            opened.enter_context(connection)
+        last = opened.enter_context(socket.create_connection(("127.0.0.1", broker.port), timeout=5))
+        assert last.recv(1) == b""
+    wait_until(lambda: "raise max.connections, or the limit of open files" in broker.log)
+    assert ask(broker.port, API_VERSIONS)
 
 
 def test_it_answers_when_the_ready_file_is_there(broker: TidemillBroker) -> None:
