@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from broker.apis import (
     acls,
+    client_quotas,
     cluster,
     configs,
     fetch,
@@ -33,6 +34,7 @@ __all__ = ("APIS", "Api", "Broker", "CloseConnection", "Connection", "Reply", "d
 
 FAMILIES: Final = (
     acls,
+    client_quotas,
     cluster,
     configs,
     fetch,

@@ -39,7 +39,7 @@ from tests.oracles.apache_kafka import ApacheKafka, free_port_pair, jars_or_skip
 
 pytestmark = pytest.mark.kafka
 
-DESCRIBE_USERS, ALTER_USERS = 50, 51
+DESCRIBE_QUOTAS, DESCRIBE_USERS, ALTER_USERS = 48, 50, 51
 SHA_256, SHA_512 = 1, 2
 SALT = b"a salt of at least some length"
 # How long Kafka may take to end a connection behind its last answer.
@@ -294,3 +294,29 @@ def test_users_are_described_as_in_kafka(
 def described(result: Any) -> tuple[Any, ...]:
     infos = sorted((each.mechanism, each.iterations) for each in result.credential_infos)
     return result.user, result.error_code, result.error_message, infos
+
+
+def component(entity_type: str, match_type: int = 2, match: str | None = None) -> dict[str, Any]:
+    return {"entity_type": entity_type, "match_type": match_type, "match": match}
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        [],
+        [component("user")],
+        [component("user", 1), component("client-id", 0, "x")],
+        [component("")],
+        [component("user"), component("user", 1)],
+        [component("group")],
+        [component("user", 3)],
+        [component("ip"), component("user")],
+    ],
+)
+def test_quotas_are_described_as_in_kafka_before_anybody_sets_one(
+    sasl_kafka: SaslKafka, tmp_path: Path, components: list[Any]
+) -> None:
+    """kafka-configs asks for them before it tells SCRAM users."""
+    expected = ask(sasl_kafka.kafka, DESCRIBE_QUOTAS, 1, components=components, strict=False)
+    with inner_broker(tmp_path) as inner:
+        assert inner.ask(DESCRIBE_QUOTAS, 1, components=components, strict=False) == expected

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from tests.fakes.record_batches import batch
+from tests.fakes.record_batches import TRANSACTIONAL, batch
 from tests.oracles.authorization_world import BROKER, Right
 
 SOON: Final = timedelta(seconds=10)
@@ -51,9 +51,12 @@ def _each(*topics: str, member: str = "name", **rest: Any) -> list[dict[str, Any
     return [{member: topic, **rest} for topic in topics]
 
 
-def _produced(*topics: str, member: str = "name") -> dict[str, Any]:
-    records = [{"index": 0, "records": batch()}]
-    return {"acks": -1, "timeout": SOON, "topic_data": _each(*topics, member=member, partition_data=records)}
+def _produced(
+    *topics: str, member: str = "name", records: bytes | None = None, **rest: Any
+) -> dict[str, Any]:
+    data = [{"index": 0, "records": batch() if records is None else records}]
+    topic_data = _each(*topics, member=member, partition_data=data)
+    return {"acks": -1, "timeout": SOON, "topic_data": topic_data, **rest}
 
 
 def _fetched(*topics: str, member: str) -> dict[str, Any]:
@@ -90,6 +93,7 @@ def _created(name: str) -> dict[str, Any]:
     return {"timeout": SOON, "topics": [{"name": name, "num_partitions": 1, "replication_factor": 1}]}
 
 
+_IN_TRANSACTION: Final = batch(attributes=TRANSACTIONAL, producer=(1000, 0, 0))
 _PARTITION: Final[dict[str, Any]] = {
     "partitions": [{"partition_index": 0, "current_leader_epoch": -1, "timestamp": -1}]
 }
@@ -128,6 +132,25 @@ CASES: Final = (
             NOTHING: "#absent/0=100 #orders/0=29",
             "Write Topic orders": "#absent/0=100 #orders/0=0",
         },
+    ),
+    Case(
+        name="Produce of a transaction",
+        key=0,
+        version=9,
+        request=_produced("orders", "absent", records=_IN_TRANSACTION, transactional_id="payments"),
+        expected={
+            NOTHING: "absent/0=53 orders/0=53",
+            "Write TransactionalId payments": "absent/0=29 orders/0=29",
+            "Write Topic orders": "absent/0=53 orders/0=53",
+            ALL: "absent/0=29 orders/0=48",
+        },
+    ),
+    Case(
+        name="Produce of a transaction without a name",
+        key=0,
+        version=9,
+        request=_produced("orders", records=_IN_TRANSACTION),
+        expected={NOTHING: "orders/0=53", "Write Topic orders": "orders/0=53"},
     ),
     Case(
         name="Fetch",
@@ -794,6 +817,16 @@ CASES: Final = (
         expected={
             NOTHING: "*=31",
             "Alter Cluster": "*=0",
+        },
+    ),
+    Case(
+        name="DescribeClientQuotas",
+        key=48,
+        version=1,
+        request={},
+        expected={
+            NOTHING: "reply=31",
+            "DescribeConfigs Cluster": "reply=0",
         },
     ),
     Case(
