@@ -28,18 +28,19 @@ def kafka_options(there: Endpoint, given: str | None) -> Options:
     return {"bootstrap_servers": brokers["BootstrapBrokerString"]}
 
 
-def source_access(there: Endpoint) -> dict[str, str]:
-    """The SourceAccessConfigurations that a mapping of the endpoint's cluster needs: type -> URI.
+def source_access(there: Endpoint) -> list[dict[str, str]]:
+    """The SourceAccessConfigurations that a mapping of the endpoint's cluster needs.
 
-    None with IAM and without authentication: the poller finds these ways by itself, as Lambda does.
+    None with IAM and without authentication: the poller finds these ways by itself, as Lambda does. For the
+    others `up` has put what the cluster asks for into Secrets Manager.
     """
     brokers = there.bootstrap_brokers()
     if "BootstrapBrokerStringSaslIam" in brokers:
-        return {}
+        return []
     for name, (kind, secret) in _SECRETS.items():
         if name in brokers and (arn := there.secret_arn(secret)):
-            return {kind: arn}
-    return {}
+            return [{"Type": kind, "URI": arn}]
+    return []
 
 
 def _iam(there: Endpoint) -> Options:
@@ -55,7 +56,7 @@ def _iam(there: Endpoint) -> Options:
         async def token(self) -> str:
             text, _ = await asyncio.to_thread(
                 MSKAuthTokenProvider.generate_auth_token_from_credentials_provider,
-                there.session.region_name,
+                there.cluster_region,
                 Credentials(),
             )
             return str(text)

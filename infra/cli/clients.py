@@ -41,8 +41,8 @@ class Endpoint:
         # These are the administrator of the local broker; an SDK cannot sign without something to sign with.
         return boto3.Session(region_name=region, aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106  # no secret: every emulator takes them
 
-    def aws(self, service: str) -> Any:
-        """A boto3 client of one service behind the endpoint."""
+    def aws(self, service: str, *, region: str | None = None) -> Any:
+        """A boto3 client of one service behind the endpoint; the user's region unless one is given."""
         from botocore.config import Config
 
         config = Config(
@@ -50,7 +50,7 @@ class Endpoint:
             read_timeout=_READ_TIMEOUT_S,
             retries={"total_max_attempts": 2, "mode": "standard"},
         )
-        return self.session.client(service, endpoint_url=self.url, config=config)
+        return self.session.client(service, endpoint_url=self.url, region_name=region, config=config)
 
     def own(self, method: str, path: str, document: Any = None) -> Any:
         """Call a ``/_tidemill/`` route and give its JSON back."""
@@ -84,6 +84,7 @@ class Endpoint:
                 hint="Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url.",
             ) from None
 
+    @cached_property
     def cluster_arn(self) -> str:
         """The ARN of the one cluster behind the endpoint."""
         clusters = self.aws("kafka").list_clusters_v2()["ClusterInfoList"]
@@ -91,9 +92,14 @@ class Endpoint:
             raise Complaint("The endpoint has no Kafka cluster.", hint="Name one with --cluster-arn.")
         return str(clusters[0]["ClusterArn"])
 
+    @property
+    def cluster_region(self) -> str:
+        """The cluster's region: there its secrets lie, and for it logins are signed."""
+        return self.cluster_arn.split(":")[3]
+
     def bootstrap_brokers(self) -> Mapping[str, str]:
         """The Kafka addresses of the cluster behind the endpoint, by GetBootstrapBrokers' names."""
-        brokers: Mapping[str, str] = self.aws("kafka").get_bootstrap_brokers(ClusterArn=self.cluster_arn())
+        brokers: Mapping[str, str] = self.aws("kafka").get_bootstrap_brokers(ClusterArn=self.cluster_arn)
         return brokers
 
     def secret(self, name: str) -> Mapping[str, str] | None:
@@ -107,7 +113,7 @@ class Endpoint:
         return None if reply is None else str(reply["ARN"]).rpartition("-")[0]
 
     def _secret_value(self, name: str) -> Any:
-        client = self.aws("secretsmanager")
+        client = self.aws("secretsmanager", region=self.cluster_region)
         try:
             return client.get_secret_value(SecretId=name)
         except client.exceptions.ResourceNotFoundException:

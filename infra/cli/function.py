@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from infra.cli.access import source_access
 from infra.cli.clients import Endpoint
 from infra.cli.errors import Complaint
 from infra.cli.options import EndpointUrl, Json, endpoint, pairs
@@ -213,7 +214,10 @@ def _register_module(there: Endpoint, path: Path) -> list[Any]:
 def _create_mapping(there: Endpoint, function: str, mapping: dict[str, Any]) -> None:
     """Make one mapping of a decorated handler; the same module registered again finds it made."""
     if not {"EventSourceArn", "SelfManagedEventSource"} & mapping.keys():
-        mapping = mapping | {"EventSourceArn": there.cluster_arn()}
+        own: dict[str, Any] = {"EventSourceArn": there.cluster_arn}
+        if access := source_access(there):
+            own["SourceAccessConfigurations"] = access
+        mapping = own | mapping
     client = there.aws("lambda")
     topic = mapping["Topics"][0]
     try:

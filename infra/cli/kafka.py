@@ -224,7 +224,10 @@ async def _enter(client: Any) -> None:
 
 def _refused(error: Exception) -> Complaint:
     if isinstance(error, ssl.SSLError):
-        return Complaint(f"Kafka and this command do not trust each other: {error.reason or error}.")
+        return Complaint(
+            f"Kafka and this command do not trust each other: {error.reason or error}.",
+            hint="Trusted are the system's CAs and that of the secret tidemill_ca, made by `tidemill up`.",
+        )
     return Complaint(
         f"Kafka refused the login: {error}.",
         hint="With IAM, take AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, or add your key: "

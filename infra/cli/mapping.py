@@ -213,6 +213,7 @@ def _source(
     group: str | None,
 ) -> dict[str, Any]:
     """The members that name the Kafka cluster; the endpoint's own when nothing is named."""
+    entries = _entries(access)
     if bootstrap and cluster_arn:
         raise Complaint("A mapping reads one cluster: give --cluster-arn or --bootstrap, not both.")
     if (
@@ -220,16 +221,15 @@ def _source(
         and not cluster_arn
         and not {"EventSourceArn", "SelfManagedEventSource"} & request.keys()
     ):
-        cluster_arn = there.cluster_arn()
-        # Of a cluster that asks for more than IAM, `up` has put what it asks for into Secrets Manager.
-        if not access and "SourceAccessConfigurations" not in request:
-            access = source_access(there)
+        cluster_arn = there.cluster_arn
+        if not entries and "SourceAccessConfigurations" not in request:
+            entries = source_access(there)
     self_managed = bool(bootstrap) or "SelfManagedEventSource" in request
     kind = "SelfManagedKafkaEventSourceConfig" if self_managed else "AmazonManagedKafkaEventSourceConfig"
     return given(
         EventSourceArn=cluster_arn,
         SelfManagedEventSource={"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}} if bootstrap else None,
-        SourceAccessConfigurations=_entries(access) or None,
+        SourceAccessConfigurations=entries or None,
         **{kind: {"ConsumerGroupId": group} if group else None},
     )
 

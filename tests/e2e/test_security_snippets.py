@@ -161,4 +161,4 @@ def test_a_broker_alone_lets_in_whom_its_files_name(home: Path) -> None:
 def test_the_readme_reads_with_iam(up: Up, home: Path) -> None:
     [script] = blocks("With IAM, as on MSK", "python", README)
 
-    assert "denied" in run(up, [sys.executable, "-c", script], home)
+    assert "TOPIC_AUTHORIZATION_FAILED" in run(up, [sys.executable, "-c", script], home)
