@@ -89,6 +89,9 @@ class SaslStage:
 
     def answer(self, broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
         """Take the next message of a login. Raises CloseConnection and MalformedFrame."""
+        most = broker.settings.sasl_server_max_receive_size
+        if len(frame) > most:  # the server holds strangers to it, but not who logs in again
+            raise CloseConnection(f"a message of {len(frame)} bytes in a login: it may have {most}")
         match self._state:
             case _State.FIRST | _State.HANDSHAKE:
                 return self._request(broker, connection, frame)

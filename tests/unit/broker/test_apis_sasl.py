@@ -304,6 +304,18 @@ async def test_a_renewal_goes_through_or_ends_the_connection(inner: InnerBroker,
         await lent.send(request_frame(request(METADATA, 12)))
 
 
+async def test_a_renewal_is_no_way_to_send_what_takes_long_to_read(
+    inner: InnerBroker, lent: Dialogue
+) -> None:
+    Clock(inner)
+    await log_in_for(lent, b"alice 10000")
+    await lent.shake_hands("LENT")
+    longest = inner.broker.settings.sasl_server_max_receive_size
+
+    with pytest.raises(Closed):
+        await lent.send(request_frame(request(SASL_AUTHENTICATE, 2, auth_bytes=b"x" * longest)))
+
+
 async def test_a_renewal_may_not_change_the_principal(inner: InnerBroker, lent: Dialogue) -> None:
     Clock(inner)
     await log_in_for(lent, b"alice 10000")
