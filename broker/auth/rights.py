@@ -118,6 +118,10 @@ class Rights:
         """Decide about a topic that `writable` does not hold."""
         return self.allows(Operation.WRITE, ResourceType.TOPIC, topic, api="Produce")
 
+    def may_write_as(self, transactional_id: str) -> bool:
+        """Decide about a batch that is part of a transaction."""
+        return self.allows(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id, api="Produce")
+
     def may_read(self, topic: str) -> bool:
         """Decide about a topic that `readable` does not hold."""
         return self.allows(Operation.READ, ResourceType.TOPIC, topic, api="Fetch")

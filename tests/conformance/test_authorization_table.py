@@ -22,7 +22,7 @@ from tests.oracles.authorization_table import CASES, Case
 from tests.oracles.authorization_world import World
 from tests.oracles.processes import wait_until
 
-PRODUCE, OFFSET_COMMIT, CREATE_TOPICS = 0, 8, 19
+PRODUCE, OFFSET_COMMIT, FIND_COORDINATOR, CREATE_TOPICS = 0, 8, 10, 19
 READ: Final = 3
 SOON: Final = timedelta(seconds=10)
 # Both brokers allow everybody what no ACL names: somebody else's ACLs on everything end that.
@@ -38,8 +38,10 @@ WALLS: Final = [
 # What Kafka answers while it makes something that the question needs; its clients ask again.
 NOT_YET: Final = ("=14", "=15", "=16")
 SAYS_NOTHING: Final = "nothing"
-# Creating, deleting and widening topics, deleting groups and offsets.
-CHANGING: Final = (19, 20, 37, 42, 47)
+# Creating, deleting, widening and configuring topics, deleting groups and offsets.
+CHANGING: Final = (19, 20, 33, 37, 42, 47)
+# The records are of another year.
+KEPT: Final = [{"name": "retention.ms", "value": "-1"}]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,15 @@ def laid(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         jars_or_skip()
         broker = apache_kafka_with_acls(tmp_path_factory.mktemp("kafka-table"))
     broker.settle()
+    if request.param == "kafka":
+        wait_until(partial(_coordinates_transactions, broker), what="the coordinator of transactions")
     yield Laid(broker=broker, worlds=worlds_in(broker))
     broker.close()
+
+
+def _coordinates_transactions(broker: AclBroker) -> bool:
+    """Kafka makes its topic at the first question."""
+    return not broker.root.ask(FIND_COORDINATOR, 3, key="any", key_type=1).error_code
 
 
 def worlds_in(broker: AclBroker) -> dict[str, World]:
@@ -105,7 +114,7 @@ def _user(verdict: str) -> str:
 
 def _made(broker: AclBroker, suffixes: list[str]) -> dict[str, World]:
     names = [f"orders{suffix}" for suffix in suffixes]
-    asked = [{"name": name, "num_partitions": 1, "replication_factor": 1} for name in names]
+    asked = [{"name": name, "num_partitions": 1, "replication_factor": 1, "configs": KEPT} for name in names]
     topics = broker.root.ask(CREATE_TOPICS, 7, timeout=SOON, topics=asked).topics
     ids = {topic.name: topic.topic_id for topic in topics}
     # Kafka's controller confirms before its broker knows, and before that leads.

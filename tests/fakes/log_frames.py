@@ -16,6 +16,9 @@ class _Anybody:
     def may_write(self, _topic: str, /) -> bool:
         return True
 
+    def may_write_as(self, _transactional_id: str, /) -> bool:
+        return True
+
     def may_read(self, _topic: str, /) -> bool:
         return True
 
@@ -34,12 +37,13 @@ def produce_frame(
     topic: Any = "t",
     index: int = 0,
     acks: int = -1,
+    transactional_id: str | None = None,
     correlation_id: int = 7,
 ) -> bytes:
     """One batch for one partition; from version 13 the topic is named by its id."""
     named = {"topic_id": topic} if version >= 13 else {"name": topic}
     topic_data = [{**named, "partition_data": [{"index": index, "records": records}]}]
-    produce = request(PRODUCE, version, acks=acks, topic_data=topic_data)
+    produce = request(PRODUCE, version, transactional_id=transactional_id, acks=acks, topic_data=topic_data)
     return request_frame(produce, correlation_id=correlation_id)
 
 

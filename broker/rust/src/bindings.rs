@@ -395,14 +395,19 @@ impl LogTable {
     ) -> PyResult<Produced<'py>> {
         let frame = Borrowed::new(frame)?;
         let request = produce::parse(frame.bytes())?;
+        let denied = match request.transaction() {
+            None => false,
+            Some("") => true,
+            Some(id) => !judge.call_method1("may_write_as", (id,))?.extract::<bool>()?,
+        };
         let judge = Judge { rights: &rights.0, python: judge, may: MAY_WRITE };
         let produced = judge.once_decided(py, &self.shared, |table, decided| {
             let undecided = rights.0.undecided(table, request.topics(), decided);
-            if !undecided.is_empty() {
+            if !(denied || undecided.is_empty()) {
                 return Err(undecided);
             }
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let produced = produce::produce(table, &request, decided, now_ms, &mut scratch);
+            let produced = produce::produce(table, &request, decided, denied, now_ms, &mut scratch);
             scratch.reset(SCRATCH_BYTES_KEPT);
             Ok(Ok(produced))
         })?;

@@ -2,6 +2,7 @@
 //!
 //! Versions 0 to 2 are advertised (KAFKA-18659: librdkafka reads its codecs off that range) but carry message formats
 //! that Kafka 4 does not take any more either. The frame is parsed to its end before anything is appended.
+use crate::batch::Header;
 use crate::codec::Scratch;
 use crate::error::{Error, Refusal, Result, code, malformed};
 use crate::log::{Appended, Writer};
@@ -28,6 +29,7 @@ struct TopicAsk<'a> {
 
 pub struct Request<'a> {
     header: RequestHeader,
+    transactional_id: Option<&'a str>,
     acks: i16,
     topics: Vec<TopicAsk<'a>>,
 }
@@ -49,6 +51,7 @@ pub fn produce(
     table: &Table,
     request: &Request<'_>,
     decided: &Decided,
+    transaction_denied: bool,
     now_ms: i64,
     scratch: &mut Scratch,
 ) -> Produced {
@@ -66,11 +69,15 @@ pub fn produce(
             TopicKey::Id(id) => out.extend_from_slice(id),
         }
         put_array_length(&mut out, topic.partitions.len(), flexible);
-        let denied = decided.denies(table, &topic.key);
+        // A transaction that is denied takes the whole request with it (KafkaApis.handleProduceRequest).
+        let denied = match transaction_denied {
+            true => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
+            false => decided.denies(table, &topic.key).then_some(code::TOPIC_AUTHORIZATION_FAILED),
+        };
         for ask in &topic.partitions {
             let outcome = match denied {
-                true => Err(Refusal::new(code::TOPIC_AUTHORIZATION_FAILED, "")),
-                false => append(table, request, topic, ask, now_ms, scratch, &mut produced),
+                Some(code) => Err(Refusal::new(code, "")),
+                None => append(table, request, topic, ask, now_ms, scratch, &mut produced),
             };
             produced.failed |= outcome.is_err();
             put_outcome(&mut out, version, ask.index, &outcome);
@@ -85,6 +92,13 @@ pub fn produce(
 }
 
 impl<'a> Request<'a> {
+    /// The transactional id that a right is needed for, if any batch is of a transaction; "" where none is given.
+    pub fn transaction(&self) -> Option<&'a str> {
+        let mut asks = self.topics.iter().flat_map(|topic| &topic.partitions);
+        let any = asks.any(|ask| Header::new(ask.records).is_some_and(|header| header.is_transactional()));
+        any.then(|| self.transactional_id.unwrap_or_default())
+    }
+
     /// Every topic that is written to.
     pub fn topics(&self) -> impl Iterator<Item = &TopicKey<&'a str>> {
         self.topics.iter().map(|topic| &topic.key)
@@ -101,7 +115,7 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
         ));
     }
     let flexible = version >= FLEXIBLE_FROM;
-    reader.nullable_string(flexible)?;
+    let transactional_id = reader.nullable_string(flexible)?;
     let acks = reader.i16()?;
     reader.i32()?;
     let count = reader.array_length(flexible, 3)?;
@@ -124,7 +138,7 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
         topics.push(TopicAsk { key, partitions });
     }
     reader.tags(flexible)?;
-    Ok(Request { header, acks, topics })
+    Ok(Request { header, transactional_id, acks, topics })
 }
 
 fn append(

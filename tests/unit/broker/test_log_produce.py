@@ -115,7 +115,7 @@ FAULTS: dict[str, tuple[bytes | None, ErrorCode]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_batch_with_one_fault_is_refused_and_leaves_nothing(topic: Topics, fault: str) -> None:
     records, error = FAULTS[fault]
-    answer = produce(topic, records)
+    answer = produce(topic, records, transactional_id="payments")
     assert (answer.error_code, answer.base_offset) == (error, -1)
     assert answer.error_message
     found = topic.get("t")
