@@ -72,6 +72,15 @@ class Flow:
 
         wait_until(failed, what=f"the failure record of offset {offset} of {self.name}")
 
+    def await_new_connection(self) -> None:
+        """Until the poller has noticed the rotated secret and reads the topic again."""
+
+        def reads() -> bool:
+            _, rotated, since = self.up.log.partition(f"connecting anew mapping={self.uuid}")
+            return bool(rotated) and f"assigned topic={self.name} " in since
+
+        wait_until(reads, what=f"{self.name} to be read with the new secret")
+
     def await_result(self, text: str) -> None:
         """Until the mapping's LastProcessingResult holds a text."""
         client = self.up.client("lambda")
@@ -195,6 +204,7 @@ def test_scram(up: Up, flow: Any) -> None:
     put_secret(up, SCRAM_SECRET, {"username": "tidemill", "password": "a new password"})
     wait_until(lambda: logs_in(rotated), what="the new password to be good")
     assert not logs_in(options)
+    mine.await_new_connection()
     restart_broker(up)
     produce(rotated, mine.name, "poison")
     mine.await_failure(2)
@@ -219,8 +229,8 @@ def test_basic_auth(up: Up, flow: Any) -> None:
     mine.await_failure(1)
     rotated = options | {"sasl.password": "the second password"}
     put_secret(up, "AmazonMSK_paula", paula | {"password": "the second password"})
+    mine.await_new_connection()
     wait_until(lambda: logs_in(rotated), what="the second password to be good")
-    restart_broker(up)
     produce(rotated, mine.name, "poison")
     mine.await_failure(2)
 

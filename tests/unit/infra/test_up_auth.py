@@ -11,6 +11,7 @@ from infra.cli.announcement import announcement
 from infra.local.access import Access, certificate_secret
 from infra.local.auth import broker_settings, listeners, parse_auth
 from infra.local.launcher import Ready
+from infra.local.programs import Programs
 from infra.local.settings import read_settings
 
 
@@ -44,6 +45,27 @@ def test_a_certificate_is_demanded_unless_everybody_may_come() -> None:
 def test_plain_is_offered_only_when_asked_for() -> None:
     assert "PLAIN" not in broker_settings(parse_auth("scram"), "")["sasl.enabled.mechanisms"]
     assert broker_settings(parse_auth("plain"), "")["sasl.enabled.mechanisms"].endswith(",PLAIN")
+
+
+def test_with_iam_the_programs_sign_as_the_brokers_administrator() -> None:
+    """The user's own AWS credentials are nobody's in this Kafka; without iam they stay."""
+    own = {
+        "AWS_ACCESS_KEY_ID": "own",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_PROFILE": "p",
+    }
+    environs = {
+        auth: Programs(read_settings(auth=parse_auth(auth), environ=own), "http://127.0.0.1:1", 0).environ
+        for auth in ("iam", "scram")
+    }
+    assert {name: environs["iam"].get(name) for name in own} == {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SESSION_TOKEN": None,
+        "AWS_PROFILE": None,
+    }
+    assert own.items() <= environs["scram"].items()
 
 
 def test_what_is_announced_holds_no_secret(tmp_path: Path) -> None:
