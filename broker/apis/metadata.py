@@ -198,11 +198,12 @@ def _names_from(
     if not request.topics:
         names = [topic.name for topic in broker.topics.all() if topic.name >= start]
         return [name for name in names if may_describe(connection, ResourceType.TOPIC, name, api=api)], []
-    names = sorted({topic.name for topic in request.topics if topic.name >= start})
-    hidden = [
-        name for name in names if not rights.allows(Operation.DESCRIBE, ResourceType.TOPIC, name, api=api)
-    ]
-    return [name for name in names if name not in hidden], hidden
+    shown: list[str] = []
+    hidden: list[str] = []
+    for name in sorted({topic.name for topic in request.topics if topic.name >= start}):
+        may = rights.allows(Operation.DESCRIBE, ResourceType.TOPIC, name, api=api)
+        (shown if may else hidden).append(name)
+    return shown, hidden
 
 
 def _described(
