@@ -47,7 +47,7 @@ class Export:
 
     file: Path
     _written: Document | None = None
-    _left_out: frozenset[str] = frozenset()
+    _told: frozenset[str] = frozenset()
     _one_at_a_time: Lock = field(default_factory=Lock)
 
     def follow(self) -> None:
@@ -57,27 +57,31 @@ class Export:
             self.once()
 
     def once(self) -> None:
-        """Write the file if moto's state says something else than the last time."""
+        """Write the file if moto's state says something else than the last time; never raises."""
         with self._one_at_a_time:
-            self._write_changes()
+            try:
+                self._write_changes()
+            except RuntimeError:
+                # Requests change moto's dictionaries meanwhile; the next look is soon.
+                return
+            except OSError as error:
+                self._complain(
+                    f"{self.file} cannot be written ({error.strerror}), and says what it said before"
+                )
 
     def _write_changes(self) -> None:
         left_out: list[str] = []
-        try:
-            content = {"version": VERSION, "identities": list(_entries(left_out, datetime.now(UTC)))}
-        except RuntimeError:
-            # Requests change moto's dictionaries meanwhile; the next look is soon.
-            return
+        content = {"version": VERSION, "identities": list(_entries(left_out, datetime.now(UTC)))}
         if content != self._written:
-            try:
-                write_document(self.file, content)
-            except OSError as error:
-                log.error("keys are not handed on file=%s error=%s", self.file, error.strerror)  # noqa: TRY400  # no trace: it is tried again
-                return
+            write_document(self.file, content)
             self._written = content
-        for reason in sorted(set(left_out) - self._left_out):
-            log.warning("a key is no way into Kafka: %s", reason)
-        self._left_out = frozenset(left_out)
+        self._complain(*left_out)
+
+    def _complain(self, *reasons: str) -> None:
+        """Say what was not said the last time."""
+        for reason in sorted(set(reasons) - self._told):
+            log.warning("no way into Kafka for a key: %s", reason)
+        self._told = frozenset(reasons)
 
 
 def restore_user(kept: KeptSecrets, account_id: str, region: str) -> None:
@@ -99,6 +103,8 @@ def _entries(left_out: list[str], now: datetime) -> Iterator[Entry]:
             read_identity(entry, "its entry")
         except (Unjudgeable, IdentityFileError) as reason:
             left_out.append(f"{access_key_id}: {reason}")
+        except Exception as error:  # noqa: BLE001  # one odd key of moto's must not hold up the others
+            left_out.append(f"{access_key_id}: {type(error).__name__} while its rights were read")
         else:
             yield entry
 

@@ -142,6 +142,25 @@ def test_a_key_that_cannot_be_judged_as_on_aws_stays_out_and_harms_no_other(
     assert caplog.text == ""
 
 
+def test_a_key_that_moto_itself_has_spoilt_holds_up_no_other(
+    iam: IAMBackend, export: Export, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A policy without its default version; and a folder that is gone is a line in the log, not an end."""
+    for name in ("alice", "bob"):
+        iam.create_user(REGION, name)
+    good, odd = iam.create_access_key("alice"), iam.create_access_key("bob")
+    managed = iam.create_policy("", "/", policy(), "managed", [])
+    iam.attach_user_policy(managed.arn, "bob")
+    managed.versions.clear()
+    assert set(told(export)) == {good.access_key_id}
+    assert f"{odd.access_key_id}: StopIteration" in caplog.text
+    iam.delete_access_key(odd.access_key_id, "bob")
+    export.file = export.file.parent / "gone" / "file.json"
+    iam.create_access_key("alice")
+    export.once()
+    assert "cannot be written (No such file or directory)" in caplog.text
+
+
 def test_what_does_not_change_is_not_written_again(iam: IAMBackend, export: Export) -> None:
     iam.create_user(REGION, "alice")
     iam.create_access_key("alice")
