@@ -22,7 +22,7 @@ from tests.benchmarks.report import HEADINGS, Row, cells, markdown
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: {} -->", "<!-- end: {} -->"
-AREAS = ("broker", "poller", "functions")
+AREAS = ("broker", "security", "poller", "functions")
 
 
 def machine() -> str:

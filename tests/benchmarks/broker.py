@@ -1,7 +1,7 @@
 """The broker beside a warm Apache Kafka: alternating, several passes, memory touched before every step.
 
 The client is confluent-kafka; where its Python objects would be what is measured, the same librdkafka is
-called by `librdkafka.BatchProducer`. CPU is the broker's own, user and system, out of /proc.
+called by `librdkafka.BatchProducer`. CPU is the broker's own, user and system.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -52,6 +52,14 @@ Broker = TidemillBroker | ApacheKafka
 Figures = dict[str, float]
 
 
+class Moved(NamedTuple):
+    """Records moved: MB a second, and CPU seconds per 512 MiB of the broker and of the client."""
+
+    rate: float
+    cpu_s: float
+    client_cpu_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """How much each step does; the quick run only shows that it works."""
@@ -68,12 +76,20 @@ QUICK = Load(records=20_000, flushed_records=5_000, small_requests=2_000, latenc
 
 @dataclass(slots=True)
 class Bench:
-    """One broker under load: each step makes a topic, uses it, and deletes it."""
+    """One broker under load: each step makes a topic, uses it, and deletes it.
+
+    `client` is what its clients must set to get in; nothing for the plaintext listener.
+    """
 
     broker: Broker
     load: Load
+    client: Mapping[str, str] = field(default_factory=dict)
     figures: dict[str, list[float]] = field(default_factory=dict)
     topics: int = 0
+
+    @property
+    def door(self) -> dict[str, Any]:
+        return {"bootstrap.servers": self.broker.bootstrap_servers, **self.client}
 
     def note(self, figures: Figures) -> None:
         for name, figure in figures.items():
@@ -81,7 +97,7 @@ class Bench:
 
     @contextmanager
     def topic(self, partitions: int = 1, **config: str) -> Iterator[str]:
-        admin = AdminClient({"bootstrap.servers": self.broker.bootstrap_servers})
+        admin = AdminClient(self.door)
         self.topics += 1
         name = f"bench-{self.topics}"
         named = {key.replace("_", "."): value for key, value in config.items()}
@@ -92,17 +108,26 @@ class Bench:
         finally:
             admin.delete_topics([name])[name].result(30)
 
-    def produce(self, topic: str, records: int, **config: str) -> tuple[float, float]:
-        """MB a second, and CPU seconds of the broker per 512 MiB."""
-        settings = {"bootstrap.servers": self.broker.bootstrap_servers, **PRODUCER, **QUEUE}
+    def produce(self, topic: str, records: int, **config: str) -> Moved:
+        settings = {**self.door, **PRODUCER, **QUEUE}
         settings |= {key.replace("_", "."): value for key, value in config.items()}
         with BatchProducer(topic, os.urandom(RECORD_BYTES), settings) as producer:
             producer.produce(1)
             self.touch()
-            cpu, started = self.cpu_s(), time.perf_counter()
-            producer.produce(records)
-            seconds, cpu = time.perf_counter() - started, self.cpu_s() - cpu
-        return records * RECORD_BYTES / MB / seconds, cpu * HALF_GIB_RECORDS / records
+            with self.measured(records) as taken:
+                producer.produce(records)
+        return taken[0]
+
+    @contextmanager
+    def measured(self, records: int) -> Iterator[list[Moved]]:
+        """Measure what moves so many records; the list holds it afterwards."""
+        taken: list[Moved] = []
+        cpu_s, client_cpu_s, started_s = self.cpu_s(), time.process_time(), time.perf_counter()
+        yield taken
+        seconds = time.perf_counter() - started_s
+        spent_s = self.cpu_s() - cpu_s, time.process_time() - client_cpu_s
+        per_half_gib = HALF_GIB_RECORDS / records
+        taken.append(Moved(records * RECORD_BYTES / MB / seconds, *(each * per_half_gib for each in spent_s)))
 
     def touch(self) -> None:
         """Make the pages that the step will fill present: a virtual machine may have given them back."""
@@ -114,8 +139,8 @@ class Bench:
         file.unlink()
 
     def cpu_s(self) -> float:
-        user, system = Path(f"/proc/{self.broker.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        # Linux: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED); to the nanosecond, where /proc counts ticks.
+        return time.clock_gettime((~self.broker.pid << 3) | 2)
 
     def rss_mib(self) -> float:
         pages = int(Path(f"/proc/{self.broker.pid}/statm").read_text().split()[1])
@@ -125,48 +150,51 @@ class Bench:
 def plain(bench: Bench) -> Figures:
     """Produce, then read back what was produced."""
     with bench.topic() as topic:
-        rate, cpu = bench.produce(topic, bench.load.records)
-        fetched, fetch_cpu = fetch(bench, topic, bench.load.records)
-    return {"produce": rate, "produce cpu": cpu, "fetch": fetched, "fetch cpu": fetch_cpu}
+        produced = bench.produce(topic, bench.load.records)
+        fetched = fetch(bench, topic, bench.load.records)
+    return {
+        "produce": produced.rate,
+        "produce cpu": produced.cpu_s,
+        "fetch": fetched.rate,
+        "fetch cpu": fetched.cpu_s,
+    }
 
 
-def fetch(bench: Bench, topic: str, records: int) -> tuple[float, float]:
+def fetch(bench: Bench, topic: str, records: int) -> Moved:
     consumer = Consumer(
         {
-            "bootstrap.servers": bench.broker.bootstrap_servers,
+            **bench.door,
             "group.id": "bench",
             "enable.auto.commit": False,
             "queued.min.messages": 1_000_000,
             "queued.max.messages.kbytes": 1_048_576,
         }
     )
-    cpu = bench.cpu_s()
     consumer.assign([TopicPartition(topic, 0, 0)])
-    taken = len(consumer.consume(1, timeout=30))
-    started = time.perf_counter()
-    while taken < records:
-        taken += len(consumer.consume(min(10_000, records - taken), timeout=30))
-    seconds, cpu = time.perf_counter() - started, bench.cpu_s() - cpu
+    consumed = len(consumer.consume(1, timeout=30))
+    with bench.measured(records) as taken:
+        while consumed < records:
+            consumed += len(consumer.consume(min(10_000, records - consumed), timeout=30))
     consumer.close()
-    return records * RECORD_BYTES / MB / seconds, cpu * HALF_GIB_RECORDS / records
+    return taken[0]
 
 
 def flushed(bench: Bench) -> Figures:
     with bench.topic(flush_messages="1") as topic:
-        rate, cpu = bench.produce(topic, bench.load.flushed_records)
-    return {"flushed": rate, "flushed cpu": cpu}
+        produced = bench.produce(topic, bench.load.flushed_records)
+    return {"flushed": produced.rate, "flushed cpu": produced.cpu_s}
 
 
 def idempotent(bench: Bench) -> Figures:
     with bench.topic(4) as topic:
-        rate, cpu = bench.produce(topic, bench.load.records, enable_idempotence="true")
-    return {"idempotent": rate, "idempotent cpu": cpu}
+        produced = bench.produce(topic, bench.load.records, enable_idempotence="true")
+    return {"idempotent": produced.rate, "idempotent cpu": produced.cpu_s}
 
 
 def small(bench: Bench) -> Figures:
     """One record of 100 bytes a request, many on the way."""
     with bench.topic() as topic:
-        settings = {"bootstrap.servers": bench.broker.bootstrap_servers, **SMALL, **QUEUE}
+        settings = {**bench.door, **SMALL, **QUEUE}
         with BatchProducer(topic, bytes(100), settings) as producer:
             producer.produce(1000)
             started = time.perf_counter()
@@ -177,9 +205,7 @@ def small(bench: Bench) -> Figures:
 def acks(bench: Bench) -> Figures:
     """From `produce` to the delivery report, one record at a time."""
     with bench.topic() as topic:
-        producer = Producer(
-            {"bootstrap.servers": bench.broker.bootstrap_servers, "acks": "all", "linger.ms": 0}
-        )
+        producer = Producer({**bench.door, "acks": "all", "linger.ms": 0})
 
         def once() -> None:
             delivered: list[Any] = []
@@ -193,10 +219,8 @@ def acks(bench: Bench) -> Figures:
 def end_to_end(bench: Bench) -> Figures:
     """From `produce` to the consumer's `poll`, one record at a time."""
     with bench.topic() as topic:
-        producer = Producer(
-            {"bootstrap.servers": bench.broker.bootstrap_servers, "acks": "all", "linger.ms": 0}
-        )
-        consumer = Consumer({"bootstrap.servers": bench.broker.bootstrap_servers, "group.id": "bench"})
+        producer = Producer({**bench.door, "acks": "all", "linger.ms": 0})
+        consumer = Consumer({**bench.door, "group.id": "bench"})
         consumer.assign([TopicPartition(topic, 0, 0)])
 
         def once() -> None:
