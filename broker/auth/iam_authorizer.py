@@ -21,6 +21,9 @@ from broker.auth.session import Session
 # A decision that hangs on the clock is void after this: what a policy ends ends within a second.
 TIMED_DECISION_MS: Final = 1_000
 
+# Decisions to connect that are remembered; each is a key and an address.
+CONNECTS_MAX: Final = 1_000
+
 _TIME_KEYS: Final = frozenset({"aws:currenttime", "aws:epochtime"})
 _PRINCIPAL_TYPES: Final[Mapping[Kind, str]] = {
     "root": "Account",
@@ -68,15 +71,21 @@ class IamAuthorizer:
         self._version = 1
         self._seen = identities.version
         self._void_at_ms: float = inf  # when the earliest of the decisions so far might come out differently
+        # By key and host, while the version stays: every decision begins with this one.
+        self._connects: dict[tuple[str, str], Decision] = {}
 
     @property
     def version(self) -> int:
         """Grows with the identities, and when time has made a decision void."""
+        self._forget_if_void()
+        return self._version
+
+    def _forget_if_void(self) -> None:
         if self._identities.version != self._seen or self._now_ms() >= self._void_at_ms:
             self._seen = self._identities.version
             self._void_at_ms = inf
             self._version += 1
-        return self._version
+            self._connects.clear()
 
     def connect(self, access_key_id: str, *, host: str = "") -> Decision:
         """Decide on kafka-cluster:Connect; `host` is the peer's IP address, "" where it is not known."""
@@ -94,7 +103,7 @@ class IamAuthorizer:
             return identity
         if identity.principal_arn != session.principal.name:
             return _no("the access key is another principal's now")
-        connect = self._judge(identity, host, CONNECT, ResourceType.CLUSTER, "")
+        connect = self._connect(identity, host)
         if not connect.allowed:
             return _no(f"may not connect: {connect.reason}")
         action = ACTIONS.get((operation, resource_type))
@@ -122,6 +131,17 @@ class IamAuthorizer:
             return _no("the credentials have expired")
         self._void_at_ms = min(self._void_at_ms, identity.expires_ms)
         return identity
+
+    def _connect(self, identity: Identity, host: str) -> Decision:
+        """Remember one decision of those that a client which names a thousand topics asks for."""
+        self._forget_if_void()
+        known = self._connects.get((identity.access_key_id, host))
+        if known is None:
+            known = self._judge(identity, host, CONNECT, ResourceType.CLUSTER, "")
+            if len(self._connects) >= CONNECTS_MAX:
+                self._connects.clear()
+            self._connects[identity.access_key_id, host] = known
+        return known
 
     def _judge(
         self, identity: Identity, host: str, action: str, resource_type: ResourceType, name: str

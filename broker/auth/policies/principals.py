@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from broker.auth.policies.errors import PolicyError
@@ -53,6 +54,7 @@ class Caller:
         return f"arn:{self.partition}:iam::{self.account}:root"
 
 
+@lru_cache(maxsize=1024)
 def parse_caller(arn: str) -> Caller | None:
     """Read the ARN that STS gives a principal; None: it is none that could call."""
     read = _ARN.fullmatch(arn)
