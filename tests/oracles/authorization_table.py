@@ -16,7 +16,7 @@ from tests.oracles.authorization_world import BROKER, Right
 
 SOON: Final = timedelta(seconds=10)
 NOTHING, ALL = "nothing", "all"
-TOPIC_CONFIGS, BROKER_CONFIGS = 2, 4
+TOPIC_CONFIGS, BROKER_CONFIGS, METRICS_CONFIGS, GROUP_CONFIGS = 2, 4, 16, 32
 GROUP_KEY, TRANSACTION_KEY = 0, 1
 ALL_OF_A_TOPIC: Final = "Read+Write+Create+Delete+Alter+Describe+DescribeConfigs+AlterConfigs"
 ALL_OF_THE_CLUSTER: Final = "Create+Alter+Describe+ClusterAction+DescribeConfigs+AlterConfigs+IdempotentWrite"
@@ -750,6 +750,22 @@ CASES: Final = (
         },
     ),
     Case(
+        name="DescribeConfigs of what has none here",
+        key=32,
+        version=4,
+        request=_configs((GROUP_CONFIGS, "crew"), (METRICS_CONFIGS, "somebody"), configuration_keys=None),
+        expected={
+            NOTHING: "crew=30 somebody=31",
+            "DescribeConfigs Group crew": "crew=0 somebody=31",
+            "DescribeConfigs Cluster": "crew=30 somebody=0",
+        },
+        ours={
+            "DescribeConfigs Group crew": "crew=42 somebody=31",
+            "DescribeConfigs Cluster": "crew=30 somebody=42",
+        },
+        iam={"DescribeConfigs Group crew": "crew=30 somebody=31"},
+    ),
+    Case(
         name="AlterConfigs",
         key=33,
         version=2,
@@ -772,6 +788,14 @@ CASES: Final = (
             "AlterConfigs Topic absent": "absent=3 orders=29",
             ALL: "absent=3 orders=0",
         },
+    ),
+    Case(
+        name="IncrementalAlterConfigs of the broker",
+        key=44,
+        version=1,
+        request=_configs((BROKER_CONFIGS, BROKER)),
+        expected={NOTHING: "1=31", "AlterConfigs Cluster": "1=0"},
+        ours={"AlterConfigs Cluster": "1=42"},
     ),
     Case(
         name="DescribeCluster",

@@ -34,6 +34,7 @@ ACTIONS: Final = {
     "Describe Cluster": "DescribeCluster",
     "Alter Cluster": "AlterCluster",
     "DescribeConfigs Cluster": "DescribeClusterDynamicConfiguration",
+    "AlterConfigs Cluster": "AlterClusterDynamicConfiguration",
     "IdempotentWrite Cluster": "WriteDataIdempotently",
     "Create Topic": "CreateTopic",
     "Describe Topic": "DescribeTopic",
