@@ -8,6 +8,7 @@ are not here, and clients fall back by that (KIP-584).
 import re
 import struct
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Final
 
 from broker.apis.api import Api
@@ -21,7 +22,9 @@ MIN_VERSION, MAX_VERSION = 0, LAST_API_VERSIONS
 SOFTWARE: Final = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 FIRST_VERSION_WITH_SOFTWARE: Final = 3
 
-_advertised: list[tuple[int, int, int]] = []
+Row = tuple[int, int, int]  # API key, lowest and highest version
+
+_advertised: list[Row] = []
 
 
 def advertise(apis: Iterable[Api]) -> None:
@@ -36,9 +39,9 @@ def api_versions(_broker: Broker, connection: Connection, header: RequestHeader,
     if header.api_version >= FIRST_VERSION_WITH_SOFTWARE:
         name, version = request.client_software_name, request.client_software_version
         if not (SOFTWARE.fullmatch(name) and SOFTWARE.fullmatch(version)):
-            return _response(header, ErrorCode.invalid_request, [])
+            return _response(header, ErrorCode.invalid_request, ())
         connection.software_name, connection.software_version = name, version
-    return _response(header, ErrorCode.none, _advertised)
+    return _response(header, ErrorCode.none, tuple(_advertised))
 
 
 def fallback(header: RequestHeader) -> bytes:
@@ -47,14 +50,14 @@ def fallback(header: RequestHeader) -> bytes:
     return struct.pack(">ihi", header.correlation_id, ErrorCode.unsupported_version, 1) + own_row
 
 
-def _response(header: RequestHeader, error: ErrorCode, rows: Iterable[tuple[int, int, int]]) -> Any:
+def _response(header: RequestHeader, error: ErrorCode, rows: tuple[Row, ...]) -> Any:
     reply = response_schema(header)
-    return reply.ApiVersionsResponse(
-        error_code=error,
-        api_keys=tuple(
-            reply.ApiVersion(api_key=key, min_version=low, max_version=high) for key, low, high in rows
-        ),
-    )
+    return reply.ApiVersionsResponse(error_code=error, api_keys=_api_keys(reply.ApiVersion, rows))
+
+
+@cache  # every connection begins by asking
+def _api_keys(api_version: type[Any], rows: tuple[Row, ...]) -> tuple[Any, ...]:
+    return tuple(api_version(api_key=key, min_version=low, max_version=high) for key, low, high in rows)
 
 
 APIS: Final = (

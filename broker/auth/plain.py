@@ -1,17 +1,20 @@
 """SASL/PLAIN (RFC 4616): the password itself, checked against the salted keys that SCRAM has.
 
-Only listeners that are TLS may offer it. Salting takes milliseconds, so a few threads of its own do it.
+Only listeners that are TLS may offer it. Salting takes milliseconds, so a few threads of its own do it, and
+not again for a password that has just opened (docs/decisions/0990).
 """
 
 import asyncio
-from collections.abc import Awaitable
+import hmac
+import secrets
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from broker.auth.mechanism import AuthenticationFailed, Exchange, Step
 from broker.auth.scram import OTHER_AUTHORIZATION_ID
 from broker.auth.scram_keys import SCRAM_NAMES, matches
-from broker.auth.scram_users import ScramUsers
+from broker.auth.scram_users import Found, ScramUsers
 from broker.auth.session import Principal, Session
 
 # Nobody's guessing may take all cores from those who are logged in.
@@ -21,6 +24,9 @@ INVALID: Final = "Authentication failed: Invalid username or password"
 NAMELESS: Final = "Authentication failed: username not specified"
 KEYLESS: Final = "Authentication failed: password not specified"
 PARTS: Final = 3
+# Users whose last password is remembered; the rest is salted each time.
+PROOFS_MAX: Final = 4096
+_NO_PROOF: Final = bytes(32)
 
 
 class PlainMechanism:
@@ -29,6 +35,9 @@ class PlainMechanism:
     def __init__(self, users: ScramUsers) -> None:
         self._users = users
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="plain")
+        # By name, a MAC of the password that opened, by a key that is nowhere but here.
+        self._key = secrets.token_bytes(32)
+        self._proofs: dict[str, bytes] = {}
 
     @property
     def name(self) -> str:
@@ -42,9 +51,13 @@ class PlainMechanism:
     async def log_in(self, token: bytes) -> Step:
         """Take [authzid] NUL authcid NUL password. Raises AuthenticationFailed."""
         authorization_id, username, password = _read(token)
-        loop = asyncio.get_running_loop()
-        if not await loop.run_in_executor(self._threads, self._opens, username, password):
-            raise AuthenticationFailed("wrong user name or password", claimed=username, public=INVALID)
+        found = [self._users.find(mechanism, username) for mechanism in SCRAM_NAMES]
+        proof = self._proof(found, password)
+        if not hmac.compare_digest(self._proofs.get(username, _NO_PROOF), proof):
+            loop = asyncio.get_running_loop()
+            if not await loop.run_in_executor(self._threads, _opens, found, password):
+                raise AuthenticationFailed("wrong user name or password", claimed=username, public=INVALID)
+            self._remember(username, proof)
         if authorization_id not in ("", username):
             raise AuthenticationFailed(
                 "another authorization id than the user", claimed=username, public=OTHER_AUTHORIZATION_ID
@@ -53,13 +66,16 @@ class PlainMechanism:
             token=b"", session=Session(principal=Principal(type="User", name=username), mechanism="PLAIN")
         )
 
-    def _opens(self, username: str, password: str) -> bool:
-        """Try the keys of both mechanisms, always, so that no name is answered sooner than another."""
-        opens = False
-        for mechanism in SCRAM_NAMES:
-            credential, known = self._users.find(mechanism, username)
-            opens |= matches(mechanism, credential, password) and known
-        return opens
+    def _proof(self, found: Sequence[Found], password: str) -> bytes:
+        """What shows that a password has opened these keys; another password of the user, another proof."""
+        keys = b"".join(each.credential.stored_key for each in found)  # of one length, whoever it is
+        return hmac.digest(self._key, keys + password.encode(), "sha256")
+
+    def _remember(self, username: str, proof: bytes) -> None:
+        self._proofs.pop(username, None)
+        if len(self._proofs) >= PROOFS_MAX:
+            del self._proofs[next(iter(self._proofs))]
+        self._proofs[username] = proof
 
 
 class _PlainExchange:
@@ -77,6 +93,14 @@ class _PlainExchange:
             raise AuthenticationFailed("a message after the end of the exchange")
         self._used = True
         return self._mechanism.log_in(token)
+
+
+def _opens(found: Sequence[Found], password: str) -> bool:
+    """Try the keys of both mechanisms, always, so that no name is answered sooner than another."""
+    opens = False
+    for mechanism, (credential, known) in zip(SCRAM_NAMES, found, strict=True):
+        opens |= matches(mechanism, credential, password) and known
+    return opens
 
 
 def _read(token: bytes) -> tuple[str, str, str]:

@@ -347,6 +347,72 @@ async def test_anything_else_does_not_open(users: ScramUsers, token: bytes, publ
     assert b"secret" not in repr((caught.value, caught.value.__context__)).encode()
 
 
+def salted(hashed: list[str]) -> int:
+    """How often a password was salted since the last question."""
+    count = sum(each.startswith("4096") for each in hashed)
+    hashed.clear()
+    return count
+
+
+async def log_in_by(mechanism: PlainMechanism, name: str, password: str) -> Step:
+    coming = mechanism.begin().respond(f"\0{name}\0{password}".encode())
+    assert inspect.isawaitable(coming)
+    return await coming
+
+
+async def test_a_password_that_has_opened_is_not_salted_again(users: ScramUsers, hashed: list[str]) -> None:
+    mechanism = PlainMechanism(users)
+    await log_in_by(mechanism, ALICE, PASSWORD)
+    assert salted(hashed) == len(SCRAM_NAMES)
+
+    again = await log_in_by(mechanism, ALICE, PASSWORD)
+
+    assert again.session is not None
+    assert salted(hashed) == 0
+
+
+async def test_a_password_that_has_opened_makes_no_other_one_cheaper(
+    users: ScramUsers, hashed: list[str]
+) -> None:
+    mechanism = PlainMechanism(users)
+    await log_in_by(mechanism, ALICE, PASSWORD)
+    for name, password in ((ALICE, "wrong"), (BOB, PASSWORD), ("nobody", PASSWORD), (ALICE, PASSWORD + "x")):
+        hashed.clear()
+        with pytest.raises(AuthenticationFailed):
+            await log_in_by(mechanism, name, password)
+        assert salted(hashed) == len(SCRAM_NAMES)
+
+
+async def test_a_password_that_was_changed_or_taken_away_does_not_open_any_more(users: ScramUsers) -> None:
+    mechanism = PlainMechanism(users)
+    await log_in_by(mechanism, ALICE, PASSWORD)
+
+    add_user(users, ALICE, OTHER_PASSWORD)
+    with pytest.raises(AuthenticationFailed):
+        await log_in_by(mechanism, ALICE, PASSWORD)
+    await log_in_by(mechanism, ALICE, OTHER_PASSWORD)
+
+    users.alter([(ALICE, name) for name in SCRAM_NAMES], {})
+    with pytest.raises(AuthenticationFailed):
+        await log_in_by(mechanism, ALICE, OTHER_PASSWORD)
+
+
+async def test_no_more_passwords_are_remembered_than_there_is_room_for(
+    users: ScramUsers, hashed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.auth.plain.PROOFS_MAX", 1)
+    mechanism = PlainMechanism(users)
+    for name, password, times in ((ALICE, PASSWORD, 2), (BOB, OTHER_PASSWORD, 2), (BOB, OTHER_PASSWORD, 0)):
+        hashed.clear()
+        await log_in_by(mechanism, name, password)
+        assert salted(hashed) == times
+    hashed.clear()
+
+    await log_in_by(mechanism, ALICE, PASSWORD)
+
+    assert salted(hashed) == len(SCRAM_NAMES)
+
+
 async def test_one_message_is_all_that_plain_takes(users: ScramUsers) -> None:
     exchange = PlainMechanism(users).begin()
     with pytest.raises(AuthenticationFailed):
