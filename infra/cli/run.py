@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,14 +27,13 @@ def add_to(app: typer.Typer) -> None:
         app.command(name, help=text, add_help_option=False)(_forwarded)
 
 
+def _port(text: str) -> Any:
+    return typer.Option(help=f"{text}; 0 takes any free one", min=0, max=_PORT_MAX)
+
+
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept")] = DEFAULT_DATA_DIR,
-    port: Annotated[
-        int, typer.Option(help="The one endpoint's port; 0 takes any free one", min=0, max=_PORT_MAX)
-    ] = DEFAULT_PORT,
-    kafka_port: Annotated[
-        int, typer.Option(help="Kafka's plaintext port; 0 takes any free one", min=0, max=_PORT_MAX)
-    ] = PORTS["plaintext"],
+    port: Annotated[int, _port("The one endpoint's port")] = DEFAULT_PORT,
     auth: Annotated[
         str,
         typer.Option(
@@ -42,11 +41,10 @@ def up(
             "Without none there is no plaintext port"
         ),
     ] = "none",
-    tls_port: Annotated[int, typer.Option(help="Kafka's port for mtls", min=0, max=_PORT_MAX)] = PORTS["tls"],
-    scram_port: Annotated[
-        int, typer.Option(help="Kafka's port for scram and plain", min=0, max=_PORT_MAX)
-    ] = PORTS["scram"],
-    iam_port: Annotated[int, typer.Option(help="Kafka's port for iam", min=0, max=_PORT_MAX)] = PORTS["iam"],
+    kafka_port: Annotated[int, _port("Kafka's plaintext port")] = PORTS["plaintext"],
+    tls_port: Annotated[int, _port("Kafka's port for mtls")] = PORTS["tls"],
+    scram_port: Annotated[int, _port("Kafka's port for scram and plain")] = PORTS["scram"],
+    iam_port: Annotated[int, _port("Kafka's port for iam")] = PORTS["iam"],
     aws_endpoint_url: Annotated[
         str | None, typer.Option(help="Another AWS emulator instead of the embedded one")
     ] = None,
