@@ -29,6 +29,7 @@ from broker.apis.broker import Broker
 from broker.apis.groups import GroupService
 from broker.apis.producers import ProducerIds
 from broker.auth.assembly import Auth, AuthFault, assemble
+from broker.durable_files import write_durably
 from broker.listeners import PORT_MAX, ListenerName, parse_listener
 from broker.log.topics import Topics
 from broker.server import CannotListen, Server, serve
@@ -279,7 +280,7 @@ def _broker(settings: Settings, topics: Topics) -> tuple[Broker, Auth]:
 def _identity(file: Path) -> tuple[UUID, int]:
     """Read the cluster's identity, made once: ARNs in mappings, and cluster ids, must survive restarts."""
     if not file.exists():
-        _write_json(file, {"cluster_uuid": str(uuid4()), "created_ms": _now_ms()})
+        write_durably(file, json.dumps({"cluster_uuid": str(uuid4()), "created_ms": _now_ms()}).encode())
     with _opening(file):
         identity = json.loads(file.read_text())
         return UUID(identity["cluster_uuid"]), int(identity["created_ms"])
@@ -353,18 +354,7 @@ def _tell_ready(broker: Broker, port: int, control_port: int) -> None:
             "control_port": control_port,
             "cluster_arn": broker.cluster_arn,
         }
-        _write_json(broker.settings.ready_file, ready)
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a whole file so that readers, and a crash, see all of it or nothing."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    with temporary.open("x") as stream:  # never through a link that somebody put there
-        json.dump(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
+        write_durably(broker.settings.ready_file, json.dumps(ready).encode())
 
 
 def _now_ms() -> int:

@@ -5,7 +5,6 @@ twice, whatever kills the broker (Kafka: ProducerIdControlManager's blocks of 10
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from broker.apis.api import Api
 from broker.apis.authorization import denial
 from broker.apis.broker import Broker, Connection
 from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from broker.durable_files import write_durably
 from broker.protocol.errors import ErrorCode
 from broker.protocol.frames import RequestHeader
 from broker.protocol.schema import response_schema
@@ -43,17 +43,7 @@ class ProducerIds:
             return 0
 
     def _write(self, next_producer_id: int) -> None:
-        temporary = self._file.with_name(self._file.name + ".tmp")
-        with temporary.open("w") as stream:
-            json.dump({"next_producer_id": next_producer_id}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self._file)
-        folder = os.open(self._file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(self._file, json.dumps({"next_producer_id": next_producer_id}).encode())
 
 
 def init_producer_id(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:

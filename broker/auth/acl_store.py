@@ -4,7 +4,6 @@ The one owner of the index in memory. `apis.acls` changes it, `acls` reads it. C
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +12,7 @@ import orjson
 
 from broker.auth.acl_rules import Acl, AclRules, PatternType, Permission
 from broker.auth.authorizer import Operation, ResourceType
+from broker.durable_files import write_durably
 from broker.protocol.errors import BrokerError
 
 # Kafka has no limit; these keep whoever may create ACLs from filling the broker's memory with them, and
@@ -118,15 +118,4 @@ def _row(acl: Acl) -> dict[str, str]:
 
 
 def _write(file: Path, acls: Iterable[Acl]) -> None:
-    """Write the whole file so that a crash leaves either the old or the new one."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(orjson.dumps({"version": _FORMAT, "acls": [_row(acl) for acl in acls]}))
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(file, orjson.dumps({"version": _FORMAT, "acls": [_row(acl) for acl in acls]}))

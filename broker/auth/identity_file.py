@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from broker.durable_files import write_durably
+
 VERSION: Final = 1
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 # Group members may read, as container platforms mount secrets; they may not write, and others may nothing.
@@ -43,37 +45,20 @@ def read_document(file: Path) -> dict[str, Any] | None:
 
 
 def write_document(file: Path, document: dict[str, Any]) -> None:
-    """Write a whole file, 0600, so that readers, and a crash, see all of it or nothing."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}.draft")
-    draft.unlink(missing_ok=True)
-    # Never through a link that somebody put there, and private from the first byte.
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "w") as stream:  # noqa: PTH123  # Path opens no descriptor
-        json.dump(document, stream, indent=2)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    draft.replace(file)
-    with _directory(file) as directory:
-        os.fsync(directory)
+    """Replace the file; it is 0600."""
+    write_durably(file, (json.dumps(document, indent=2) + "\n").encode())
 
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
     """Keep other commands from changing the file between our reading and our writing."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _directory(file) as directory:
+    directory = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
         fcntl.flock(directory, fcntl.LOCK_EX)  # the kernel lets go when we close it, or die
         yield
-
-
-@contextlib.contextmanager
-def _directory(file: Path) -> Iterator[int]:
-    descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
     finally:
-        os.close(descriptor)
+        os.close(directory)
 
 
 def _read_private(file: Path) -> str:

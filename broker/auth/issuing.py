@@ -4,7 +4,6 @@ EC P-256; what OpenSSL's strict checks and Java ask of a certificate is in each.
 is readable by its owner only, and never written over without being asked. `commands.init_tls` calls it.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,13 +16,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from broker.durable_files import write_durably
+
 CA_FILE, CA_KEY_FILE, BROKER_FILE = "ca.pem", "ca.key", "broker.pem"
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 CA_DAYS: Final = 3650
 DAYS: Final = 825
 # Clocks differ: a certificate is good a little before it was made.
 BACKDATED: Final = timedelta(hours=1)
-PRIVATE, PUBLIC = 0o600, 0o644
+_PUBLIC: Final = 0o644
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HOST_CHARACTERS_MAX: Final = 253
@@ -77,8 +78,9 @@ class Authority:
         )
         certificate = builder.sign(key, hashes.SHA256())
         # The certificate last: while it is missing, the next run says so instead of making another CA.
-        _write(directory / CA_KEY_FILE, _pem(key), PRIVATE)
-        _write(directory / CA_FILE, certificate.public_bytes(serialization.Encoding.PEM), PUBLIC)
+        write_durably(directory / CA_KEY_FILE, _pem(key))
+        public = certificate.public_bytes(serialization.Encoding.PEM)
+        write_durably(directory / CA_FILE, public, mode=_PUBLIC)
         return cls(directory, key, certificate)
 
     def issue_broker(self, hosts: Sequence[str]) -> Path:
@@ -113,7 +115,8 @@ class Authority:
             builder = builder.add_extension(names, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         chain = certificate.public_bytes(serialization.Encoding.PEM)
-        return _write(self.directory / file, _pem(key) + chain, PRIVATE)
+        write_durably(self.directory / file, _pem(key) + chain)
+        return self.directory / file
 
 
 def hosts_of(keystore: Path) -> tuple[str, ...]:
@@ -184,17 +187,3 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(file: Path, content: bytes, mode: int) -> Path:
-    """Write a whole file or nothing, with its mode from the first byte on, and never through a link."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(descriptor, mode)  # whatever the umask
-        stream.write(content)
-        stream.flush()
-        os.fsync(descriptor)
-    temporary.replace(file)
-    return file

@@ -6,7 +6,6 @@ keys hold. A name that nobody has looks like a user here, with a salt that stays
 
 import json
 import logging
-import os
 import secrets
 import stat
 from base64 import b64decode, b64encode
@@ -24,6 +23,7 @@ from broker.auth.scram_keys import (
     ScramName,
     keyed,
 )
+from broker.durable_files import write_durably
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class ScramUsers:
             "users": {name: _credentials_json(each) for name, each in users.items()},
             "secrets": {arn: _secret_json(each) for arn, each in secrets_.items()},
         }
-        _replace(self._file, json.dumps(content).encode())
+        write_durably(self._file, json.dumps(content).encode())
 
 
 def _by_username(found: Mapping[str, SecretUser]) -> Mapping[str, Credentials]:
@@ -145,23 +145,6 @@ def _by_username(found: Mapping[str, SecretUser]) -> Mapping[str, Credentials]:
     for _, each in sorted(found.items()):
         by_username.setdefault(each.username, each.credentials)
     return by_username
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Write a whole file for its owner alone, so that readers and a crash see all of it or nothing."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as stream:  # noqa: PTH123  # a descriptor, so that no other mode is ever seen
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _credentials_json(credentials: Credentials) -> dict[str, Any]:

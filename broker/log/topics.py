@@ -25,6 +25,7 @@ from uuid import UUID, uuid4
 
 from broker._core import LogTable, PartitionLog, TopicRights
 from broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414  # apis.fetch takes it from here
+from broker.durable_files import sync_directory, write_durably
 from broker.log import configs as topic_configs
 from broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, UnknownTopic
 from broker.log.flusher import Flusher
@@ -123,7 +124,7 @@ class Topics:
         """Delete a topic and its data, durably; raises UnknownTopic. Waiting fetches are woken."""
         topic = self._known(name)
         self._file(name).unlink()
-        _sync_directory(self._files)
+        sync_directory(self._files)
         self._table.remove(name)
         del self._topics[name]
         del self._by_id[topic.topic_id]
@@ -233,7 +234,7 @@ class Topics:
         made = [folder for folder in folders if self._claim(folder, topic.topic_id)]
         if made:
             # One flush of the parent covers them all.
-            _sync_directory(self.directory)
+            sync_directory(self.directory)
         logs = [PartitionLog(str(folder), config, self._clock_ms()) for folder in folders]
         for index, folder, log in zip(missing, folders, logs, strict=True):
             _tell_recovery(folder.name, log)
@@ -252,7 +253,7 @@ class Topics:
                 folder = self._folder(topic.name, index)
                 if folder.exists():
                     self._discard(folder)
-            _sync_directory(self._files)
+            sync_directory(self._files)
 
     def _claim(self, folder: Path, topic_id: UUID) -> bool:
         """Make the folder unless it is there; one that another topic of the name left is cleared."""
@@ -264,7 +265,7 @@ class Topics:
             # A crash between these two writes leaves an empty folder without the file.
             self._discard(folder)
         folder.mkdir()
-        _write_whole(file, label)
+        _write_new(file, label)
         return True
 
     def _discard(self, folder: Path) -> None:
@@ -287,7 +288,7 @@ class Topics:
             "internal": topic.internal,
             "configs": dict(topic.configs),
         }
-        _write_durably(self._file(topic.name), json.dumps(content, indent=1))
+        write_durably(self._file(topic.name), json.dumps(content, indent=1).encode())
 
     def _load(self, file: Path) -> None:
         content = json.loads(file.read_text())
@@ -338,28 +339,12 @@ def _tell_recovery(folder: str, log: PartitionLog) -> None:
         )
 
 
-def _write_durably(file: Path, text: str) -> None:
-    """Write a whole file so that a crash leaves either the old or the new one."""
-    # One writer, so one name; with the topic's it could be longer than a file's name may be.
-    temporary = file.with_name("new.tmp")
-    _write_whole(temporary, text)
-    temporary.replace(file)
-    _sync_directory(file.parent)
-
-
-def _write_whole(file: Path, text: str) -> None:
+def _write_new(file: Path, text: str) -> None:
+    """Write a file that nobody reads until it is whole."""
     with file.open("w") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _raise_file_limit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,6 @@ def test_no_id_is_given_when_it_cannot_be_reserved(tmp_path: Path) -> None:
 
 def test_a_failing_disk_is_an_error_of_storage(tmp_path: Path) -> None:
     with inner_broker(tmp_path) as inner:
-        (tmp_path / "producer_ids.json.tmp").mkdir()
+        (tmp_path / f"producer_ids.json.{os.getpid()}.tmp").mkdir()
         reply = inner.ask(INIT_PRODUCER_ID, 4, transactional_id=None)
         assert (reply.error_code, reply.producer_id) == (ErrorCode.kafka_storage_error, -1)

@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 
-import broker.__main__ as broker
 import functions.__main__ as functions
 import poller.__main__ as poller
+from broker.durable_files import write_durably
 from infra.local.ready import write_ready_file
 
 Write = Callable[[Path, Mapping[str, Any]], None]
 
 
+def _broker_write(file: Path, content: Mapping[str, Any]) -> None:
+    write_durably(file, json.dumps(content).encode())
+
+
 @pytest.mark.parametrize(
     ("write", "draft"),
     [
-        (broker._write_json, f"ready.json.{os.getpid()}.tmp"),
+        (_broker_write, f"ready.json.{os.getpid()}.tmp"),
         (functions._write_ready, "ready.json.tmp"),
         (poller._write_json, "ready.json.tmp"),
         (write_ready_file, f".ready.json.{os.getpid()}"),
