@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Most long tests wait for other processes. Each worker has Kafkas of its own: more want more memory.
+WORKERS ?= 2
 RUST := $(shell find broker/rust -name '*.rs' -o -name Cargo.toml | grep -v '/target/')
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
@@ -31,8 +33,8 @@ install: .venv/installed ## Make .venv with the tidemill command in it
 demo: .venv/installed-demo ## Run the main job on real data (KEEP=1 leaves it running, FLIGHTS=all takes every flight)
 	$(BIN)/tidemill demo $(if $(FLIGHTS),--flights $(FLIGHTS)) $(if $(KEEP),--keep)
 
-test: lint rust ## Every check there is
-	$(BIN)/python -m pytest
+test: lint rust ## Every check there is (WORKERS=1 to run the tests one by one)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-test ## ruff, mypy, import-linter, stubtest
 	$(BIN)/ruff check .

@@ -6,11 +6,22 @@ Topics and groups are each test's own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
 from tests.oracles.group_members import SHORT_SESSIONS
+
+# Two workers share the files out in this order: long ones first, so that both come to an end together.
+LONG = ("e2e", "conformance", "integration")
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(trylast=True)  # pytest-randomly has shuffled them, and within a folder that stays
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {folder: place for place, folder in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(HERE).parts[0], len(LONG)))
 
 
 @pytest.fixture(scope="session")

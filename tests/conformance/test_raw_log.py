@@ -49,6 +49,7 @@ def good(**changes: Any) -> bytes:
         (good(), {"index": 99}, ErrorCode.unknown_topic_or_partition),
         (good(), {"name": "ghost"}, ErrorCode.unknown_topic_or_partition),
     ],
+    ids=lambda value: "batch" if isinstance(value, bytes) else None,  # their bytes hold the time
 )
 def test_a_batch_with_one_fault_leaves_nothing(
     kafka_like: KafkaLike, topic: str, records: bytes, asked: dict[str, Any], code: ErrorCode

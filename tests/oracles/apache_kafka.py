@@ -7,6 +7,7 @@ Knows nothing of Tidemill.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import random
@@ -91,14 +92,20 @@ def jars(version: str = VERSION) -> Path:
 def fetched(folder: str, pom: str) -> Path:
     """The folder of the jars that a Maven project depends on; fetched once. Raises ApacheKafkaMissing."""
     libs = CACHE / folder
-    if (libs / ".complete").exists():
-        return libs
+    libs.mkdir(parents=True, exist_ok=True)
+    with (libs / ".lock").open("w") as lock:  # tests run in two processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (libs / ".complete").exists():
+            _fetch(libs, pom)
+    return libs
+
+
+def _fetch(libs: Path, pom: str) -> None:
     for program in ("java", "mvn"):
         if shutil.which(program) is None:
             raise ApacheKafkaMissing(
                 f"{program} is not installed: apt-get install default-jdk-headless maven"
             )
-    libs.mkdir(parents=True, exist_ok=True)
     (libs / "pom.xml").write_text(pom)
     fetch = subprocess.run(
         ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=.", "-DincludeScope=runtime"],
@@ -109,9 +116,8 @@ def fetched(folder: str, pom: str) -> Path:
         check=False,
     )
     if fetch.returncode != 0:
-        raise ApacheKafkaMissing(f"Maven could not fetch {folder}: {fetch.stdout[-500:]}")
+        raise ApacheKafkaMissing(f"Maven could not fetch {libs.name}: {fetch.stdout[-500:]}")
     (libs / ".complete").touch()
-    return libs
 
 
 def jars_or_skip(version: str = VERSION) -> Path:

@@ -37,17 +37,17 @@ def secrets() -> Iterator[Secrets]:
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     moto.start()
     host, port = moto.get_host_and_port()
-    given = {
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-    }
-    with pytest.MonkeyPatch.context() as environment:
-        environment.delenv("AWS_PROFILE", raising=False)
-        for name, value in given.items():
-            environment.setenv(name, value)
-        yield Secrets()
+    yield Secrets(f"http://{host}:{port}")
     moto.stop()
+
+
+@pytest.fixture(autouse=True)
+def environment(secrets: Secrets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a poller's boto3 finds the secrets; other folders' tests find nothing of it."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", secrets.url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
 
 @pytest.fixture(scope="session")

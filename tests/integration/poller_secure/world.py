@@ -34,8 +34,15 @@ WITHIN_S = 20.0
 class Secrets:
     """Secrets Manager, by name."""
 
-    def __init__(self) -> None:
-        self._client = boto3.client("secretsmanager", region_name="us-east-1")
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client = boto3.client(
+            "secretsmanager",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
         self.arns: dict[str, str] = {}
 
     def put(self, name: str, **content: str) -> str:
