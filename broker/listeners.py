@@ -1,4 +1,4 @@
-"""The ways in, as Amazon MSK has them: their names, their ports, and what clients are told to connect to.
+"""The listeners, as Amazon MSK has them: their names, their ports, and what clients are told to connect to.
 
 Pure parsing of `--listener` and `advertised.listeners`; `settings` uses it, `server` opens them.
 """

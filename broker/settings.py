@@ -95,7 +95,7 @@ class Settings:
         "allow.everyone.if.no.acl.found",
         "boolean",
         True,  # noqa: FBT003  # the default itself
-        "What no ACL names, every principal but IAM's may use. (MSK's default; Kafka's is false.)",
+        "Whether who is no IAM principal may use a resource without ACLs. (MSK's default; Kafka's is false.)",
     )
     auto_create_topics_enable: bool = _kafka(
         "auto.create.topics.enable",

@@ -1,6 +1,6 @@
-"""Everything of `auth` put together as the settings say: who judges, who may log in how, and what is watched.
+"""Puts `auth` together as the settings say: the authorizer, each listener's mechanisms, and what is watched.
 
-`__main__` calls `assemble` and runs the watchers. What a listener that is off would need is not imported.
+`__main__` calls `assemble` and runs the watchers. What only a listener that is off would use is not imported.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from broker.auth.authorizer import Authorizer
 from broker.auth.authorizers import ByPrincipal
 from broker.auth.principal_rules import PrincipalRules
 from broker.auth.scram_users import ScramUsers
-from broker.auth.tls import ClientAuth, TlsFault
+from broker.auth.tls import CA_FILE, KEYSTORE_FILE, ClientAuth, TlsFault
 
 if TYPE_CHECKING:
     from broker.auth.certificates import Certificates
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
     from broker.listeners import ListenerName
     from broker.settings import Settings
 
-_Mechanisms = dict[str, "Mechanism"]
-
 
 class AuthFault(Exception):
-    """Settings or files that nobody could be let in by; the text names the mend."""
+    """Settings or files that nobody could log in or be judged by; the text names the mend."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,7 +80,7 @@ def _check(settings: Settings) -> None:
 def _certificates(settings: Settings) -> Certificates:
     from broker.auth.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
 
-    keystore = _file(settings.ssl_keystore_location, settings.tls_dir, "broker.pem")
+    keystore = _file(settings.ssl_keystore_location, settings.tls_dir, KEYSTORE_FILE)
     if keystore is None:
         needing = ", ".join(sorted(settings.listening.keys() - {"plaintext"}))
         raise AuthFault(
@@ -90,7 +88,7 @@ def _certificates(settings: Settings) -> Certificates:
             " `tidemill broker init-tls DIR` and give --tls-dir DIR,"
             " or name your own by --set ssl.keystore.location=FILE"
         )
-    truststore = _file(settings.ssl_truststore_location, settings.tls_dir, "ca.pem")
+    truststore = _file(settings.ssl_truststore_location, settings.tls_dir, CA_FILE)
     # Only the tls listener asks for clients' certificates.
     client_auth = settings.ssl_client_auth if "tls" in settings.listening else "none"
     try:
@@ -128,11 +126,12 @@ def _add_iam(
 ) -> None:
     from broker.auth.iam_authorizer import IamAuthorizer  # noqa: PLC0415
     from broker.auth.identities import Identities  # noqa: PLC0415
+    from broker.auth.identity_file import FILE_NAME  # noqa: PLC0415
     from broker.auth.msk_iam import MskIamMechanism  # noqa: PLC0415
     from broker.auth.oauthbearer import OauthBearerMechanism  # noqa: PLC0415
 
     named = [Path(name.strip()) for name in settings.tidemill_identity_files.split(",") if name.strip()]
-    files = named or [settings.data_dir / "identities.json"]
+    files = named or [settings.data_dir / FILE_NAME]
     try:
         identities = Identities(files)
     except (ValueError, OSError) as fault:
@@ -158,7 +157,7 @@ def _add_iam(
 
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
-    """Tell what cannot be read, instead of starting without it: nobody's rights are what they were then."""
+    """Refuse to start on a file that cannot be read: without it, rights would silently be others."""
     try:
         yield
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -1,7 +1,7 @@
-"""The audit log: one line for each denied request and each failed login, whoever tries how often.
+"""The audit log: one line for each denied request and each failed login, up to a rate.
 
-Lines are rate-limited, for each who from each address and in all, and what was held back is counted; memory
-is bounded. Values from clients are cut and spelled out. Knows no secret: nobody hands it one.
+The rate is limited for each principal and address, and in all; a line counts what was held back. Memory is
+bounded. Values from clients are cut, and control characters spelled out. Nobody hands it a secret.
 """
 
 import logging
@@ -16,7 +16,7 @@ from broker.auth.session import Session
 logger = logging.getLogger("broker.audit")
 
 WINDOW_S: Final = 10.0
-# Of one who, from one address, in a window: enough to see what is tried.
+# Of one principal or claimed name, from one address, in a window: enough to see what is tried.
 LINES_EACH_MAX: Final = 10
 # Of all, in a window: an attacker who invents names must not fill the disk.
 LINES_MAX: Final = 200

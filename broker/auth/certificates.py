@@ -81,7 +81,7 @@ class Certificates:
         return True
 
     async def watch(self) -> None:
-        """Look after the files for ever. A change counts once it has stood still, so none is read half."""
+        """Watch the files for ever. A change counts once it has stood still: none is read half-written."""
         seen = self._stamp
         while True:
             await asyncio.sleep(WATCH_S)

@@ -18,7 +18,7 @@ from broker.auth.policies.actions import ACTIONS, CONNECT, resource_arn
 from broker.auth.policies.principals import Kind, parse_caller
 from broker.auth.session import Session
 
-# A decision that hangs on the clock is void after this: what a policy ends ends within a second.
+# How long a decision by a policy with a condition on time holds: what such a policy ends, ends within this.
 TIMED_DECISION_MS: Final = 1_000
 
 # Decisions to connect that are remembered; each is a key and an address.
@@ -71,7 +71,7 @@ class IamAuthorizer:
         self._version = 1
         self._seen = identities.version
         self._void_at_ms: float = inf  # when the earliest of the decisions so far might come out differently
-        # By key and host, while the version stays: every decision begins with this one.
+        # kafka-cluster:Connect by key and host, while the version stays: every other decision needs it.
         self._connects: dict[tuple[str, str], Decision] = {}
 
     @property

@@ -17,7 +17,7 @@ from broker.auth.mechanism import AuthenticationFailed
 from broker.auth.session import Principal, Session
 from broker.auth.sigv4 import Presigned
 
-# What AWS's services allow between two clocks. Only for a request from the future: its end is its end.
+# What AWS's services allow between two clocks. It lets a request begin early, and never end late.
 SKEW_MAX_MS: Final = 5 * 60 * 1000
 # A session that ends sooner is over before a client has re-authenticated: Kafka's ask for it at 85 to 95 %
 # of its life, and not twice in a second (KIP-368).
@@ -59,7 +59,7 @@ class IamLogin:
         self._mechanism = mechanism
         self._region = region
         self._now_ms = now_ms
-        # Stands in for whom nobody knows, so that a wrong key costs what a wrong signature costs.
+        # Stands in for an unknown access key, so that it costs the time of a wrong signature.
         self._nobody = Identity(
             access_key_id="",
             secret_access_key=secrets.token_urlsafe(30),
@@ -67,7 +67,7 @@ class IamLogin:
             principal_arn="",
         )
 
-    def session(self, claim: Presigned, peer: str) -> Session:
+    def session(self, claim: Presigned, peer_host: str) -> Session:
         """Believe the claim of a peer at this IP address. Raises AuthenticationFailed."""
         now_ms = self._now_ms()
         self._check_scope(claim, now_ms)
@@ -79,7 +79,7 @@ class IamLogin:
             raise denied(
                 "the credentials expire at once", claimed=claim.access_key_id, public="Session too short"
             )
-        decision = self._authorizer.connect(identity.access_key_id, host=peer)
+        decision = self._authorizer.connect(identity.access_key_id, host=peer_host)
         if not decision.allowed:
             raise denied(f"kafka-cluster:Connect: {decision.reason}", claimed=claim.access_key_id)
         return Session(
@@ -104,7 +104,7 @@ class IamLogin:
     def _identify(self, claim: Presigned) -> Identity:
         found = self._identities.get(claim.access_key_id)
         identity = found or self._nobody
-        # All of it, always: only the log may tell what was wrong.
+        # Both are checked, always: neither answer nor time may tell the client what was wrong.
         signed = claim.signed_with(identity.secret_access_key)
         token_held = _equal(claim.session_token, identity.session_token)
         if found is None:

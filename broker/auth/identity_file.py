@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from broker.durable_files import write_durably
 
+FILE_NAME: Final = "identities.json"  # in the data directory, unless tidemill.identity.files says else
 VERSION: Final = 1
 FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 # Group members may read, as container platforms mount secrets; they may not write, and others may nothing.

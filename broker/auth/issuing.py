@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from broker.auth.tls import CA_FILE, KEYSTORE_FILE
 from broker.durable_files import write_durably
 
-CA_FILE, CA_KEY_FILE, BROKER_FILE = "ca.pem", "ca.key", "broker.pem"
+CA_KEY_FILE: Final = "ca.key"
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 CA_DAYS: Final = 3650
 DAYS: Final = 825
@@ -87,7 +88,7 @@ class Authority:
         """Issue the broker's keystore for these names and addresses. Raises IssuingFault."""
         names = [_general_name(host) for host in dict.fromkeys((*hosts, *DEFAULT_HOSTS))]
         extension = x509.SubjectAlternativeName(names)
-        return self._issue(BROKER_FILE, "broker", ExtendedKeyUsageOID.SERVER_AUTH, extension)
+        return self._issue(KEYSTORE_FILE, "broker", ExtendedKeyUsageOID.SERVER_AUTH, extension)
 
     def issue_client(self, name: str) -> Path:
         """Issue a client's keystore, NAME.pem, for CN=NAME. Raises IssuingFault."""

@@ -11,10 +11,10 @@ from broker.auth.session import Session
 
 
 class AuthenticationFailed(Exception):
-    """Nobody gets in. `public` is all that the client is told; `reason` and `claimed` are for the audit line.
+    """A login that is refused. `public` is all that the client is told, the rest is for the audit line.
 
-    `claimed` is who the client said it is ("" where it said nothing), `reason` why it is not believed; none
-    ever holds a secret. `public` None: the stage says Kafka's generic sentence for the mechanism.
+    `claimed` is who the client said it is ("" where it said nothing), `reason` why it is not believed. None
+    of them ever holds a secret. `public` None: the stage says Kafka's generic sentence for the mechanism.
     """
 
     def __init__(self, reason: str, *, claimed: str = "", public: str | None = None) -> None:

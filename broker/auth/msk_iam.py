@@ -57,10 +57,10 @@ class MskIamMechanism:
 class MskIamExchange:
     """Waits for the client's object."""
 
-    def __init__(self, login: IamLogin, hosts: Callable[[], frozenset[str]], peer: str) -> None:
+    def __init__(self, login: IamLogin, hosts: Callable[[], frozenset[str]], peer_host: str) -> None:
         self._login = login
         self._hosts = hosts
-        self._peer = peer
+        self._peer_host = peer_host
         self._over = False
 
     def respond(self, token: bytes) -> Step:
@@ -78,7 +78,7 @@ class MskIamExchange:
                 f"signed for the host {claim.host[:255]}, which no certificate and no listener of ours names"
             )
             raise denied(reason, claimed=claim.access_key_id)
-        session = self._login.session(claim, self._peer)
+        session = self._login.session(claim, self._peer_host)
         # Exactly these two keys: AWS's Java client refuses an object with any other.
         answer = {"version": VERSION, "request-id": str(uuid4())}
         return Step(token=json.dumps(answer, separators=(",", ":")).encode(), session=session)

@@ -55,9 +55,9 @@ class OauthBearerMechanism:
 class OauthBearerExchange:
     """Waits for the client's initial response."""
 
-    def __init__(self, login: IamLogin, peer: str) -> None:
+    def __init__(self, login: IamLogin, peer_host: str) -> None:
         self._login = login
-        self._peer = peer
+        self._peer_host = peer_host
         self._over = False
 
     def respond(self, token: bytes) -> Step:
@@ -74,7 +74,7 @@ class OauthBearerExchange:
             reason = f"signed for the host {claim.host[:255]} and not {host}"
             raise denied(reason, claimed=claim.access_key_id)
         # librdkafka takes any first token of the server that is not empty for a failure.
-        return Step(token=b"", session=self._login.session(claim, self._peer))
+        return Step(token=b"", session=self._login.session(claim, self._peer_host))
 
 
 def _unframe(token: bytes) -> bytes:

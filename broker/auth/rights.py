@@ -49,7 +49,8 @@ _OPERATIONS: Final = {
 class Rights:
     """`host` is the peer's IP address, `peer` its address and port; `client_id` is the last request's.
 
-    `writable` and `readable` are what the native core remembers, for Produce and Fetch; it asks the rest.
+    `writable` and `readable` are topics that the native core remembers for Produce and Fetch; about others it
+    calls `may_write`, `may_write_as` and `may_read`.
     """
 
     def __init__(

@@ -15,6 +15,8 @@ from broker.auth.scram_keys import SCRAM_NAMES, derive
 from broker.auth.scram_users import ScramUsers, SecretUser
 
 logger = logging.getLogger(__name__)
+# At DEBUG it tells replies with their secrets.
+logging.getLogger("botocore").setLevel(logging.INFO)
 
 PREFIX: Final = "AmazonMSK_"
 USERS_MAX: Final = 1000  # MSK: users of a cluster

@@ -1,7 +1,7 @@
 """The users of SCRAM and PLAIN: salted keys by name and mechanism, in one file that is never half written.
 
 Users made by Kafka's API and users from Secrets Manager are kept apart; where both know a name, the secret's
-keys hold. A name that nobody has looks like a user here, with a salt that stays: nobody can ask who exists.
+keys hold. An unknown name gets made-up keys with a salt that stays, so that nobody can find out who exists.
 """
 
 import json
@@ -44,7 +44,7 @@ class SecretUser:
 
 
 class Found(NamedTuple):
-    """A credential, and whether it is anybody's: what is made up for an unknown name never opens."""
+    """A credential, and whether it is anybody's: with one that was made up, no login succeeds."""
 
     credential: ScramCredential
     known: bool
@@ -66,7 +66,7 @@ class ScramUsers:
         self._by_secret = _by_username(self._secrets)
 
     def find(self, mechanism: ScramName, name: str) -> Found:
-        """Find the keys that open for this name; for an unknown one, keys that nothing opens."""
+        """Find the keys of this name; for an unknown one, made-up keys that no password fits."""
         made_up = self._made_up(mechanism, name)  # always: a known name takes as long
         found = self._by_secret.get(name, self._users.get(name, {})).get(mechanism)
         return Found(made_up, known=False) if found is None else Found(found, known=True)

@@ -15,9 +15,10 @@ from broker.auth.session import UNAUTHENTICATED, Principal, Session
 ClientAuth = Literal["none", "requested", "required"]
 
 CLIENT_AUTH: Final[tuple[ClientAuth, ...]] = get_args(ClientAuth)
-SSL: Final = (
-    "SSL"  # Kafka: SecurityProtocol.SSL; what a verified certificate leaves in the session and in audit lines
-)
+# Kafka: SecurityProtocol.SSL. What stands for a mechanism where a certificate is the login.
+SSL: Final = "SSL"
+# In the folder of --tls-dir, which `issuing` fills.
+CA_FILE, KEYSTORE_FILE = "ca.pem", "broker.pem"
 _VERIFY: Final = {
     "none": ssl.CERT_NONE,
     "requested": ssl.CERT_OPTIONAL,
@@ -36,7 +37,7 @@ class NotLetIn(Exception):
 
 
 class TlsFault(ValueError):
-    """Files that TLS cannot be had from; the text names file and mend, and no secret."""
+    """Files that cannot be used for TLS; the text names file and mend, and no secret."""
 
 
 def server_context(keystore: Path, truststore: Path | None, client_auth: ClientAuth) -> ssl.SSLContext:
@@ -58,7 +59,7 @@ def server_context(keystore: Path, truststore: Path | None, client_auth: ClientA
 
 
 def certificate_session(connection: ssl.SSLObject, rules: PrincipalRules, now_s: float) -> Session:
-    """The session that a verified certificate gives; without one nobody is known. Raises NotLetIn."""
+    """Give the session of a verified certificate; UNAUTHENTICATED without one. Raises NotLetIn."""
     certificate = connection.getpeercert(binary_form=True)
     if certificate is None:
         return UNAUTHENTICATED

@@ -15,15 +15,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.auth.identities import Identities, read_identity
-from broker.auth.identity_file import VERSION, IdentityFileError, locked, read_document, write_document
+from broker.auth.identity_file import (
+    FILE_NAME,
+    VERSION,
+    IdentityFileError,
+    locked,
+    read_document,
+    write_document,
+)
 from broker.settings import Settings
 
-FILE_NAME: Final = "identities.json"
 ADMINISTRATOR: Final = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "kafka-cluster:*", "Resource": "*"}],
 }
-# Not AWS's AKIA: whatever searches for leaked keys of AWS need not cry out.
+# Not AWS's AKIA, so that scanners for leaked keys of AWS do not report it.
 _PREFIX: Final = "TKIA"
 _KEY_ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _KEY_CHARACTERS: Final = 16

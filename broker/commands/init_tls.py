@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from broker.auth.issuing import (
-    BROKER_FILE,
-    CA_FILE,
     DEFAULT_HOSTS,
     Authority,
     IssuingFault,
     client_file,
     hosts_of,
 )
+from broker.auth.tls import CA_FILE, KEYSTORE_FILE
 
 DEFAULT_CLIENT: Final = "client"
 _HELP: Final = """\
@@ -120,7 +119,7 @@ def _issue(arguments: argparse.Namespace) -> list[str]:
 
 
 def _issue_broker(authority: Authority, hosts: Sequence[str], *, renew: bool) -> None:
-    file = authority.directory / BROKER_FILE
+    file = authority.directory / KEYSTORE_FILE
     if not file.exists():
         _tell(authority.issue_broker(hosts))
         return

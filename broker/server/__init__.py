@@ -1,7 +1,7 @@
-"""The broker's ways in: what is listened on, and every connection until it ends.
+"""The broker's listeners, and every connection until it ends.
 
-Knows nothing of any API: `peer` turns bytes into frames for `apis.dispatch`, `entrance` does TLS for those
-whom nobody knows yet, `strangers` bounds them. `__main__` calls `serve`.
+Knows nothing of any API: `peer` turns bytes into frames for `apis.dispatch`, `entrance` accepts connections
+and does their TLS handshake, `strangers` bounds those that have not logged in. `__main__` calls `serve`.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 
 
 class Entrance:
-    """Runs until cancelled."""
+    """The accepting side of one such listener."""
 
     def __init__(
         self, server: Server, listener: ListenerName, accepting: socket.socket, certificates: Certificates
@@ -86,7 +86,7 @@ class Entrance:
                 connection.close()
 
     def _tell(self, peer: str, reason: str | None) -> None:
-        # Who only looks whether the port is open has not failed to log in.
+        # None: it ended without a fault, as of those who only look whether the port is open.
         if reason is not None:
             self._server.broker.audit.login_failed(
                 listener=self._listener, peer=peer, mechanism=SSL, claimed="", reason=reason

@@ -28,7 +28,7 @@ _CURRENT: Final[ContextVar[Handshake]] = ContextVar("handshake")
 
 
 class Handshake:
-    """One connection's; `cut` ends it at any time."""
+    """The handshake of one connection; `cut` ends both at any time."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.fault: str | None = None

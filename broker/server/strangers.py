@@ -1,4 +1,4 @@
-"""Who is connected and has not said who they are: few, and not for long.
+"""Strangers, connections that have not logged in yet: bounded in number, and in time.
 
 Without this, whoever can reach a port could fill the broker with silent connections. When all places are
 taken, new ones wait in the kernel's queue until somebody logs in or the oldest has had its time.
@@ -16,7 +16,7 @@ GRACE_S: Final = 1.0
 
 
 class Stranger:
-    """One place, taken. `leave` gives it back: whoever had it is known by now, or gone."""
+    """One connection's place among them. `leave` gives it back, after the login or at the end."""
 
     __slots__ = ("_deadline", "_end", "_strangers", "reason", "since_s")
 

@@ -13,7 +13,8 @@ from typing import Any, Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from broker.auth.identity_file import VERSION, write_document
-from broker.auth.issuing import BROKER_FILE, Authority, client_file
+from broker.auth.issuing import Authority, client_file
+from broker.auth.tls import KEYSTORE_FILE
 from broker.listeners import ListenerName
 from infra.local.aws_setup import (
     CA_SECRET,
@@ -144,7 +145,7 @@ def certificate_secret(pem: str, ca: str) -> Mapping[str, str]:
 def make_certificates(tls_dir: Path) -> None:
     """The CA, the broker's certificate and a client's, as `tidemill broker init-tls DIR` makes them."""
     authority = Authority.open(tls_dir)
-    if not (tls_dir / BROKER_FILE).exists():
+    if not (tls_dir / KEYSTORE_FILE).exists():
         authority.issue_broker(())
     if not (tls_dir / client_file(CLIENT_NAME)).exists():
         authority.issue_client(CLIENT_NAME)

@@ -50,7 +50,7 @@ def keep_secrets(file: Path) -> KeptSecrets:
     except FileNotFoundError:
         made = KeptSecrets(
             scram_password=_random(_PASSWORD_CHARACTERS, 32),
-            # Shaped as AWS's, but for its AKIA: what searches for leaked keys need not cry out.
+            # Not AWS's AKIA, so that scanners for leaked keys of AWS do not report it.
             access_key_id="TKIA" + _random(_KEY_ID_CHARACTERS, 16),
             secret_access_key=_random(_PASSWORD_CHARACTERS, 40),
         )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.auth.identity_file import FILE_NAME
+from broker.auth.tls import CA_FILE
 from broker.listeners import PORTS, ListenerName
 from infra.local.auth import Auth, listeners
 
@@ -44,7 +46,7 @@ class UpSettings:
     @property
     def ca_file(self) -> Path:
         """The CA's certificate, which clients trust."""
-        return self.tls_dir / "ca.pem"
+        return self.tls_dir / CA_FILE
 
     @property
     def clients_dir(self) -> Path:
@@ -59,7 +61,7 @@ class UpSettings:
     @property
     def identity_file(self) -> Path:
         """Access keys that the user looks after, by `tidemill broker identity`."""
-        return self.data_dir / "broker" / "identities.json"
+        return self.data_dir / "broker" / FILE_NAME
 
     @property
     def handed_out_file(self) -> Path:

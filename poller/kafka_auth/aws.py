@@ -45,7 +45,7 @@ def region_of(arn: str) -> str | None:
 
 
 def sentence(error: Exception) -> str:
-    """What AWS, or the way there, answered."""
+    """Tell what AWS answered, or why it could not be asked."""
     if isinstance(error, ClientError):
         fault = error.response.get("Error", {})
         return f"{fault.get('Code', 'unknown error')}: {fault.get('Message', '')}"

@@ -48,11 +48,6 @@ class Caller:
     account: str
     name: str
 
-    @property
-    def account_root(self) -> str:
-        """The ARN that stands for the caller's account."""
-        return f"arn:{self.partition}:iam::{self.account}:root"
-
 
 @lru_cache(maxsize=1024)
 def parse_caller(arn: str) -> Caller | None:
