@@ -33,6 +33,8 @@ FIRST_HANDSHAKE_WITH_AUTHENTICATE: Final = 1  # KIP-152; before it tokens travel
 # Kafka: KafkaChannel.MIN_REAUTH_INTERVAL_ONE_SECOND_NANOS.
 REAUTHENTICATION_INTERVAL_S: Final = 1.0
 NAME_CHARACTERS_MAX: Final = 100
+# Of ApiVersions in a form that we do not take; clients come down once. (Kafka answers for ever.)
+REFUSED_VERSIONS_MAX: Final = 5
 _KEY: Final = struct.Struct(">h")
 
 
@@ -55,6 +57,7 @@ class SaslStage:
         self._mechanism = ""
         self._exchange: Exchange | None = None
         self._bare_tokens = False
+        self._refused_versions = 0
         self._previous: Session | None = None  # of a re-authentication
         self._reauthenticated_s: float | None = None
         self._expires_s: float | None = None
@@ -123,6 +126,9 @@ class SaslStage:
     def _api_versions(
         self, broker: Broker, connection: Connection, header: RequestHeader, frame: memoryview
     ) -> bytes:
+        if self._refused_versions == REFUSED_VERSIONS_MAX:
+            raise CloseConnection(f"{REFUSED_VERSIONS_MAX} refused requests for ApiVersions before a login")
+        self._refused_versions += 1
         if not 0 <= header.api_version <= frames.LAST_API_VERSIONS:
             return _framed(versions.fallback(header))
         request = frames.decode_request(header, frame)

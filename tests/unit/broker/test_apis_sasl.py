@@ -75,6 +75,7 @@ class Clock:
         ("old-scram bare-first bare-last metadata", "ok ok ok ok"),
         ("old-plain bare-plain metadata", "ok ok ok"),
         # Not before the end.
+        ("bad-versions " * 6, "42 42 42 42 42 end"),
         ("metadata", "end"),
         ("garbage", "end"),
         ("versions metadata", "ok end"),

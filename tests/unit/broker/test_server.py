@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,8 @@ from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import Record, batch
 
-METADATA = 3
+METADATA, API_VERSIONS = 3, 18
+ANSWER_BYTES = 16  # of ApiVersions in a version of the future
 
 
 @dataclass
@@ -184,6 +186,23 @@ async def test_a_client_id_cannot_forge_a_line_of_the_log(
     [line] = [record.getMessage() for record in caplog.records if "closing connection" in record.getMessage()]
     assert "\n" not in line
     assert "x\\nINFO all is well" in line
+
+
+async def test_thousands_of_requests_in_one_piece_let_others_have_their_turn(tmp_path: Path) -> None:
+    async with running(tmp_path) as broker:
+        flood = struct.pack(">ihhih", 10, API_VERSIONS, 99, 1, -1) * 4000
+        greedy = socket.create_connection(("127.0.0.1", broker.server.port))
+        other = await broker.connect()
+        with greedy:
+            greedy.sendall(flood)
+            await other.send(metadata_frame(3))
+            assert await other.correlation_id() == 3
+            answered = len(greedy.recv(len(flood), socket.MSG_DONTWAIT)) // ANSWER_BYTES
+            assert 0 < answered < 1000
+            greedy.settimeout(5)
+            left = (4000 - answered) * ANSWER_BYTES
+            while left:
+                left -= len(await asyncio.to_thread(greedy.recv, left))
 
 
 async def test_what_came_before_a_bad_frame_is_done(tmp_path: Path) -> None:
