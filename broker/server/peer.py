@@ -331,7 +331,8 @@ class Peer(asyncio.BufferedProtocol):
         self._pending_bytes += _size(reply)
 
     def _write(self, reply: bytes | memoryview | Sequence[bytes]) -> None:
-        if self._transport is None:
+        # Behind TLS a write to who is gone is a line of asyncio's in the log, each time.
+        if self._transport is None or self._transport.is_closing():
             return
         if isinstance(reply, bytes | memoryview):
             self._transport.write(reply)
@@ -374,7 +375,7 @@ class Peer(asyncio.BufferedProtocol):
         self._serve_frames()
 
     def _end(self, reason: str | None) -> None:
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None:
             return
         if reason is not None and self._stranger is not None:
             # Anybody can be at fault here as often as they like: only audit lines are held back.

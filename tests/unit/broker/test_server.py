@@ -205,6 +205,17 @@ async def test_thousands_of_requests_in_one_piece_let_others_have_their_turn(tmp
                 left -= len(await asyncio.to_thread(greedy.recv, left))
 
 
+async def test_who_floods_and_goes_fills_no_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with running(tmp_path) as broker:
+        with socket.create_connection(("127.0.0.1", broker.server.port)) as greedy:
+            greedy.sendall(struct.pack(">ihhih", 10, API_VERSIONS, 99, 1, -1) * 4000)
+        other = await broker.connect()
+        for number in range(10):
+            await other.send(metadata_frame(number))
+            assert await other.correlation_id() == number
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
+
+
 async def test_what_came_before_a_bad_frame_is_done(tmp_path: Path) -> None:
     async with running(tmp_path) as broker:
         peer = await broker.connect()
