@@ -1,12 +1,13 @@
 """The audit log: one line for each denied request and each failed login, up to a rate.
 
-The rate is limited for each principal and address, and in all; a line counts what was held back. Memory is
+The rate is limited for each principal and address, and for each kind; a line counts what was held back. Memory is
 bounded. Values from clients are cut, and control characters spelled out. Nobody hands it a secret.
 """
 
 import logging
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -18,7 +19,8 @@ logger = logging.getLogger("broker.audit")
 WINDOW_S: Final = 10.0
 # Of one principal or claimed name, from one address, in a window: enough to see what is tried.
 LINES_EACH_MAX: Final = 10
-# Of all, in a window: an attacker who invents names must not fill the disk.
+# Of one kind, in a window: who invents names must not fill the disk, nor hide by failed logins what others are
+# denied.
 LINES_MAX: Final = 200
 VALUE_CHARACTERS_MAX: Final = 300
 # What needs no quotes; everything else is quoted, and told in ASCII.
@@ -31,9 +33,9 @@ class Audit:
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
         self._window_ends_s = 0.0
-        # Written so far in this window; it never holds more than LINES_MAX keys.
+        # Written so far in this window; it never holds more than LINES_MAX keys of each kind.
         self._lines: dict[tuple[str, str, str], int] = {}
-        self._written = 0
+        self._written: Counter[str] = Counter()
         self._held_back = 0
 
     def denied(  # noqa: PLR0913  # a line of the log, by name
@@ -86,14 +88,14 @@ class Audit:
         if now_s >= self._window_ends_s:
             self.flush()
             self._window_ends_s = now_s + WINDOW_S
-            self._written = 0
+            self._written.clear()
             self._lines.clear()
         key = (kind, who[:VALUE_CHARACTERS_MAX], peer.rpartition(":")[0])
         written = self._lines.get(key, 0)
-        if written >= LINES_EACH_MAX or self._written >= LINES_MAX:
+        if written >= LINES_EACH_MAX or self._written[kind] >= LINES_MAX:
             self._held_back += 1
             return False
-        self._written += 1
+        self._written[kind] += 1
         self._lines[key] = written + 1
         return True
 

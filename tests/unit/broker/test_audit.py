@@ -126,6 +126,13 @@ def test_invented_names_are_held_back_too_and_not_remembered(
     assert len(audit._lines) == 1  # the same
 
 
+def test_strangers_who_fail_to_log_in_hide_no_denial(audit: Audit, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(LINES_MAX + 1):
+        fail(audit, f"user{number}")
+    deny(audit)
+    assert caplog.messages[-1].startswith("denied principal=User:alice ")
+
+
 def test_what_was_held_back_is_told_at_the_end(audit: Audit, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(LINES_EACH_MAX + 5):
         deny(audit)
