@@ -29,6 +29,7 @@ _PUBLIC: Final = 0o644
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HOST_CHARACTERS_MAX: Final = 253
+_MEND: Final = "restore both files, or remove the folder: then all of it is made anew, by a new CA"
 _RESERVED: Final = frozenset({"ca", "broker"})
 
 
@@ -58,13 +59,10 @@ class Authority:
             certificate = x509.load_pem_x509_certificate(file.read_bytes())
         except (OSError, ValueError, TypeError) as fault:
             raise IssuingFault(
-                f"the CA in {directory} ({CA_FILE}, {CA_KEY_FILE}) cannot be read ({fault}):"
-                " restore both files, or give another DIR"
+                f"the CA in {directory} ({CA_FILE}, {CA_KEY_FILE}) cannot be read ({fault}): {_MEND}"
             ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise IssuingFault(
-                f"{key_file} is not the key of {file}: restore both files, or give another DIR"
-            )
+            raise IssuingFault(f"{key_file} is not the key of {file}: {_MEND}")
         return cls(directory, key, certificate)
 
     @classmethod

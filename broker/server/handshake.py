@@ -21,6 +21,9 @@ _HINTS: Final = {
     "HTTP_REQUEST": " (HTTP on a Kafka listener)",
     "WRONG_VERSION_NUMBER": " (no TLS at all: the client needs security.protocol=SSL or SASL_SSL)",
     "UNSUPPORTED_PROTOCOL": " (older than TLS 1.2)",
+    "TLSV1_ALERT_UNKNOWN_CA": " (the client does not trust the broker's CA)",
+    "SSLV3_ALERT_BAD_CERTIFICATE": " (the client refuses the broker's certificate: its name or its dates)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": " (the client refuses the broker's certificate: CA, name or dates)",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": " (ssl.client.auth=required)",
 }
 # The handshake that a callback of the transport belongs to: nothing else leads from OpenSSL's object to it.

@@ -223,4 +223,7 @@ def test_a_client_of_another_ca_may_not_pretend_to_be_the_broker(secured: TlsBro
         pytest.raises(ssl.SSLCertVerificationError, match="self-signed certificate"),
     ):
         ssl.create_default_context().wrap_socket(plain, server_hostname="localhost")
-    failed_login(secured, "tls", "unknown ca")
+    failed_login(secured, "tls", "the client does not trust the broker's CA")
+    with connect(secured.port("tls")) as plain, pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        secured.trusting().wrap_socket(plain, server_hostname="other.example")
+    failed_login(secured, "tls", "refuses the broker's certificate: its name or its dates")

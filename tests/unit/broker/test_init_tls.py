@@ -92,7 +92,7 @@ def test_half_a_ca_is_refused_and_not_made_anew(
     assert main([str(tmp_path)]) == 0
     (tmp_path / missing).unlink()
     assert main([str(tmp_path), "--client", "alice"]) == 1
-    assert "restore both files, or give another DIR" in capsys.readouterr().err
+    assert "restore both files, or remove the folder" in capsys.readouterr().err
     assert not (tmp_path / "alice.pem").exists()
 
 
