@@ -1,7 +1,7 @@
 """The audit log: one line for each denied request and each failed login, up to a rate.
 
-The rate is limited for each principal and address, and for each kind; a line counts what was held back. Memory is
-bounded. Values from clients are cut, and control characters spelled out. Nobody hands it a secret.
+The rate is limited for each principal and address, and for each kind; a line counts what was held back.
+Memory is bounded. Values from clients are cut, and control characters spelled out. Nobody hands it a secret.
 """
 
 import logging
@@ -19,8 +19,7 @@ logger = logging.getLogger("broker.audit")
 WINDOW_S: Final = 10.0
 # Of one principal or claimed name, from one address, in a window: enough to see what is tried.
 LINES_EACH_MAX: Final = 10
-# Of one kind, in a window: who invents names must not fill the disk, nor hide by failed logins what others are
-# denied.
+# Of one kind, in a window: who invents names must not fill the disk, nor hide what others are denied.
 LINES_MAX: Final = 200
 VALUE_CHARACTERS_MAX: Final = 300
 # What needs no quotes; everything else is quoted, and told in ASCII.
