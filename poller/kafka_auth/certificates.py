@@ -16,7 +16,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from poller.errors import CertificateInvalid
 from poller.kafka_auth.secrets import Secret, read_object, read_text
@@ -38,6 +38,7 @@ _TO_PBES1: Final = "openssl pkcs8 -topk8 -v1 PBE-SHA1-3DES -in key.pem -out key.
 class ClientCertificate:
     """A chain, the client's own certificate first, and its key."""
 
+    secret_id: str
     chain_pem: bytes
     key: PrivateKeyTypes = field(repr=False)
 
@@ -65,7 +66,7 @@ def read_client_certificate(secret: Secret, *, now: datetime) -> ClientCertifica
             f"the client certificate is valid from {chain[0].not_valid_before_utc:%Y-%m-%d %H:%M} to"
             f" {chain[0].not_valid_after_utc:%Y-%m-%d %H:%M} UTC only: renew it",
         )
-    return ClientCertificate(chain_pem=pem.encode(), key=key)
+    return ClientCertificate(secret_id=secret.id, chain_pem=_as_pem(chain), key=key)
 
 
 def read_root_ca(secret: Secret) -> str:
@@ -77,8 +78,7 @@ def read_root_ca(secret: Secret) -> str:
     """
     found = read_object(secret, CertificateInvalid)
     pem = read_text(secret, found, "certificate", CertificateInvalid)
-    _certificates(secret, pem)
-    return pem
+    return _as_pem(_certificates(secret, pem)).decode("ascii")
 
 
 def _certificates(secret: Secret, pem: str) -> list[x509.Certificate]:
@@ -94,6 +94,11 @@ def _certificates(secret: Secret, pem: str) -> list[x509.Certificate]:
             " and line ends are \\n in the secret's JSON",
         )
     return found
+
+
+def _as_pem(chain: list[x509.Certificate]) -> bytes:
+    """Write them without what else the text held: ssl takes no comment beyond ASCII, and any key it meets."""
+    return b"".join(one.public_bytes(Encoding.PEM) for one in chain)
 
 
 def _private_key(secret: Secret, found: dict[str, Any]) -> PrivateKeyTypes:

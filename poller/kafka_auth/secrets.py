@@ -6,10 +6,13 @@ Facts: AWS Lambda Developer Guide, kafka-cluster-auth.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from poller.errors import SecretInvalid
+
+_HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,7 @@ def read_object(secret: Secret, fault: type[SecretInvalid]) -> dict[str, Any]:
     """Read the secret's JSON object; `fault` is what is raised if it is none."""
     try:
         found = json.loads(secret.text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         # Without the cause: json's error holds the whole text.
@@ -60,4 +63,7 @@ def read_text(secret: Secret, found: dict[str, Any], key: str, fault: type[Secre
     value = found.get(key)
     if not isinstance(value, str) or not value:
         raise fault(f"The secret {secret.id} has no text under '{key}': add that key.")
+    if _HALF_A_CHARACTER.search(value):
+        # JSON can spell it, nothing can encode it; the error of who tries holds the whole value.
+        raise fault(f"The secret {secret.id} has half a character (a lone surrogate) under '{key}': mend it.")
     return value

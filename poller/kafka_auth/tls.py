@@ -70,7 +70,8 @@ def _show(context: ssl.SSLContext, certificate: ClientCertificate) -> None:
             context.load_cert_chain(name, password=password)
         except ssl.SSLError as error:
             raise CertificateInvalid(
-                f"OpenSSL does not take the client certificate: {error.reason}"
+                f"OpenSSL does not take the client certificate of the secret {certificate.secret_id}:"
+                f" {error.reason}"
             ) from error
 
 

@@ -47,6 +47,8 @@ def test_a_login_is_user_and_password_and_whatever_else_there_is() -> None:
         (secret(username="planted"), "has no text under 'password'"),
         (secret(username="u", password=""), "has no text under 'password'"),
         (secret(username="u", password=["planted"]), "has no text under 'password'"),
+        (secret(username="u", password="planted\ud800"), "half a character .* under 'password'"),
+        (secret('{"planted":' * 20_000), "is no JSON object"),
     ],
 )
 def test_a_login_that_cannot_be_read_names_the_secret_and_what_is_missing(held: Secret, fault: str) -> None:
@@ -98,6 +100,11 @@ def certificate_faults(issued: Issued, authority: Authority) -> list[tuple[str, 
             "'privateKeyPassword' does not open 'privateKey'",
         ),
         (
+            "half a character",
+            {"certificate": chain, "privateKey": locked, "privateKeyPassword": "planted\ud800"},
+            "half a character .* under 'privateKeyPassword'",
+        ),
+        (
             "another's key",
             {"certificate": authority.issue("other").chain_pem, "privateKey": key},
             "does not belong to the first certificate",
@@ -119,6 +126,14 @@ def test_a_certificate_that_cannot_be_used_is_told_with_the_mend(
         assert "arn:secret" in str(raised.value), name
         assert raised.value.problem == "PROBLEM: Provided certificate or private key is invalid."
         assert_untold(raised.value)
+
+
+def test_what_stands_around_certificates_does_not_count(issued: Issued, authority: Authority) -> None:
+    around = "# Größe: 1\r\n" + authority.issue("other").key_pem
+    held = secret(certificate=around + issued.chain_pem, privateKey=issued.key_pem)
+    certificate = read_client_certificate(held, now=NOW)
+    root_ca = read_root_ca(secret(certificate=around + authority.pem.replace("\n", "\r\n")))
+    client_context(ca_file=None, root_ca=root_ca, certificate=certificate)
 
 
 @pytest.mark.parametrize("at", [NOW - 3 * DAY, NOW + timedelta(days=1, minutes=1)])
