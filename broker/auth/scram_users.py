@@ -1,7 +1,8 @@
 """The users of SCRAM and PLAIN: salted keys by name and mechanism, in one file that is never half written.
 
 Users made by Kafka's API and users from Secrets Manager are kept apart; where both know a name, the secret's
-keys hold. An unknown name gets made-up keys with a salt that stays, so that nobody can find out who exists.
+keys hold. An unknown name gets made-up keys with a salt that stays and looks like a user's, so that nobody
+can find out who exists.
 """
 
 import json
@@ -9,7 +10,8 @@ import logging
 import secrets
 import stat
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -30,6 +32,10 @@ logger = logging.getLogger(__name__)
 FILE_VERSION: Final = 1
 SERVER_SECRET_BYTES: Final = 32
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+# What Java's tools write salts in: random numbers to the base of 36 (Kafka: ScramFormatter.secureRandomBytes).
+JAVA_SALTS: Final = b"0123456789abcdefghijklmnopqrstuvwxyz"
+# The most common looks of keys, which made-up ones take: each costs a hash at each login.
+LOOKS_MAX: Final = 16
 
 Credentials = Mapping[ScramName, ScramCredential]
 
@@ -50,6 +56,14 @@ class Found(NamedTuple):
     known: bool
 
 
+class _Look(NamedTuple):
+    """What strangers are told of a user's keys, but for the bytes of the salt."""
+
+    iterations: int = ITERATIONS_MIN
+    salt_bytes: int = SALT_BYTES
+    as_java: bool = False
+
+
 class ScramUsers:
     """The store. Reads are from memory; a change is on disk before it holds."""
 
@@ -64,6 +78,7 @@ class ScramUsers:
         else:
             self._write(self._users, self._secrets)
         self._by_secret = _by_username(self._secrets)
+        self._looks = self._seen()
 
     def find(self, mechanism: ScramName, name: str) -> Found:
         """Find the keys of this name; for an unknown one, made-up keys that no password fits."""
@@ -95,6 +110,7 @@ class ScramUsers:
         left = {name: credentials for name, credentials in users.items() if credentials}
         self._write(left, self._secrets)
         self._users = left
+        self._looks = self._seen()
 
     def replace_secrets(self, found: Mapping[str, SecretUser]) -> None:
         """Let exactly these secrets make users. Raises OSError when the disk fails, and changes nothing."""
@@ -103,17 +119,39 @@ class ScramUsers:
         self._write(self._users, found)
         self._secrets = dict(found)
         self._by_secret = _by_username(found)
+        self._looks = self._seen()
 
     def _made_up(self, mechanism: ScramName, name: str) -> ScramCredential:
         def part(label: bytes) -> bytes:
             return keyed(mechanism, self._server_secret, label + mechanism.encode() + b"\0" + name.encode())
 
+        look = self._look(mechanism, name)
         return ScramCredential(
-            salt=part(b"salt\0")[:SALT_BYTES],
-            iterations=ITERATIONS_MIN,
+            salt=_made_up_salt(look, part),
+            iterations=look.iterations,
             stored_key=part(b"stored key\0"),
             server_key=part(b"server key\0"),
         )
+
+    def _look(self, mechanism: ScramName, name: str) -> _Look:
+        """Choose a look for a name; it keeps it while others come and go, as long as that one is there."""
+
+        def rank(look: _Look) -> bytes:
+            # By any mechanism the same: who has keys for both mostly has them alike.
+            return keyed(SCRAM_NAMES[0], self._server_secret, f"look\0{tuple(look)}\0{name}".encode())
+
+        return max(self._looks[mechanism], key=rank)
+
+    def _seen(self) -> Mapping[ScramName, Sequence[_Look]]:
+        seen: dict[ScramName, Counter[_Look]] = {mechanism: Counter() for mechanism in SCRAM_NAMES}
+        for credentials in (*self._users.values(), *self._by_secret.values()):
+            for mechanism, each in credentials.items():
+                as_java = each.salt != b"" and not each.salt.strip(JAVA_SALTS)
+                seen[mechanism][_Look(each.iterations, len(each.salt), as_java)] += 1
+        return {
+            mechanism: [look for look, _ in looks.most_common(LOOKS_MAX)] or [_Look()]
+            for mechanism, looks in seen.items()
+        }
 
     def _read(self) -> None:
         if stat.S_IMODE(self._file.stat().st_mode) & OTHERS:
@@ -137,6 +175,15 @@ class ScramUsers:
             "secrets": {arn: _secret_json(each) for arn, each in secrets_.items()},
         }
         write_durably(self._file, json.dumps(content).encode())
+
+
+def _made_up_salt(look: _Look, part: Callable[[bytes], bytes]) -> bytes:
+    salt = b""
+    while len(salt) < look.salt_bytes:
+        salt += part(b"salt %d\0" % len(salt))
+    if look.as_java:
+        salt = bytes(JAVA_SALTS[byte % len(JAVA_SALTS)] for byte in salt)
+    return salt[: look.salt_bytes]
 
 
 def _by_username(found: Mapping[str, SecretUser]) -> Mapping[str, Credentials]:

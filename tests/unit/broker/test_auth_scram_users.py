@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.auth.scram_keys import SCRAM_NAMES, derive, matches
+from broker.auth.scram_keys import SCRAM_NAMES, credential_of, derive, matches
 from broker.auth.scram_users import ScramUsers, SecretUser
 from tests.fakes.sasl_client import ALICE, BOB, OTHER_PASSWORD, PASSWORD, add_user
 
@@ -115,6 +116,30 @@ def test_nothing_changes_when_the_disk_fails(
 
     assert not users.find(SHA_512, BOB).known
     assert file.read_text() == before
+
+
+LOOKS = [(4096, secrets.token_bytes(32)), (8192, b"1x8ehyzhd2ubqlfx2x3nsmcaxy"), (10_000, bytes(64))]
+
+
+@pytest.mark.parametrize("looks", [LOOKS[:1], LOOKS[1:2], LOOKS[2:], LOOKS])
+def test_an_unknown_name_looks_like_one_of_the_users(
+    file: Path, users: ScramUsers, looks: list[tuple[int, bytes]]
+) -> None:
+    users.alter(
+        [],
+        {
+            (f"user{salt[:2]!r}", SHA_512): credential_of(SHA_512, b"x", salt=salt, iterations=iterations)
+            for iterations, salt in looks
+        },
+    )
+    found = [ScramUsers(file).find(SHA_512, f"nobody{number}") for number in range(50)]
+
+    assert found == [users.find(SHA_512, f"nobody{number}") for number in range(50)]
+    assert len({each.credential.salt for each in found}) == len(found)
+    told = {
+        (each.iterations, len(each.salt), each.salt.isalnum()) for each in (each.credential for each in found)
+    }
+    assert told == {(iterations, len(salt), salt.isalnum()) for iterations, salt in looks}
 
 
 def altered(content: dict[str, Any], path: str, value: object) -> dict[str, Any]:
