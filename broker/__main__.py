@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # What the broker writes is for its user alone: records are nobody else's on this machine.
     os.umask(0o077)
+    # A dump of our memory would hold tokens and the key of the certificate.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     _allow_many_files()
     try:
         settings = _settings(arguments, os.environ)

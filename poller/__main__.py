@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler.addFilter(_once_in_a_while())
     # What the poller writes is for its user alone.
     os.umask(0o077)
+    # A dump of our memory would hold passwords and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     _collect_seldom()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

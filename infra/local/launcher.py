@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -83,6 +84,8 @@ async def up(
     """
     # What is written is for this user alone: records, code, and secrets in functions' environments.
     os.umask(0o077)
+    # A dump of memory would hold them too; what is started here inherits it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with _locked(settings.data_dir), _gateway_socket(settings.port) as listener:
         for name, port in settings.listeners.items():
             _refuse_taken_port(port, PORT_FLAGS[name])

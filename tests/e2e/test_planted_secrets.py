@@ -152,6 +152,9 @@ def test_what_is_secret_is_its_users_alone(up: Up) -> None:
     """Of all that `up --auth` writes, other users may read the CA's certificate."""
     files = [path for path in up.data_dir.rglob("*") if path.name != "up.log"]
     assert {path.name for path in files if path.stat().st_mode & 0o077} == {"ca.pem"}
+    for pid in up.pids.values():
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE), "a crash dump holds secrets"
     assert sorted(path.name for path in (up.data_dir / "clients").iterdir()) == sorted(
         [
             *(

@@ -222,6 +222,12 @@ def test_the_ready_file_is_never_half_written(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir() if ".tmp" in file.name] == []
 
 
+def test_a_crash_dumps_no_memory(broker: TidemillBroker) -> None:
+    """It would hold what clients prove themselves by."""
+    limits = Path(f"/proc/{broker.pid}/limits").read_text().splitlines()
+    assert [line.split()[4] for line in limits if line.startswith("Max core file size")] == ["0"]
+
+
 def test_producer_ids_are_not_given_again_after_a_kill(broker: TidemillBroker) -> None:
     given = set()
     for _ in range(3):
