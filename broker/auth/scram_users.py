@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 FILE_VERSION: Final = 1
 SERVER_SECRET_BYTES: Final = 32
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
-# What Java's tools write salts in: random numbers to the base of 36 (Kafka: ScramFormatter.secureRandomBytes).
+# What Java's tools write salts in: a number to the base of 36 (Kafka: ScramFormatter.secureRandomBytes).
 JAVA_SALTS: Final = b"0123456789abcdefghijklmnopqrstuvwxyz"
 # The most common looks of keys, which made-up ones take: each costs a hash at each login.
 LOOKS_MAX: Final = 16
