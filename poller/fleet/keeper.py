@@ -177,7 +177,9 @@ class _Pollers:
             except Exception as error:
                 # A fault of ours: this poller starts anew, and nothing else suffers.
                 log.exception("poller crashed mapping=%s poller=%d", self._mapping.uuid, number)
-                self._failed(status, "PROBLEM: Internal error, see the poller's log.", repr(error))
+                # No repr: that of a UnicodeError holds all of the text.
+                told = f"{type(error).__name__}: {error}"
+                self._failed(status, "PROBLEM: Internal error, see the poller's log.", told)
             self._settle_state(reason)
             failures = 1 if joined.is_set() else failures + 1
             await self._wait(backoff_s(restart, failures))
@@ -236,6 +238,10 @@ class _Pollers:
                 if str(error) != told:
                     told = str(error)
                     log.warning("secrets not followed mapping=%s reason=%s", self._mapping.uuid, error)
+                continue
+            except Exception:
+                # A fault of ours: it must not end the pollers, nor those of other mappings.
+                log.exception("secrets not followed mapping=%s", self._mapping.uuid)
                 continue
             told = ""
             for source in outdated:

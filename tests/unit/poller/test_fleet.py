@@ -322,6 +322,22 @@ def test_a_crash_in_one_mapping_restarts_it_and_leaves_the_others_alone(director
     virtual_time.run(scenario())
 
 
+def test_a_crash_while_secrets_are_followed_ends_nothing(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.versions = {"secret": "1"}
+        kafka = world.kafka()
+        async with world.running() as fleet:
+            world.store.create(replace(MAPPING, batching_window_s=0))
+            await until(lambda: world.state() is State.ENABLED)
+            world.versions, world.crashes = {"secret": "2"}, 1
+            await asyncio.sleep(100)
+            assert not fleet.done()
+            await until(lambda: kafka.generation == 2)
+
+    virtual_time.run(scenario())
+
+
 def test_a_provisioned_mapping_starts_its_minimum_of_pollers_up_to_the_partitions(directory: Path) -> None:
     async def scenario() -> None:
         world = FleetWorld(directory)
