@@ -1,6 +1,6 @@
 """The broker as a program: start, serve, drain, close.
 
-Owns the data directory (its lock and the cluster's identity), the signals and the one TaskGroup; puts the
+Owns the data directory (its lock and the cluster's id), the signals and the one TaskGroup; puts the
 rooms together and knows nothing of what they do. `tidemill broker` calls `main`.
 """
 
@@ -252,7 +252,7 @@ def _open_topics(settings: Settings) -> Topics:
 
 
 def _broker(settings: Settings, topics: Topics) -> tuple[Broker, Auth]:
-    uuid, created_ms = _identity(settings.data_dir / "cluster.json")
+    uuid, created_ms = _cluster_id(settings.data_dir / "cluster.json")
     cluster_arn = f"arn:aws:kafka:{settings.region}:{settings.account_id}:cluster/tidemill/{uuid}-1"
     ids_file = settings.data_dir / "producer_ids.json"
     with _opening(ids_file):
@@ -279,13 +279,13 @@ def _broker(settings: Settings, topics: Topics) -> tuple[Broker, Auth]:
     return broker, auth
 
 
-def _identity(file: Path) -> tuple[UUID, int]:
-    """Read the cluster's identity, made once: ARNs in mappings, and cluster ids, must survive restarts."""
+def _cluster_id(file: Path) -> tuple[UUID, int]:
+    """Read the cluster's id and age, made once: ARNs in mappings, and cluster ids, must survive restarts."""
     if not file.exists():
         write_durably(file, json.dumps({"cluster_uuid": str(uuid4()), "created_ms": _now_ms()}).encode())
     with _opening(file):
-        identity = json.loads(file.read_text())
-        return UUID(identity["cluster_uuid"]), int(identity["created_ms"])
+        content = json.loads(file.read_text())
+        return UUID(content["cluster_uuid"]), int(content["created_ms"])
 
 
 async def _listen(broker: Broker, auth: Auth) -> Server:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from infra.local.kept_secrets import USER_NAME, KeptSecrets, user_policy
+from infra.local.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
 # MSK takes SCRAM users from secrets of this prefix only (developer guide, "Sign-in credentials").
 SCRAM_SECRET: Final = "AmazonMSK_tidemill"  # noqa: S105  # its name
 CERTIFICATE_SECRET: Final = "tidemill_client_certificate"  # noqa: S105  # its name
 CA_SECRET: Final = "tidemill_ca"  # noqa: S105  # its name
-_POLICY_NAME = "tidemill-kafka"
 _TIMEOUT_S = 10
 
 
@@ -69,7 +68,7 @@ def ensure_user(client: Any, kept: KeptSecrets, region: str, account_id: str) ->
         if kept.access_key_id in {key["AccessKeyId"] for key in keys}:
             return kept
     policy = json.dumps(user_policy(region, account_id))
-    client.put_user_policy(UserName=USER_NAME, PolicyName=_POLICY_NAME, PolicyDocument=policy)
+    client.put_user_policy(UserName=USER_NAME, PolicyName=POLICY_NAME, PolicyDocument=policy)
     key = client.create_access_key(UserName=USER_NAME)["AccessKey"]
     return replace(kept, access_key_id=key["AccessKeyId"], secret_access_key=key["SecretAccessKey"])
 

@@ -23,7 +23,7 @@ from moto.utilities.utils import get_partition
 
 from broker.auth.identities import read_identity
 from broker.auth.identity_file import VERSION, IdentityFileError, write_document
-from infra.local.kept_secrets import USER_NAME, KeptSecrets, user_policy
+from infra.local.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 PERIOD_S: Final = 0.25
 # The newest; somebody who asks for a session before each message must not fill the file.
 SESSIONS_MAX: Final = 1_000
-_USER_POLICY_NAME = "tidemill-kafka"
 
 Document = Mapping[str, Any]
 Entry = dict[str, Any]
@@ -88,7 +87,7 @@ def restore_user(kept: KeptSecrets, account_id: str, region: str) -> None:
     """Give moto the IAM user of `up` again, with the key that clients' configurations hold."""
     backend = iam_backends[account_id][get_partition(region)]
     backend.create_user(region, USER_NAME)
-    backend.put_user_policy(USER_NAME, _USER_POLICY_NAME, json.dumps(user_policy(region, account_id)))
+    backend.put_user_policy(USER_NAME, POLICY_NAME, json.dumps(user_policy(region, account_id)))
     key = backend.create_access_key(USER_NAME)
     del backend.access_keys[key.access_key_id]
     key.access_key_id, key.secret_access_key = kept.access_key_id, kept.secret_access_key

@@ -15,6 +15,7 @@ from typing import Any, Final
 from infra.local.private_files import write_private
 
 USER_NAME: Final = "tidemill"
+POLICY_NAME: Final = "tidemill-kafka"
 # The usual emulator credentials: whoever reaches the endpoint may use them, and they are no secret.
 ADMINISTRATOR_KEY_ID: Final = "test"
 ADMINISTRATOR_SECRET: Final = "test"  # noqa: S105  # see above

@@ -16,9 +16,8 @@ from broker.auth.policies.principals import Caller, Match, Principals, parse_pri
 Effect = Literal["Allow", "Deny"]
 
 _VERSIONS: Final = ("2012-10-17", "2008-10-17")
-_HAS_VARIABLES: Final = (
-    "2012-10-17"  # "variables aren't recognized" in the older one, the default (IAM: Version)
-)
+# "variables aren't recognized" in the older one, the default (IAM: Version).
+_HAS_VARIABLES: Final = "2012-10-17"
 _POLICY_ELEMENTS: Final = frozenset({"Version", "Id", "Statement"})
 _STATEMENT_ELEMENTS: Final = frozenset(
     {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
