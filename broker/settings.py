@@ -5,7 +5,7 @@ on the field. Whatever is wrong is told at once and together.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -371,6 +371,12 @@ class Settings:
             return {"plaintext": self.port}
         usual = {**PORTS, "plaintext": self.port}
         return {name: usual[name] if port is None else port for name, port in self.listeners.items()}
+
+    @property
+    def anonymous_listeners(self) -> Sequence[ListenerName]:
+        """Those on which one need not say who one is: there everybody is User:ANONYMOUS."""
+        nameless = {"plaintext"} if self.ssl_client_auth == "required" else {"plaintext", "tls"}
+        return [name for name in self.listening if name in nameless]
 
     def advertised(self, listener: ListenerName) -> tuple[str, int | None]:
         """What clients are told to connect to; the port is None where it is the one that is listened on."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from broker.auth.mechanism import Mechanism
     from broker.listeners import ListenerName
     from broker.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class AuthFault(Exception):
@@ -65,7 +68,20 @@ def assemble(settings: Settings, *, cluster_arn: str, now_ms: Callable[[], int])
         _add_scram(settings, auth)
     if "iam" in settings.listening:
         _add_iam(settings, auth, judge, cluster_arn, now_ms)
+    _warn_of_anonymous(settings)
     return auth
+
+
+def _warn_of_anonymous(settings: Settings) -> None:
+    """Tell which listeners ask for no login, where others do; with plaintext alone nobody expects one."""
+    ways = settings.anonymous_listeners
+    if ways and settings.allow_everyone_if_no_acl_found and settings.listening.keys() - {"plaintext"}:
+        logger.warning(
+            "anybody may come in as User:ANONYMOUS (listeners: %s) and do all that no ACL speaks of, as on MSK,"
+            " even make users and ACLs: --set ssl.client.auth=required and no plaintext listener keep them out,"
+            " --set allow.everyone.if.no.acl.found=false leaves them no rights",
+            ", ".join(ways),
+        )
 
 
 def _check(settings: Settings) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from broker.__main__ import _parser, _settings
+from broker.auth.assembly import assemble
+from broker.commands import init_tls
 from broker.settings import Settings, SettingsError
 
 
@@ -51,6 +55,29 @@ def test_listeners_that_cannot_be_are_told_with_their_mend(arguments: list[str],
     with pytest.raises(SettingsError) as raised:
         settings(*arguments)
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        ([], ""),
+        (["--listener=scram"], ""),
+        (["--listener=tls"], "(listeners: tls)"),
+        (["--listener=iam", "--listener=tls", "--listener=plaintext"], "(listeners: tls, plaintext)"),
+        (["--listener=tls", "--set=ssl.client.auth=required"], ""),
+        (["--listener=tls", "--set=ssl.client.auth=none"], "(listeners: tls)"),
+        (["--listener=tls", "--set=allow.everyone.if.no.acl.found=false"], ""),
+    ],
+)
+def test_who_may_come_in_without_a_name_is_told_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, arguments: list[str], warned: str
+) -> None:
+    init_tls.main([str(tmp_path)])
+    asked = settings(*arguments, f"--tls-dir={tmp_path}", f"--data-dir={tmp_path}")
+    assemble(asked, cluster_arn="arn:aws:kafka:us-east-1:123456789012:cluster/c/u-1", now_ms=lambda: 0)
+    told = [line for line in caplog.messages if "User:ANONYMOUS" in line]
+    assert len(told) == bool(warned)
+    assert warned in "".join(told)
 
 
 def test_any_address_is_listened_on_where_clients_are_told_another() -> None:
