@@ -10,6 +10,8 @@ so what was mended or rotated counts from the next one; the control API asks whe
 from __future__ import annotations
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -45,6 +47,10 @@ _CERTIFICATE: Final = "CLIENT_CERTIFICATE_TLS_AUTH"
 _ROOT_CA: Final = "SERVER_ROOT_CA_CERTIFICATE"
 _SECRETS: Final = {*_SASL, _CERTIFICATE, _ROOT_CA}
 
+# AWS that does not answer holds a thread for 20 seconds: it must not be one that somebody else waits for.
+_CONNECTING_THREADS: Final = 8
+_FOLLOWING_THREADS: Final = 2
+
 
 @dataclass(slots=True, kw_only=True)
 class _Given:
@@ -60,27 +66,35 @@ class _Given:
 class KafkaAccess:
     """Makes a mapping's way in. All its calls ask AWS in threads, and raise SourceUnavailable's kinds."""
 
-    def __init__(self, session: boto3.Session, *, ca_file: Path | None = None) -> None:
-        """Raise InvalidSettings when `ca_file`, trusted beside the system's CAs, cannot be used."""
+    def __init__(
+        self, session: boto3.Session, *, ca_file: Path | None = None, version_age_s: float = 0.0
+    ) -> None:
+        """Raise InvalidSettings when `ca_file`, trusted beside the system's CAs, cannot be used.
+
+        Mappings with the same secret share what `secret_versions` learns for `version_age_s`.
+        """
         client_context(ca_file=ca_file)
         self._clients = AwsClients(session)
         self._ca_file = ca_file
+        self._version_age_s = version_age_s
+        self._seen: dict[str, tuple[str, float]] = {}  # the version of a secret, and when it was asked for
+        self._connecting = ThreadPoolExecutor(_CONNECTING_THREADS, "kafka access")
+        self._following = ThreadPoolExecutor(_FOLLOWING_THREADS, "kafka secrets")
 
     async def options(self, mapping: EventSourceMapping) -> ClientOptions:
         """Read the secrets, find the servers, and give what a client needs to connect."""
-        return await asyncio.to_thread(self._options, mapping)
+        return await asyncio.get_running_loop().run_in_executor(self._connecting, self._options, mapping)
 
     async def check(self, mapping: EventSourceMapping) -> None:
         """Read the secrets and raise if they cannot be used; as on AWS, no cluster is asked."""
         if _secrets(mapping):
-            await asyncio.to_thread(self._check, mapping)
+            await asyncio.get_running_loop().run_in_executor(self._connecting, self._check, mapping)
 
     async def secret_versions(self, mapping: EventSourceMapping) -> Mapping[str, str]:
         """Give the current versions of the secrets, as `ClientOptions.secret_versions` does."""
         if not _secrets(mapping):
             return {}
-        secrets = await asyncio.to_thread(self._read, mapping)
-        return {secret.id: secret.version for secret in secrets.values()}
+        return await asyncio.get_running_loop().run_in_executor(self._following, self._versions, mapping)
 
     def _check(self, mapping: EventSourceMapping) -> None:
         given = self._given(mapping)
@@ -130,7 +144,22 @@ class KafkaAccess:
         return given
 
     def _read(self, mapping: EventSourceMapping) -> dict[str, Secret]:
-        return {kind: read_secret(self._clients, uri) for kind, uri in _secrets(mapping).items()}
+        return {kind: self._read_one(uri) for kind, uri in _secrets(mapping).items()}
+
+    def _read_one(self, uri: str) -> Secret:
+        asked_s = time.monotonic()
+        secret = read_secret(self._clients, uri)
+        self._seen[uri] = secret.version, asked_s
+        return secret
+
+    def _versions(self, mapping: EventSourceMapping) -> dict[str, str]:
+        return {uri: self._version(uri) for uri in _secrets(mapping).values()}
+
+    def _version(self, uri: str) -> str:
+        version, asked_s = self._seen.get(uri, ("", float("-inf")))
+        if time.monotonic() - asked_s < self._version_age_s:
+            return version
+        return self._read_one(uri).version
 
 
 def _secrets(mapping: EventSourceMapping) -> dict[str, str]:

@@ -19,6 +19,7 @@ _CONFIG: Final = Config(
     connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 2, "mode": "standard"}
 )
 _ARN_PARTS: Final = 6
+_SERVER_FAULT: Final = 500
 
 
 class AwsClients:
@@ -34,6 +35,8 @@ class AwsClients:
         with self._making:
             if (service, region) not in self._made:
                 made = self.session.client(service, region_name=region, config=_CONFIG)
+                if self.session.get_credentials() is None:
+                    return made  # it would have none for ever; there may be some the next time
                 self._made[service, region] = made
             return self._made[service, region]
 
@@ -42,6 +45,12 @@ def region_of(arn: str) -> str | None:
     """Give the region in an ARN; None for anything else, which means the session's own."""
     parts = arn.split(":", _ARN_PARTS - 1)
     return parts[3] or None if parts[0] == "arn" and len(parts) == _ARN_PARTS else None
+
+
+def for_now(error: ClientError) -> bool:
+    """Say whether AWS failed, or had too much to do: what was asked may be well."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= _SERVER_FAULT or "Throttl" in error.response.get("Error", {}).get("Code", "")
 
 
 def sentence(error: Exception) -> str:

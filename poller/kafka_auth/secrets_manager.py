@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from poller.errors import SecretDenied, SecretInvalid, SecretUnreadable
-from poller.kafka_auth.aws import region_of, sentence
+from poller.kafka_auth.aws import for_now, region_of, sentence
 from poller.kafka_auth.secrets import Secret
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def read_secret(clients: AwsClients, secret_id: str) -> Secret:
 
     Raises:
         SecretDenied: the secret is not there, or not for the poller's credentials.
-        SecretUnreadable: Secrets Manager cannot be reached, or not without credentials.
+        SecretUnreadable: Secrets Manager cannot be reached, not without credentials, or fails for now.
         SecretInvalid: the secret is binary.
 
     """
@@ -30,7 +30,8 @@ def read_secret(clients: AwsClients, secret_id: str) -> Secret:
         client = clients.get("secretsmanager", region_of(secret_id))
         reply = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
-        raise SecretDenied(secret_id, sentence(error)) from error
+        kind = SecretUnreadable if for_now(error) else SecretDenied
+        raise kind(secret_id, sentence(error)) from error
     except (BotoCoreError, ValueError) as error:
         raise SecretUnreadable(secret_id, sentence(error)) from error
     if "SecretString" not in reply:
