@@ -77,9 +77,9 @@ def _warn_of_anonymous(settings: Settings) -> None:
     ways = settings.anonymous_listeners
     if ways and settings.allow_everyone_if_no_acl_found and settings.listening.keys() - {"plaintext"}:
         logger.warning(
-            "anybody may come in as User:ANONYMOUS (listeners: %s) and do all that no ACL speaks of, as on MSK,"
-            " even make users and ACLs: --set ssl.client.auth=required and no plaintext listener keep them out,"
-            " --set allow.everyone.if.no.acl.found=false leaves them no rights",
+            "anybody may come in as User:ANONYMOUS (listeners: %s) and do all that no ACL speaks of,"
+            " as on MSK, even make users and ACLs: --set ssl.client.auth=required and no plaintext listener"
+            " keep them out, --set allow.everyone.if.no.acl.found=false leaves them no rights",
             ", ".join(ways),
         )
 

@@ -64,6 +64,7 @@ class Server:
         self.settings = settings
         self.connections: set[Peer] = set()
         self.known = 0  # of them, those who have logged in, or were not asked to
+        self.anonymous = 0  # of those, the latter
         self.loop = asyncio.get_running_loop()
         self.tasks = asyncio.TaskGroup()
         self.strangers = Strangers(
@@ -102,11 +103,19 @@ class Server:
         """The port of the first listener."""
         return self.broker.ports[next(iter(self.settings.listening))]
 
-    def admits(self) -> bool:
-        """Whether one more who is known may stay; half of the open files are the log's."""
+    def admits(self, *, anonymous: bool) -> bool:
+        """Whether one more may stay. Half of the open files are the log's; a quarter is for who logs in."""
         most = self.settings.max_connections
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return self.known < (most if files == resource.RLIM_INFINITY else min(most, files // 2))
+        if files != resource.RLIM_INFINITY:
+            most = min(most, files // 2)
+        if (
+            anonymous
+            and self.settings.listening.keys() - {"plaintext"}
+            and self.anonymous >= most - most // 4
+        ):
+            return False
+        return self.known < most
 
     async def close(self) -> None:
         """Stop accepting, let replies in work go out (for DRAIN_S at most), then end every connection."""

@@ -71,7 +71,7 @@ class Peer(asyncio.BufferedProtocol):
         self._server = server
         self._listener: ListenerName = listener
         self._stranger = stranger
-        self._known = False
+        self._known = self._anonymous = False
         self._frame_bytes_max = server.settings.sasl_server_max_receive_size
         self._transport: asyncio.Transport | None = None
         self._info = server.broker.open(peer="", host="", listener=listener)
@@ -113,6 +113,7 @@ class Peer(asyncio.BufferedProtocol):
         """Forget it, and cancel what it waited for."""
         self._server.connections.discard(self)
         self._server.known -= self._known
+        self._server.anonymous -= self._anonymous
         if self._stranger is not None and self._stranger.reason is not None:
             self._tell_failed_login("", self._stranger.reason)
         self._leave_strangers()
@@ -171,11 +172,13 @@ class Peer(asyncio.BufferedProtocol):
     def _welcome(self) -> None:
         """Somebody has logged in, or need not: a stranger no more."""
         self._leave_strangers()
-        if not self._server.admits():
+        anonymous = self._info.session is UNAUTHENTICATED
+        if not self._server.admits(anonymous=anonymous):
             self._end("too many connections: raise max.connections, or the limit of open files")
             return
-        self._known = True
+        self._known, self._anonymous = True, anonymous
         self._server.known += 1
+        self._server.anonymous += anonymous
         self._frame_bytes_max = self._server.settings.socket_request_max_bytes
 
     def _heed_login(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from broker.auth.certificates import Certificates
+from broker.listeners import ListenerName
 from broker.log.topics import Topics
 from broker.server import BUFFER_BYTES, PENDING_MAX, Server, serve
+from tests.fakes.certificates import Authority
 from tests.fakes.inner_broker import inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
@@ -316,6 +320,39 @@ async def test_connections_above_the_limit_are_ended_at_once(tmp_path: Path) -> 
         assert await first.correlation_id() == 1
         assert await (await broker.connect()).ended()
         await first.close()
+
+
+async def test_clients_without_a_name_leave_room_for_those_who_log_in(tmp_path: Path) -> None:
+    ca = Authority()
+    (tmp_path / "ca.pem").write_text(ca.pem)
+    (tmp_path / "broker.pem").write_text(ca.issue("broker", hosts=("localhost",)).keystore_pem)
+    (tmp_path / "alice.pem").write_text(ca.issue("alice").keystore_pem)
+    nameless, alice = (ssl.create_default_context(cadata=ca.pem) for _ in range(2))
+    alice.load_cert_chain(tmp_path / "alice.pem")
+    certificates = Certificates(tmp_path / "broker.pem", tmp_path / "ca.pem", "requested")
+    with inner_broker(tmp_path, "max.connections=4") as inner:
+        settings = replace(inner.broker.settings, listeners={"plaintext": 0, "tls": 0})
+        server = await serve(inner.broker, settings, certificates)
+
+        async def connect(listener: ListenerName, tls: ssl.SSLContext | None) -> Peer:
+            host = None if tls is None else "localhost"
+            port = inner.broker.ports[listener]
+            return Peer(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host))
+
+        plain, behind_tls = (
+            [await connect("plaintext", None) for _ in range(2)],
+            await connect("tls", nameless),
+        )
+        for peer in (*plain, behind_tls):
+            await peer.send(metadata_frame(1))
+            assert await peer.correlation_id() == 1
+        assert await (await connect("plaintext", None)).ended()
+        assert await (await connect("tls", nameless)).ended()
+        known = await connect("tls", alice)
+        await known.send(metadata_frame(2))
+        assert await known.correlation_id() == 2
+        await server.close()
+        assert (server.known, server.anonymous) == (0, 0)
 
 
 async def test_a_peer_that_goes_while_it_waits_leaves_nothing_behind(tmp_path: Path) -> None:
