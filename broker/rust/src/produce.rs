@@ -16,6 +16,8 @@ use crate::wire::{
 const VERSIONS: std::ops::RangeInclusive<i16> = 3..=13;
 const FLEXIBLE_FROM: i16 = 9;
 const TOPIC_IDS_FROM: i16 = 13;
+/// Kafka: Topic.INTERNAL_TOPICS. Who could write there would forge what the coordinators know of everybody.
+const INTERNAL_TOPICS: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
 
 struct Ask<'a> {
     index: i32,
@@ -155,6 +157,9 @@ fn append(
         return Err(Refusal::new(code::INVALID_REQUIRED_ACKS, why));
     }
     let Some(entry) = table.find(&topic.key, ask.index) else { return Err(unknown(table, &topic.key)) };
+    if let Some(name) = table.name(&topic.key).filter(|name| INTERNAL_TOPICS.contains(name)) {
+        return Err(Refusal::new(code::INVALID_TOPIC_EXCEPTION, format!("Cannot append to internal topic {name}")));
+    }
     let writer = Writer { is_client: true, zstd_allowed: request.header.version >= 7 };
     let appended = entry.log.append(ask.records, writer, now_ms, scratch).map_err(|error| match error {
         Error::Refused(refusal) => refusal,

@@ -152,6 +152,18 @@ def test_unknown_topics_and_partitions_are_told_apart_by_how_they_were_named(top
     assert produce(topic, GOOD, version=13, topic=UUID(int=5)).error_code is ErrorCode.unknown_topic_id
 
 
+@pytest.mark.parametrize("version", [12, 13])
+def test_nobody_forges_what_the_group_coordinator_knows(topics: Topics, version: int) -> None:
+    groups = topics.create("__consumer_offsets", partitions=1, internal=True)
+    key = groups.topic_id if version >= 13 else groups.name
+    answer = produce(topics, GOOD, version=version, topic=key)
+    assert (answer.error_code, answer.error_message) == (
+        ErrorCode.invalid_topic_exception,
+        "Cannot append to internal topic __consumer_offsets",
+    )
+    assert groups.partitions[0].end_offset == 0
+
+
 def test_acks_0_gets_no_answer_and_a_fault_is_told(topic: Topics) -> None:
     assert topic.produce(memoryview(produce_frame(GOOD, acks=0)), NOW_MS, *EVERYTHING) == (None, False, None)
     assert topic.produce(memoryview(produce_frame(b"", acks=0)), NOW_MS, *EVERYTHING) == (None, True, None)
