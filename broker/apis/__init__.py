@@ -103,6 +103,7 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
     except MalformedFrame as error:
         raise CloseConnection(f"malformed frame: {error}") from error
     connection.client_id = connection.rights.client_id = header.client_id
+    connection.denials = 0
     response = api.handle(broker, connection, header, request)
     if inspect.isawaitable(response):
         return _encode_later(header, response)

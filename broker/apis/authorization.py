@@ -6,10 +6,13 @@ Which right an API needs stands in its handler, where Kafka's KafkaApis and Cont
 from collections.abc import Mapping
 from typing import Final
 
-from broker.apis.api import Refused
+from broker.apis.api import CloseConnection, Refused
 from broker.apis.broker import Connection
 from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from broker.protocol.errors import ErrorCode
+
+# Of one request: each is decided and told while everybody else waits. (Kafka has no limit.)
+DENIALS_MAX: Final = 10_000
 
 _DENIALS: Final[Mapping[ResourceType, tuple[ErrorCode, str]]] = {
     ResourceType.TOPIC: (ErrorCode.topic_authorization_failed, "Topic authorization failed."),
@@ -25,16 +28,23 @@ _DENIALS: Final[Mapping[ResourceType, tuple[ErrorCode, str]]] = {
 def denial(
     connection: Connection, operation: Operation, resource_type: ResourceType, name: str, *, api: str
 ) -> ErrorCode:
-    """Tell why it may not be done: the code for this type of resource, or `none` where it may."""
-    allowed = connection.rights.allows(operation, resource_type, name, api=api)
-    return ErrorCode.none if allowed else _DENIALS[resource_type][0]
+    """Tell why it may not be done: the code for this type of resource, or `none` where it may.
+
+    Raises CloseConnection for a request that is denied too much.
+    """
+    if connection.rights.allows(operation, resource_type, name, api=api):
+        return ErrorCode.none
+    connection.denials += 1
+    if connection.denials > DENIALS_MAX:
+        raise CloseConnection(f"{api} was denied more than {DENIALS_MAX} things in one request")
+    return _DENIALS[resource_type][0]
 
 
 def authorize(
     connection: Connection, operation: Operation, resource_type: ResourceType, name: str, *, api: str
 ) -> None:
     """Raise Refused unless it may be done."""
-    if not connection.rights.allows(operation, resource_type, name, api=api):
+    if denial(connection, operation, resource_type, name, api=api) is not ErrorCode.none:
         raise Refused(*_DENIALS[resource_type])
 
 

@@ -88,5 +88,6 @@ class Connection:
     sasl: SaslStage | None = None  # where this listener asks for a login
     ending: bool = False  # the server ends it once the reply in work is out: a login that failed
     client_id: str | None = None
+    denials: int = 0  # of the request in work
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)
     software_version: str = "unknown"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker.apis.api import Api, Reply
 from broker.apis.broker import Broker, Connection
+from broker.protocol.errors import MalformedFrame
 
 if TYPE_CHECKING:
     from broker.log.growth import Growth
@@ -78,7 +79,7 @@ class _LongPoll:
         rights = self._connection.rights
         try:
             frame = self._waiting.poll(rights.readable, rights, last=last)
-        except OSError as fault:
+        except (OSError, MalformedFrame) as fault:
             self.future.set_exception(fault)
             return
         if frame is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from broker.apis.api import Api, Refused
-from broker.apis.authorization import authorize, may_create_any, may_describe
+from broker.apis.authorization import authorize, denial, may_create_any, may_describe
 from broker.apis.broker import Broker, Connection
 from broker.apis.cluster import NOT_ASKED, cluster_operations, replicas
 from broker.apis.refusals import refusing
@@ -194,15 +194,15 @@ def _names_from(
     broker: Broker, connection: Connection, request: Any, start: str
 ) -> tuple[list[str], list[str]]:
     """List what may be described, and what is named though it may not."""
-    rights, api = connection.rights, "DescribeTopicPartitions"
+    api = "DescribeTopicPartitions"
     if not request.topics:
         names = [topic.name for topic in broker.topics.all() if topic.name >= start]
         return [name for name in names if may_describe(connection, ResourceType.TOPIC, name, api=api)], []
     shown: list[str] = []
     hidden: list[str] = []
     for name in sorted({topic.name for topic in request.topics if topic.name >= start}):
-        may = rights.allows(Operation.DESCRIBE, ResourceType.TOPIC, name, api=api)
-        (shown if may else hidden).append(name)
+        denied = denial(connection, Operation.DESCRIBE, ResourceType.TOPIC, name, api=api)
+        (shown if denied is ErrorCode.none else hidden).append(name)
     return shown, hidden
 
 

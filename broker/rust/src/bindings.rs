@@ -293,6 +293,10 @@ struct Judge<'a, 'py> {
 const MAY_WRITE: &str = "may_write";
 const MAY_READ: &str = "may_read";
 
+/// Of one request, topics that Python decides about, and those that it may deny: each costs everybody else time.
+const ASKED_MAX: usize = 100_000;
+const DENIED_MAX: usize = 10_000;
+
 /// What a request comes to, or the topics that must be decided first.
 type Attempt<T> = Result<Result<T, Error>, Vec<String>>;
 
@@ -308,13 +312,20 @@ impl Judge<'_, '_> {
             self.python.call_method0("refresh")?;
         }
         let mut decided = Decided::default();
+        let (mut asked, mut denied) = (0, 0);
         loop {
             let undecided = match py.detach(|| attempt(&shared.table(), &decided)) {
                 Ok(outcome) => return Ok(outcome?),
                 Err(undecided) => undecided,
             };
             for name in undecided {
-                let allowed = self.python.call_method1(self.may, (&name,))?.extract()?;
+                let allowed: bool = self.python.call_method1(self.may, (&name,))?.extract()?;
+                asked += 1;
+                denied += usize::from(!allowed);
+                if asked > ASKED_MAX || denied > DENIED_MAX {
+                    let why = format!("the request names {asked} topics, {denied} of which are denied: too many");
+                    return Err(Error::Malformed(why).into());
+                }
                 py.detach(|| self.rights.decide(&shared.table(), &mut decided, name, allowed));
             }
         }

@@ -18,7 +18,7 @@ from broker.auth.rights import DECISIONS_MAX, Rights
 from broker.auth.session import UNAUTHENTICATED, Principal, Session
 from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
-from tests.fakes.kafka_frames import read_response
+from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import batch
 from tests.fakes.recording_authorizer import Question, RecordingAuthorizer, everything, nothing
@@ -171,6 +171,34 @@ def test_a_denied_batch_without_an_answer_ends_the_connection(
     authorizer.change(nothing)
     with pytest.raises(CloseConnection):
         dispatch(inner.broker, inner.connection, memoryview(produce_frame(batch(), acks=0)))
+
+
+MANY = [f"g{number}" for number in range(10_001)]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        request(15, 5, groups=MANY, include_authorized_operations=False),
+        request(75, 0, topics=[{"name": name} for name in MANY], response_partition_limit=1, cursor=None),
+        request(
+            PRODUCE,
+            12,
+            transactional_id=None,
+            acks=-1,
+            topic_data=[{"name": name, "partition_data": []} for name in MANY],
+        ),
+    ],
+    ids=lambda asked: type(asked).__name__,
+)
+def test_who_asks_for_ten_thousand_things_that_are_denied_is_sent_away(
+    inner: InnerBroker, authorizer: RecordingAuthorizer, asked: Any
+) -> None:
+    """Each denial is decided and told while everybody else waits."""
+    authorizer.change(nothing)
+    with pytest.raises(CloseConnection, match="denied"):
+        dispatch(inner.broker, inner.connection, memoryview(request_frame(asked)))
+    assert produce(inner) is DENIED
 
 
 def test_acks_that_cannot_be_are_told_to_who_may_write_only(
