@@ -100,6 +100,7 @@ def test_missing_rights_are_told_and_mended_by_an_acl(
         await world.produce(mapping)
         kafka.allow("nora", group=mapping.topic)
         await world.becomes(mapping, "OK")
+        await world.commits(mapping, 1)
         kafka.forbid("nora", topic=mapping.topic)
         await world.becomes(mapping, AccessDenied.problem)
         await world.produce(mapping)

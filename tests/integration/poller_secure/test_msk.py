@@ -83,6 +83,7 @@ def test_what_iam_denies_is_told_and_mended_by_a_policy(world: SecureWorld, msk:
         await world.produce(mapping)
         msk.let(*RIGHTS)
         await world.becomes(mapping, "OK")
+        await world.commits(mapping, 1)
         msk.let("Connect", "DescribeTopic", "DescribeGroup", "AlterGroup")
         await world.becomes(mapping, AccessDenied.problem)
         await world.produce(mapping)

@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 import uvloop
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
 from poller.batch import ByteBudget
@@ -172,6 +172,16 @@ class SecureWorld:
     async def delivers(self, mapping: EventSourceMapping, upto: int) -> None:
         """Every offset below `upto` has reached the function."""
         await until(lambda: len(self.seen(mapping)) >= upto, lambda: self.told(mapping))
+
+    async def commits(self, mapping: EventSourceMapping, upto: int) -> None:
+        """The group has said so: who loses its rights before that is given records again."""
+        await until(lambda: self._committed(mapping) == upto, lambda: self.told(mapping))
+
+    def _committed(self, mapping: EventSourceMapping) -> int:
+        group, place = mapping.consumer_group_id, TopicPartition(mapping.topic, 0)
+        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, [place])])
+        found: int = asked[group].result(10).topic_partitions[0].offset
+        return found
 
     def told(self, mapping: EventSourceMapping) -> dict[str, Any]:
         """Everything that is shown of a mapping."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
@@ -136,7 +136,7 @@ def test_what_stands_around_certificates_does_not_count(issued: Issued, authorit
     client_context(ca_file=None, root_ca=root_ca, certificate=certificate)
 
 
-@pytest.mark.parametrize("at", [NOW - 3 * DAY, NOW + timedelta(days=1, minutes=1)])
+@pytest.mark.parametrize("at", [NOW - 3 * DAY, NOW + 2 * DAY])
 def test_a_certificate_out_of_its_time_is_refused(issued: Issued, at: datetime) -> None:
     held = secret(certificate=issued.chain_pem, privateKey=issued.key_pem)
     with pytest.raises(CertificateInvalid, match="UTC only: renew it"):
