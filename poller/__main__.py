@@ -111,7 +111,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
     session, aws = _aws_sessions(settings)
     tracing = open_tracing(os.environ, recent_deliveries=settings.trace_buffer_deliveries)
     metrics = open_metrics(os.environ)
-    access = KafkaAccess(aws, ca_file=settings.ca_file, version_age_s=settings.secret_refresh_s / 2)
+    access = KafkaAccess(aws, ca_file=settings.ca_file, version_age_s=settings.secret_refresh_s / 10)
     board = StatusBoard()
     async with AsyncExitStack() as closing:
         store = MappingStore(settings.data_dir)
