@@ -98,6 +98,8 @@ class IamAuthorizer:
         self, session: Session, host: str, operation: Operation, resource_type: ResourceType, name: str
     ) -> Decision:
         """Decide by the session's identity as it is now; one that may not connect any more may nothing."""
+        # Before the identity is looked up: it may change at any time, and what is remembered must be as new.
+        self._forget_if_void()
         identity = self._live(session.access_key_id or "")
         if isinstance(identity, Decision):
             return identity
@@ -134,7 +136,6 @@ class IamAuthorizer:
 
     def _connect(self, identity: Identity, host: str) -> Decision:
         """Remember one decision of those that a client which names a thousand topics asks for."""
-        self._forget_if_void()
         known = self._connects.get((identity.access_key_id, host))
         if known is None:
             known = self._judge(identity, host, CONNECT, ResourceType.CLUSTER, "")
@@ -175,7 +176,7 @@ class IamAuthorizer:
         now_s = self._now_ms() // 1000
         keys = {
             "aws:securetransport": ["true"],  # the IAM listener is TLS, always
-            "aws:currenttime": [f"{datetime.fromtimestamp(now_s, UTC):%Y-%m-%dT%H:%M:%SZ}"],
+            "aws:currenttime": [_spelled(now_s)],
             "aws:epochtime": [str(now_s)],
             "aws:requestedregion": [self._region],
             "aws:resourceaccount": [self._account_id],
@@ -183,6 +184,7 @@ class IamAuthorizer:
             "aws:principalisawsservice": ["false"],
             **_principal_keys(identity.principal_arn),
             **_tagged("aws:principaltag/", identity.tags),
+            **_temporary_keys(identity),
         }
         if host:
             keys["aws:sourceip"] = [_plain_address(host)]
@@ -203,6 +205,20 @@ def _principal_keys(arn: str) -> dict[str, list[str]]:
         "aws:principaltype": [_PRINCIPAL_TYPES[caller.kind]],
     }
     return keys | ({"aws:username": [caller.name]} if caller.kind == "user" else {})
+
+
+def _temporary_keys(identity: Identity) -> dict[str, list[str]]:
+    """Gather what IAM tells of temporary credentials only. When they were issued, if not told: long ago."""
+    if identity.session_token is None:
+        return {}
+    return {
+        "aws:tokenissuetime": [_spelled((identity.issued_ms or 0) // 1000)],
+        "aws:multifactorauthpresent": ["false"],
+    }
+
+
+def _spelled(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _tagged(prefix: str, tags: Mapping[str, str]) -> dict[str, list[str]]:

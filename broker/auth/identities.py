@@ -24,7 +24,15 @@ LOOK_EVERY_S: Final = 0.25
 
 _DOCUMENT_KEYS: Final = ("version", "identities", "clusterPolicy")
 _NEEDED: Final = ("accessKeyId", "secretAccessKey", "principalArn", "policies")
-_KEYS: Final = (*_NEEDED, "sessionToken", "expiration", "sessionPolicies", "permissionsBoundary", "tags")
+_KEYS: Final = (
+    *_NEEDED,
+    "sessionToken",
+    "issued",
+    "expiration",
+    "sessionPolicies",
+    "permissionsBoundary",
+    "tags",
+)
 _ACCESS_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SECRET: Final = re.compile(r"[\x21-\x7e]{1,8192}")
 # IAM: "IAM identifiers"; names hold no spaces, and of `+=,.@-/` any.
@@ -45,6 +53,7 @@ class Identity:
     policies: tuple[Policy, ...] = ()
     session_policies: tuple[Policy, ...] | None = None
     permissions_boundary: tuple[Policy, ...] | None = None
+    issued_ms: int | None = None
     expires_ms: int | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -193,7 +202,8 @@ def read_identity(entry: object, place: str) -> Identity:
         policies=_policies(entry, "policies", place) or (),
         session_policies=_policies(entry, "sessionPolicies", place),
         permissions_boundary=_policies(entry, "permissionsBoundary", place),
-        expires_ms=_expires_ms(entry.get("expiration"), place),
+        issued_ms=_moment_ms(entry, "issued", place),
+        expires_ms=_moment_ms(entry, "expiration", place),
         tags=_tags(entry.get("tags"), place),
     )
 
@@ -231,7 +241,8 @@ def _policy(document: object, place: str, *, resource_based: bool = False) -> Po
         raise IdentityFileError(f"{place}: {error}") from error
 
 
-def _expires_ms(text: object, place: str) -> int | None:
+def _moment_ms(entry: Mapping[str, Any], name: str, place: str) -> int | None:
+    text = entry.get(name)
     if text is None:
         return None
     try:
@@ -239,7 +250,7 @@ def _expires_ms(text: object, place: str) -> int | None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise IdentityFileError(f"{place}: expiration must be a time such as 2026-01-31T12:00:00Z")
+        raise IdentityFileError(f"{place}: {name} must be a time such as 2026-01-31T12:00:00Z")
     return int(moment.timestamp() * 1000)
 
 

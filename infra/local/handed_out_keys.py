@@ -145,7 +145,8 @@ def _of_session(session: AssumedRole) -> Entry:
         "accessKeyId": session.access_key_id,
         "secretAccessKey": session.secret_access_key,
         "sessionToken": session.session_token,
-        "expiration": _aware(session.expiration).isoformat(timespec="milliseconds"),
+        "issued": _spelled(session.access_key.create_date),
+        "expiration": _spelled(session.expiration),
         "principalArn": session.arn,
         "policies": _documents(role),
         "tags": _tags(role.tags),
@@ -185,6 +186,10 @@ def _document(text: str, name: str) -> Document:
 
 def _tags(tags: Iterable[Mapping[str, str]] | None) -> Mapping[str, str]:
     return {tag["Key"]: tag["Value"] for tag in tags or ()}
+
+
+def _spelled(moment: datetime) -> str:
+    return _aware(moment).isoformat(timespec="milliseconds")
 
 
 def _aware(moment: datetime) -> datetime:

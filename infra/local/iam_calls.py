@@ -19,13 +19,13 @@ _FORM = "application/x-www-form-urlencoded"
 _SERVICES = frozenset({"iam", "sts"})
 # A policy has at most 10 KB, a SAML assertion 100,000 characters.
 _BODY_BYTES_MAX: Final = 512 * 1024
-# Of each action, the parameter's name that moto takes and forgets.
-_OVERLOOKED: Final[Mapping[str, str]] = {
-    "AssumeRole": "PolicyArns.",
-    "AssumeRoleWithSAML": "Policy",
-    "AssumeRoleWithWebIdentity": "PolicyArns.",
-    "CreateUser": "PermissionsBoundary",
-    "PutUserPermissionsBoundary": "PermissionsBoundary",
+# Of each action, the parameters' names that moto takes and forgets. Tags: what policies may ask of a session.
+_OVERLOOKED: Final[Mapping[str, tuple[str, ...]]] = {
+    "AssumeRole": ("PolicyArns.", "Tags."),
+    "AssumeRoleWithSAML": ("Policy",),
+    "AssumeRoleWithWebIdentity": ("PolicyArns.",),
+    "CreateUser": ("PermissionsBoundary",),
+    "PutUserPermissionsBoundary": ("PermissionsBoundary",),
 }
 _HANDING_OUT = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateAccessKey"})
 _REFUSED = "403 Forbidden"
@@ -39,9 +39,9 @@ def around_iam(
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         form = _form(environ)
         action = form.get("Action", [""])[0]
-        overlooked = _OVERLOOKED.get(action)
-        if overlooked and any(name.startswith(overlooked) for name in form):
-            return _refusal(start_response, action, overlooked.rstrip("."))
+        for overlooked in _OVERLOOKED.get(action, ()):
+            if any(name.startswith(overlooked) for name in form):
+                return _refusal(start_response, action, overlooked.rstrip("."))
         chunks = application(environ, start_response)
         if action in _HANDING_OUT:
             hand_on()

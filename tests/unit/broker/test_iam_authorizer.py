@@ -11,7 +11,8 @@ import pytest
 
 from broker.auth.authorizer import CLUSTER_NAME, Decision, Operation, ResourceType
 from broker.auth.iam_authorizer import IamAuthorizer
-from broker.auth.identities import Identities
+from broker.auth.identities import Identities, Identity
+from broker.auth.policies import parse_policy
 from broker.auth.policies.actions import ACTIONS
 from broker.auth.session import Principal, Session
 
@@ -306,6 +307,61 @@ def test_a_key_that_does_not_apply_is_absent(cluster: Cluster, arn: str, key: st
     missing = {"Null": {key: "true"}}
     authorizer = cluster.holds(CONNECT, allow("*", Condition=missing), principalArn=arn)
     assert read(authorizer, arn=arn).allowed
+
+
+@pytest.mark.parametrize(
+    ("issued", "ended"),
+    [
+        ({"issued": "2029-12-31T23:00:00Z"}, True),
+        ({"issued": "2029-12-31T23:59:59Z"}, False),
+        ({}, True),  # whoever wrote the file did not say: it may be as old as any
+    ],
+    ids=["before", "after", "not told"],
+)
+def test_the_sessions_of_a_role_can_be_ended_all_at_once(
+    cluster: Cluster, issued: dict[str, str], *, ended: bool
+) -> None:
+    """What the console's "Revoke active sessions" attaches to the role: AWSRevokeOlderSessions."""
+    older = {"DateLessThan": {"aws:TokenIssueTime": "2029-12-31T23:30:00Z"}}
+    revoke = {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": older}
+    authorizer = cluster.holds(allow("*"), revoke, principalArn=WORKER, sessionToken="token", **issued)
+    assert read(authorizer, arn=WORKER).allowed is not ended
+
+
+def test_only_keys_that_end_say_that_nobody_showed_a_second_factor(cluster: Cluster) -> None:
+    """IAM: aws:MultiFactorAuthPresent is there with temporary credentials only."""
+    alone = {"Bool": {"aws:MultiFactorAuthPresent": "false"}}
+    refused = [allow("*"), {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": alone}]
+    assert read(cluster.holds(*refused)).allowed
+    assert not read(cluster.holds(*refused, sessionToken="token")).allowed
+
+
+class ChangedMeanwhile:
+    """An identity that is another as soon as somebody has looked: files are read in a thread."""
+
+    cluster_policy = None
+
+    def __init__(self, before: Identity, after: Identity) -> None:
+        self.version = 1
+        self._now, self._after = before, after
+
+    def get(self, _access_key_id: str) -> Identity:
+        found, self._now = self._now, self._after
+        self.version = 2
+        return found
+
+
+def test_the_right_to_connect_ends_though_the_file_changes_during_a_decision() -> None:
+    def alice(action: str) -> Identity:
+        policy = parse_policy({"Version": "2012-10-17", "Statement": [allow(action)]})
+        return Identity(
+            access_key_id="AKIDEXAMPLE", secret_access_key="", principal_arn=ALICE, policies=(policy,)
+        )
+
+    identities = ChangedMeanwhile(alice("kafka-cluster:*"), alice("kafka-cluster:ReadData"))
+    authorizer = IamAuthorizer(identities, cluster_arn=CLUSTER)
+    read(authorizer)
+    assert not read(authorizer).allowed
 
 
 def test_only_the_cluster_has_tags(cluster: Cluster) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,8 @@ def test_a_session_has_its_roles_rights_its_own_policy_its_boundary_and_an_end(
     assert [cluster_of(entry[name][0]) for name in names] == ["role", "session", "boundary"]
     assert entry["tags"] == {"team": "blue"}
     assert entry["expiration"].endswith("+00:00")
+    life = datetime.fromisoformat(entry["expiration"]) - datetime.fromisoformat(entry["issued"])
+    assert abs(life - timedelta(hours=1)) < timedelta(seconds=5)
 
 
 def test_a_session_that_is_over_is_told_no_more(iam: IAMBackend, sts: STSBackend, export: Export) -> None:

@@ -54,6 +54,7 @@ def test_a_key_is_told_before_its_reply_is_sent(action: str) -> None:
     ("action", "parameter"),
     [
         ("AssumeRole", "PolicyArns.member.1.arn"),
+        ("AssumeRole", "Tags.member.1.Key"),
         ("AssumeRoleWithSAML", "Policy"),
         ("CreateUser", "PermissionsBoundary"),
         ("PutUserPermissionsBoundary", "PermissionsBoundary"),
