@@ -3,6 +3,9 @@
 Reads `AclStore`, and so follows every change at once. `authorizers` asks it for `User` principals.
 """
 
+from functools import lru_cache
+from ipaddress import IPv6Address
+from struct import unpack
 from typing import Final
 
 from broker.auth.acl_rules import Permission
@@ -43,7 +46,7 @@ class AclAuthorizer:
         if principal in self._super_users:
             return _SUPER_USER
         rules = self._store.rules
-        acl = rules.decisive(principal, host, operation, resource_type, name)
+        acl = rules.decisive(principal, javas_address(host), operation, resource_type, name)
         if acl is not None:
             return Decision(allowed=acl.permission is Permission.ALLOW, reason=f"the ACL {acl}")
         return _NO_ALLOW if rules.knows(resource_type, name) else self._default
@@ -54,7 +57,20 @@ class AclAuthorizer:
         """Tell whether some resource may be had, known by name or not (Kafka: authorizeByResourceType)."""
         if self.decide(session, host, operation, resource_type, _SOME_NAME).allowed:
             return True
-        return self._store.rules.allow_some(str(session.principal), host, operation, resource_type)
+        rules = self._store.rules
+        return rules.allow_some(str(session.principal), javas_address(host), operation, resource_type)
+
+
+@lru_cache(maxsize=1024)
+def javas_address(host: str) -> str:
+    """Spell an address as Kafka compares it with an ACL's host: ::1 is 0:0:0:0:0:0:0:1 (getHostAddress)."""
+    if ":" not in host:
+        return host
+    address = IPv6Address(host)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    groups = ":".join(f"{group:x}" for group in unpack(">8H", address.packed))
+    return f"{groups}%{address.scope_id}" if address.scope_id else groups
 
 
 def parse_super_users(text: str) -> frozenset[str]:

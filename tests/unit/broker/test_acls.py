@@ -86,6 +86,26 @@ def test_a_deny_wins_wherever_it_stands(store: AclStore) -> None:
     assert reads(judge, "orders")
 
 
+@pytest.mark.parametrize(
+    ("host", "peer"),
+    [
+        ("0:0:0:0:0:0:0:1", "::1"),
+        ("2001:db8:0:0:0:0:0:a0", "2001:db8::a0"),
+        ("10.0.0.1", "::ffff:10.0.0.1"),
+        ("fe80:0:0:0:0:0:0:1%eth0", "fe80::1%eth0"),
+    ],
+)
+def test_a_host_is_spelt_as_java_spells_it(store: AclStore, host: str, peer: str) -> None:
+    """ACLs that were made for Kafka mean the same hosts here."""
+    judge = authorizer(store, allow_everyone=True)
+    store.add([topic_acl("*", principal="User:*", host=host, permission=Permission.DENY)])
+    store.add([topic_acl("*")])
+    question = (Operation.READ, ResourceType.TOPIC)
+    assert not judge.decide(ALICE, peer, *question, "flights").allowed
+    assert not judge.allows_some(ALICE, peer, *question)
+    assert judge.decide(ALICE, "::2", *question, "flights").allowed
+
+
 def test_a_deny_of_read_leaves_describe_alone(store: AclStore) -> None:
     store.add([topic_acl("a", operation=Operation.WRITE), topic_acl("a", permission=Permission.DENY)])
     judge = authorizer(store)
