@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -30,6 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HOST_CHARACTERS_MAX: Final = 253
 _MEND: Final = "restore both files, or remove the folder: then all of it is made anew, by a new CA"
+_AGAIN: Final = "delete it, and run this again"
 _RESERVED: Final = frozenset({"ca", "broker"})
 
 
@@ -92,6 +94,19 @@ class Authority:
         """Issue a client's keystore, NAME.pem, for CN=NAME. Raises IssuingFault."""
         return self._issue(client_file(name), name, ExtendedKeyUsageOID.CLIENT_AUTH, None)
 
+    def vouch_for(self, file: str) -> None:
+        """Raise IssuingFault unless the folder's file is a certificate of this CA, and still good."""
+        keystore = self.directory / file
+        certificate = _first_certificate(keystore)
+        try:
+            certificate.verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            raise IssuingFault(
+                f"{keystore} was not issued by the CA beside it, so nobody here would trust it: {_AGAIN}"
+            ) from None
+        if certificate.not_valid_after_utc <= datetime.now(UTC):
+            raise IssuingFault(f"{keystore} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: {_AGAIN}")
+
     def _issue(
         self,
         file: str,
@@ -120,13 +135,20 @@ class Authority:
 
 def hosts_of(keystore: Path) -> tuple[str, ...]:
     """The names and addresses in a broker's keystore. Raises IssuingFault."""
+    certificate = _first_certificate(keystore)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as fault:
+        raise IssuingFault(f"{keystore} cannot be read ({fault}): {_AGAIN}") from None
+    return tuple(str(name.value) for name in names)
+
+
+def _first_certificate(keystore: Path) -> x509.Certificate:
     try:
         content = keystore.read_bytes()
-        certificate = x509.load_pem_x509_certificate(content[content.index(b"-----BEGIN CERTIFICATE") :])
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound) as fault:
-        raise IssuingFault(f"{keystore} cannot be read ({fault}): delete it, and run this again") from None
-    return tuple(str(name.value) for name in names)
+        return x509.load_pem_x509_certificate(content[content.index(b"-----BEGIN CERTIFICATE") :])
+    except (OSError, ValueError) as fault:
+        raise IssuingFault(f"{keystore} cannot be read ({fault}): {_AGAIN}") from None
 
 
 def client_file(name: str) -> str:

@@ -38,6 +38,8 @@ _IS_IT_RUNNING = (
     "Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url or AWS_ENDPOINT_URL."
 )
 
+_WHICH_RIGHT = "The broker's log names the right that is missing, in a line `broker.audit denied`."
+
 
 def _explain_aws(error: Any) -> Complaint:
     from botocore.exceptions import ClientError, EndpointConnectionError, HTTPClientError
@@ -67,4 +69,8 @@ def _explain_kafka(error: Any) -> Complaint:
             hint="Is `tidemill up` running? Name another broker with --bootstrap-servers.",
         )
     text = str(error) or str(getattr(error, "description", ""))
-    return Complaint(text if text.startswith("[Error") else f"{type(error).__name__}: {text}")
+    denied = type(error).__name__.endswith("AuthorizationFailedError")
+    return Complaint(
+        text if text.startswith("[Error") else f"{type(error).__name__}: {text}",
+        hint=_WHICH_RIGHT if denied else None,
+    )

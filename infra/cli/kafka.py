@@ -230,8 +230,9 @@ def _refused(error: Exception) -> Complaint:
         )
     return Complaint(
         f"Kafka refused the login: {error}.",
-        hint="With IAM, take AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, or add your key: "
-        "tidemill broker identity add --help",
+        hint="The broker's log says why, in a line `broker.audit login_failed`. With IAM, take "
+        "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, let your key's policy allow "
+        "kafka-cluster:Connect, or add a key: tidemill broker identity add --help",
     )
 
 

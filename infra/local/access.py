@@ -24,7 +24,7 @@ from infra.local.aws_setup import (
     ensure_secret,
     ensure_user,
 )
-from infra.local.client_files import LISTENER_OF, Client
+from infra.local.client_files import LISTENER_OF, Client, file_names
 from infra.local.errors import AccessFailed
 from infra.local.kept_secrets import KeptSecrets, administrator, identity, keep_secrets, write_kept
 from infra.local.private_files import write_private
@@ -77,8 +77,11 @@ class Access:
             raise AccessFailed(f"{aws_url} does not take what --auth needs: {error}") from None
 
     def write_clients(self, servers: Mapping[ListenerName, str]) -> list[Client]:
-        """Write the client configurations for the broker's listeners."""
+        """Write the client configurations for the broker's listeners; those of an earlier `--auth` go."""
         clients = self.clients(servers)
+        for mechanism in set(LISTENER_OF) - self._settings.auth:
+            for name in file_names(mechanism):
+                (self._settings.clients_dir / name).unlink(missing_ok=True)
         for client in clients:
             for name, text in client.files():
                 write_private(self._settings.clients_dir / name, text)
@@ -143,12 +146,17 @@ def certificate_secret(pem: str, ca: str) -> Mapping[str, str]:
 
 
 def make_certificates(tls_dir: Path) -> None:
-    """The CA, the broker's certificate and a client's, as `tidemill broker init-tls DIR` makes them."""
+    """The CA, the broker's certificate and a client's, as `tidemill broker init-tls DIR` makes them.
+
+    Those that are there must be of that CA, and good: else each program starts, and none trusts another.
+    """
     authority = Authority.open(tls_dir)
     if not (tls_dir / KEYSTORE_FILE).exists():
         authority.issue_broker(())
     if not (tls_dir / client_file(CLIENT_NAME)).exists():
         authority.issue_client(CLIENT_NAME)
+    for file in (KEYSTORE_FILE, client_file(CLIENT_NAME)):
+        authority.vouch_for(file)
 
 
 def _write_identities(file: Path, entry: Mapping[str, Any]) -> None:

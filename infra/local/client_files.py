@@ -74,7 +74,7 @@ def kafka_python():
 
 if __name__ == "__main__":
     from confluent_kafka.admin import AdminClient
-
+{check}
     print(*sorted(AdminClient(confluent()).list_topics(timeout=10).topics), sep="\\n")
 '''
 _PYTHON_CREDENTIALS = "USERNAME = {username}\nPASSWORD = {password}"
@@ -100,6 +100,13 @@ def token_provider():
             return token()[0]
 
     return Provider()'''
+# The client itself would only say that it waited for a token.
+_CREDENTIALS_CHECK = """
+    import boto3
+
+    if boto3.Session().get_credentials() is None:
+        raise SystemExit("There are no AWS credentials: for a shell, `. iam.env` sets the IAM user's.")
+"""
 _CONFLUENT_PASSWORD = (
     '"security.protocol": "SASL_SSL"',
     '"sasl.mechanism": "{sasl}"',
@@ -167,11 +174,10 @@ class Client:
 
     def files(self) -> Iterator[tuple[str, str]]:
         """The files' names and texts."""
-        yield f"{self.mechanism}.librdkafka.properties", _lines(self._librdkafka())
-        yield f"{self.mechanism}.java.properties", _lines(self._java())
-        yield f"{self.mechanism}_python.py", self._python()
+        texts = [_lines(self._librdkafka()), _lines(self._java()), self._python()]
         if self.mechanism == "iam":
-            yield "iam.env", _lines(self._environment())
+            texts.append(_lines(self._environment()))
+        yield from zip(file_names(self.mechanism), texts, strict=True)
 
     @property
     def summary(self) -> Mapping[str, str]:
@@ -230,6 +236,7 @@ class Client:
             servers=json.dumps(self.servers),
             ca=json.dumps(str(self.ca_file)),
             constants=self._constants(kind),
+            check=_CREDENTIALS_CHECK if kind == "iam" else "",
             **options,
         )
 
@@ -248,6 +255,12 @@ class Client:
         yield f"export AWS_SECRET_ACCESS_KEY={self.kept.secret_access_key}"
         yield f"export AWS_REGION={self.region} AWS_DEFAULT_REGION={self.region}"
         yield "unset AWS_SESSION_TOKEN AWS_PROFILE"
+
+
+def file_names(mechanism: Mechanism) -> tuple[str, ...]:
+    """The files of one mechanism: librdkafka's, Java's, Python's, and the shell's where there is one."""
+    names = (f"{mechanism}.librdkafka.properties", f"{mechanism}.java.properties", f"{mechanism}_python.py")
+    return (*names, "iam.env") if mechanism == "iam" else names
 
 
 def _lines(lines: Iterator[str]) -> str:

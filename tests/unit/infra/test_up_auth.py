@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 
+from broker.auth import issuing
 from broker.listeners import ListenerName
 from infra.cli.announcement import announcement
-from infra.local.access import Access, certificate_secret
+from infra.cli.errors import explain
+from infra.local.access import Access, certificate_secret, make_certificates
 from infra.local.auth import broker_settings, listeners, parse_auth
 from infra.local.launcher import Ready
 from infra.local.programs import Programs
@@ -93,6 +97,65 @@ def test_what_is_announced_holds_no_secret(tmp_path: Path) -> None:
         assert secret not in said + repr(clients) + repr(kept)
     assert all(client.servers in said for client in clients)
     assert {file.stat().st_mode & 0o777 for file in settings.clients_dir.iterdir()} == {0o600}
+
+
+def clients_of(data_dir: Path, auth: str) -> set[str]:
+    settings = read_settings(data_dir=data_dir, auth=parse_auth(auth), environ={})
+    access = Access(settings, {})
+    access.prepare()
+    access.write_clients({name: f"127.0.0.1:{port}" for name, port in settings.listeners.items()})
+    return {file.name.partition(".")[0].partition("_")[0] for file in settings.clients_dir.iterdir()}
+
+
+def test_client_files_are_those_of_the_mechanisms_that_are_on(tmp_path: Path) -> None:
+    """A file of another start would name a port that is closed, or an old password."""
+    assert clients_of(tmp_path, "iam,mtls,plain") == {"iam", "mtls", "scram", "plain"}
+    assert clients_of(tmp_path, "scram") == {"scram"}
+
+
+def test_who_lists_topics_without_credentials_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clients_of(tmp_path, "iam")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(SystemExit, match=r"no AWS credentials: .*iam\.env"):
+        runpy.run_path(str(tmp_path / "clients" / "iam_python.py"), run_name="__main__")
+
+
+@pytest.mark.parametrize("name", ["broker.pem", "client.pem"])
+def test_a_certificate_of_another_ca_is_refused_before_anything_starts(tmp_path: Path, name: str) -> None:
+    """Else each program starts, and none trusts another."""
+    make_certificates(tmp_path / "ours")
+    make_certificates(tmp_path / "foreign")
+    (tmp_path / "ours" / name).write_bytes((tmp_path / "foreign" / name).read_bytes())
+    with pytest.raises(ValueError, match=f"{name} was not issued by the CA beside it.*: delete it, and run"):
+        make_certificates(tmp_path / "ours")
+    (tmp_path / "ours" / name).unlink()
+    make_certificates(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("name", ["broker.pem", "client.pem"])
+def test_an_expired_certificate_is_refused_with_its_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    make_certificates(tmp_path)
+    (tmp_path / name).unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(issuing, "DAYS", 0)
+        authority = issuing.Authority.open(tmp_path)
+        authority.issue_broker(()) if name == "broker.pem" else authority.issue_client("client")
+    with pytest.raises(ValueError, match=rf"{name} expired on [0-9-]+: delete it, and run this again"):
+        make_certificates(tmp_path)
+
+
+def test_who_is_denied_is_told_where_the_missing_right_is_named() -> None:
+    complaint = explain(TopicAuthorizationFailedError("orders"))
+    assert complaint is not None
+    assert "broker.audit denied" in str(complaint.hint)
 
 
 def test_a_certificates_secret_holds_key_and_chain_up_to_the_root() -> None:
