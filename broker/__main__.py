@@ -30,7 +30,7 @@ from broker.apis.groups import GroupService
 from broker.apis.producers import ProducerIds
 from broker.auth.assembly import Auth, AuthFault, assemble
 from broker.durable_files import write_durably
-from broker.listeners import PORT_MAX, ListenerName, parse_listener
+from broker.listeners import PORT_MAX, ListenerName, parse_advertised, parse_listener
 from broker.log.topics import Topics
 from broker.server import CannotListen, Server, serve
 from broker.settings import Settings, SettingsError, parse_kafka_settings, read_environment
@@ -136,6 +136,12 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         if port and ports.count(port) > 1:
             raise SettingsError(
                 f"port {port} is given twice: each listener, and --control-port, needs its own"
+            )
+    for name in parse_advertised(settings.advertised_listeners):
+        if name not in settings.listening:
+            raise SettingsError(
+                f"--set advertised.listeners names {name.upper()}, which is not on: add --listener {name}, "
+                "or leave it out"
             )
     untold = [name for name in settings.listening if settings.advertised(name)[0] in ANY_ADDRESS]
     if untold:

@@ -49,6 +49,10 @@ def test_listeners_are_those_that_are_named_on_msks_ports(
             ["--listener", "tls=0", "--listener", "iam=0", "--host", "0.0.0.0"],
             "advertised.listeners=TLS://host:port,IAM://host:port",
         ),
+        (
+            ["--listener", "scram=0", "--set", "advertised.listeners=SCRAM://a:1,TLS://a:2"],
+            "advertised.listeners names TLS, which is not on: add --listener tls, or leave it out",
+        ),
     ],
 )
 def test_listeners_that_cannot_be_are_told_with_their_mend(arguments: list[str], said: str) -> None:
