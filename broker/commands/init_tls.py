@@ -20,7 +20,7 @@ from broker.auth.tls import CA_FILE, KEYSTORE_FILE
 
 DEFAULT_CLIENT: Final = "client"
 _HELP: Final = """\
-Start the broker with:
+For a broker that is started with (`tidemill up --auth` does so for its own tls folder):
 
     tidemill broker --listener tls=9094 --tls-dir {directory}
 
