@@ -21,6 +21,7 @@ from tests.benchmarks.logins import Plan, log_in_often
 from tests.benchmarks.report import Row
 from tests.oracles import iam_tokens, secure_brokers
 from tests.oracles.apache_kafka import PEER_FLAGS
+from tests.oracles.secure_apache_kafka import SecureApacheKafka
 from tests.oracles.secure_brokers import (
     ACCESS_KEY_ID,
     PASSWORD,
@@ -28,7 +29,6 @@ from tests.oracles.secure_brokers import (
     SECRET_KEY,
     SESSION_TOKEN,
     USER,
-    SecureApacheKafka,
     SecureBroker,
 )
 
@@ -158,13 +158,16 @@ def _tidemill(folder: Path, certificates: Path) -> Iterator[SecureBroker]:
 @contextmanager
 def _kafka(folder: Path, certificates: Path) -> Iterator[SecureBroker]:
     kafka = SecureApacheKafka(
-        data_dir=folder / "kafka", certificates=certificates, jvm_flags=PEER_FLAGS, lean=False
+        data_dir=folder / "kafka",
+        certificates=certificates,
+        plain_users=secure_brokers.PLAIN_USERS,
+        jvm_flags=PEER_FLAGS,
+        lean=False,
     )
     try:
         kafka.start()
-        bootstrap = {name: f"localhost:{port}" for name, port in kafka.listeners.items()}
-        secure_brokers.make_users(bootstrap["plaintext"])
-        yield SecureBroker(broker=kafka, bootstrap=bootstrap, certificates=certificates)
+        secure_brokers.make_users(kafka.servers["plaintext"])
+        yield SecureBroker(broker=kafka, bootstrap=kafka.servers, certificates=certificates)
     finally:
         kafka.stop()
 

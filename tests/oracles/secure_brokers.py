@@ -10,21 +10,18 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # documented there, made elsewhere
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka.admin import AdminClient
 
-from tests.oracles.apache_kafka import ApacheKafka, free_port_pair
+from tests.oracles.apache_kafka import ApacheKafka
+from tests.oracles.secure_apache_kafka import DELAY, SecureApacheKafka, set_password
 from tests.oracles.tidemill_broker import ROOT, TidemillBroker
 
 USER, PASSWORD = "alice", "pencil,=ü-secret"
+PLAIN_USERS = {USER: PASSWORD}
 ACCESS_KEY_ID, SECRET_KEY, SESSION_TOKEN = (
     "TKIATESTSUITE0000001",
     "Sj+3kLm/secret+Of+The/Tests",
@@ -32,11 +29,6 @@ ACCESS_KEY_ID, SECRET_KEY, SESSION_TOKEN = (
 )
 REGION = "eu-west-1"
 IDENTITIES = "identities.json"  # in our broker's data directory
-# So that two runs of the suite never meet, and no test waits for what is meant to slow a guesser down.
-SETTINGS = {"connection.failed.authentication.delay.ms": "10"}
-PROTOCOLS = "PLAINTEXT:PLAINTEXT,TLS:SSL,SCRAM:SASL_SSL,CONTROLLER:PLAINTEXT"
-_PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required user_{}="{}";'
-_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 
 
 def make_certificates(directory: Path) -> Path:
@@ -66,7 +58,7 @@ def start_tidemill(directory: Path, certificates: Path) -> SecureBroker:
     broker = TidemillBroker(
         data_dir=directory,
         settings={
-            **SETTINGS,
+            **DELAY,
             "ssl.client.auth": "required",
             "sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",
             "super.users": "User:ANONYMOUS",
@@ -112,67 +104,12 @@ def _identity(access_key_id: str, arn: str, statements: list[dict[str, Any]]) ->
 
 def make_users(bootstrap: str) -> None:
     """Give the user salted keys of both mechanisms, by Kafka's own API."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    mechanisms = (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512)
-    wishes = [
-        UserScramCredentialUpsertion(USER, ScramCredentialInfo(mechanism, 4096), PASSWORD.encode())
-        for mechanism in mechanisms
-    ]
-    for wish in wishes:  # one user may stand in a request once
-        for made in admin.alter_user_scram_credentials([wish]).values():
-            made.result(20)
+    set_password(AdminClient({"bootstrap.servers": bootstrap}), USER, PASSWORD)
 
 
 def start_kafka(directory: Path, certificates: Path) -> SecureBroker:
     """Start Apache Kafka with the listeners that it knows."""
-    broker = SecureApacheKafka(data_dir=directory, certificates=certificates).start()
-    made = SecureBroker(
-        broker=broker,
-        bootstrap={name: f"localhost:{port}" for name, port in broker.listeners.items()},
-        certificates=certificates,
-    )
+    broker = SecureApacheKafka(data_dir=directory, certificates=certificates, plain_users=PLAIN_USERS).start()
+    made = SecureBroker(broker=broker, bootstrap=broker.servers, certificates=certificates)
     make_users(made.bootstrap["plaintext"])
     return made
-
-
-@dataclass(kw_only=True)
-class SecureApacheKafka(ApacheKafka):
-    """Apache Kafka with listeners named as ours."""
-
-    certificates: Path
-    listeners: dict[str, int] = field(default_factory=dict)
-
-    def start(self, *, timeout_s: float = 60) -> SecureApacheKafka:
-        self.port = free_port_pair()
-        tls = free_port_pair()
-        self.listeners = {"plaintext": self.port, "tls": tls, "scram": tls + 1}
-        super().start(timeout_s=timeout_s)
-        return self
-
-    def _server(self) -> dict[str, str]:
-        plain = super()._server()
-        places = ",".join(f"{name.upper()}://127.0.0.1:{port}" for name, port in self.listeners.items())
-        mechanisms = {
-            "scram-sha-256": _SCRAM,
-            "scram-sha-512": _SCRAM,
-            "plain": _PLAIN.format(USER, _quoted()),
-        }
-        secure: dict[str, Any] = {
-            **SETTINGS,
-            "listeners": f"{places},CONTROLLER://127.0.0.1:{self.port + 1}",
-            "advertised.listeners": places.replace("127.0.0.1", "localhost"),
-            "listener.security.protocol.map": PROTOCOLS,
-            "sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",
-            "ssl.keystore.type": "PEM",
-            "ssl.keystore.location": self.certificates / "broker.pem",
-            "ssl.truststore.type": "PEM",
-            "ssl.truststore.location": self.certificates / "ca.pem",
-            "listener.name.tls.ssl.client.auth": "required",
-            **{f"listener.name.scram.{name}.sasl.jaas.config": login for name, login in mechanisms.items()},
-        }
-        return {**plain, **{name: str(value) for name, value in secure.items()}}
-
-
-def _quoted() -> str:
-    """The password as a Java properties file spells it, inside a JAAS string."""
-    return "".join(char if char.isascii() else f"\\u{ord(char):04x}" for char in PASSWORD)

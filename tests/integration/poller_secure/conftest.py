@@ -10,10 +10,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.fakes.certificates import Authority
+from tests.integration.poller_secure.closed_kafka import ClosedKafka, closed_kafka
 from tests.integration.poller_secure.msk import Msk, start_msk
 from tests.integration.poller_secure.world import Secrets, SecureWorld
 from tests.oracles.apache_kafka import jars_or_skip
-from tests.oracles.secure_apache_kafka import SecureApacheKafka
 
 PLANTED = "planted-"  # every password begins so
 
@@ -24,12 +24,12 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[SecureApacheKafka]:
+def kafka(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[ClosedKafka]:
     jars_or_skip()
     directory = tmp_path_factory.mktemp("secure") / "kafka"
-    broker = SecureApacheKafka(directory, authority, plain_users={"paula": "planted-paula"}).start()
+    broker = closed_kafka(directory, authority, plain_users={"paula": "planted-paula"})
     yield broker
-    broker.stop()
+    broker.kill()
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +68,6 @@ def untold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[list[st
 
 
 @pytest.fixture
-def world(kafka: SecureApacheKafka, secrets: Secrets, tmp_path: Path, untold: list[str]) -> SecureWorld:
+def world(kafka: ClosedKafka, secrets: Secrets, tmp_path: Path, untold: list[str]) -> SecureWorld:
     """A fleet on Apache Kafka."""
-    return SecureWorld(kafka.kafka.bootstrap_servers, tmp_path / "poller", shown=untold)
+    return SecureWorld(kafka.bootstrap_servers, tmp_path / "poller", shown=untold)

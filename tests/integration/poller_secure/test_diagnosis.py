@@ -17,8 +17,8 @@ from poller.kafka_auth import ClientOptions
 from poller.kafka_auth.tls import client_context
 from poller.source.connecting import diagnose
 from tests.fakes.certificates import DAY, Authority
+from tests.integration.poller_secure.closed_kafka import ClosedKafka
 from tests.integration.poller_secure.msk import Msk
-from tests.oracles.secure_apache_kafka import SecureApacheKafka
 
 
 class Door:
@@ -44,11 +44,9 @@ def ours(msk: Msk) -> Door:
 
 
 @pytest.fixture
-def apache(kafka: SecureApacheKafka, authority: Authority) -> Door:
-    servers = {"plaintext": kafka.kafka.bootstrap_servers, "sasl": kafka.servers["SASL"]}
-    return Door(
-        {**servers, "tls": kafka.servers["MTLS"]}, client_context(ca_file=None, root_ca=authority.pem)
-    )
+def apache(kafka: ClosedKafka, authority: Authority) -> Door:
+    servers = kafka.servers | {"sasl": kafka.servers["scram"]}
+    return Door(servers, client_context(ca_file=None, root_ca=authority.pem))
 
 
 @pytest.fixture(params=["ours", pytest.param("apache", marks=pytest.mark.kafka)])

@@ -9,8 +9,9 @@ import pytest
 from poller.errors import AccessDenied, CertificateInvalid, ClientNotTrusted, LoginFailed, ServerNotTrusted
 from poller.mapping import State
 from tests.fakes.certificates import DAY, Authority
+from tests.integration.poller_secure.closed_kafka import ClosedKafka
 from tests.integration.poller_secure.world import Secrets, SecureWorld, until
-from tests.oracles.secure_apache_kafka import SESSION_MS, SecureApacheKafka
+from tests.oracles.secure_apache_kafka import SESSION_MS
 
 pytestmark = pytest.mark.kafka
 
@@ -20,14 +21,14 @@ def root_ca(secrets: Secrets, authority: Authority) -> str:
     return secrets.put("root-ca", certificate=authority.pem)
 
 
-def scram_user(kafka: SecureApacheKafka, secrets: Secrets, user: str, *, given: str | None = None) -> str:
+def scram_user(kafka: ClosedKafka, secrets: Secrets, user: str, *, given: str | None = None) -> str:
     """A user of Kafka, and the secret that names it; with another password if `given` says so."""
     kafka.set_password(user, f"planted-{user}")
     return secrets.put(user, username=user, password=given or f"planted-{user}")
 
 
 def test_every_mechanism_delivers(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, authority: Authority, root_ca: str
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, authority: Authority, root_ca: str
 ) -> None:
     plain = secrets.put("paula", username="paula", password="planted-paula")
     scram = scram_user(kafka, secrets, "simone")
@@ -38,11 +39,11 @@ def test_every_mechanism_delivers(
         "carol-locked", **certificate, privateKey=issued.pbes1("planted-1"), privateKeyPassword="planted-1"
     )
     ways = [
-        ("SASL", {"BASIC_AUTH": plain}, "paula"),
-        ("SASL", {"SASL_SCRAM_256_AUTH": scram}, "simone"),
-        ("SASL", {"SASL_SCRAM_512_AUTH": scram}, "simone"),
-        ("MTLS", {"CLIENT_CERTIFICATE_TLS_AUTH": open_key}, "carol"),
-        ("MTLS", {"CLIENT_CERTIFICATE_TLS_AUTH": locked_key}, "carol"),
+        ("scram", {"BASIC_AUTH": plain}, "paula"),
+        ("scram", {"SASL_SCRAM_256_AUTH": scram}, "simone"),
+        ("scram", {"SASL_SCRAM_512_AUTH": scram}, "simone"),
+        ("tls", {"CLIENT_CERTIFICATE_TLS_AUTH": open_key}, "carol"),
+        ("tls", {"CLIENT_CERTIFICATE_TLS_AUTH": locked_key}, "carol"),
     ]
     mappings = [
         world.add(
@@ -64,17 +65,17 @@ def test_every_mechanism_delivers(
 
 
 def test_a_wrong_password_is_told_and_mended_in_the_secret(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, root_ca: str
 ) -> None:
     secret = scram_user(kafka, secrets, "wilma", given="planted-wrong")
     access = {"SASL_SCRAM_512_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add(kafka.source("SASL"), access, allow=kafka.reader("wilma"))
+    mapping = world.add(kafka.source("scram"), access, allow=kafka.reader("wilma"))
 
     async def scenario() -> None:
         await world.becomes(mapping, LoginFailed.problem)
         stored = world.stored(mapping)
         assert (stored.state, stored.state_transition_reason) == (State.ENABLED, "EVENT_SOURCE_AUTHN_ERROR")
-        assert f"{kafka.servers['SASL']}: login by SCRAM-SHA-512" in world.reason(mapping)
+        assert f"{kafka.servers['scram']}: login by SCRAM-SHA-512" in world.reason(mapping)
         await world.produce(mapping)
         secrets.put("wilma", username="wilma", password="planted-wilma")
         await world.becomes(mapping, "OK")
@@ -84,12 +85,12 @@ def test_a_wrong_password_is_told_and_mended_in_the_secret(
 
 
 def test_missing_rights_are_told_and_mended_by_an_acl(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, root_ca: str
 ) -> None:
     """Of the topic first, then of the group; and taken away while it runs."""
     secret = scram_user(kafka, secrets, "nora")
     access = {"SASL_SCRAM_256_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add(kafka.source("SASL"), access)
+    mapping = world.add(kafka.source("scram"), access)
 
     async def scenario() -> None:
         await world.becomes(mapping, AccessDenied.problem)
@@ -113,12 +114,12 @@ def test_missing_rights_are_told_and_mended_by_an_acl(
 
 
 def test_a_server_of_an_unknown_ca_is_not_entered_before_the_ca_is_given(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, authority: Authority
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, authority: Authority
 ) -> None:
     login = scram_user(kafka, secrets, "ulla")
     ca = secrets.put("ulla-ca", certificate=Authority("Another CA").pem)
     access = {"SASL_SCRAM_512_AUTH": login, "SERVER_ROOT_CA_CERTIFICATE": ca}
-    mapping = world.add(kafka.source("SASL"), access, allow=kafka.reader("ulla"))
+    mapping = world.add(kafka.source("scram"), access, allow=kafka.reader("ulla"))
 
     async def scenario() -> None:
         await world.becomes(mapping, ServerNotTrusted.problem)
@@ -131,7 +132,7 @@ def test_a_server_of_an_unknown_ca_is_not_entered_before_the_ca_is_given(
 
 
 def test_a_certificate_that_is_refused_is_told_and_mended(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, authority: Authority, root_ca: str
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, authority: Authority, root_ca: str
 ) -> None:
     """One of another CA, then one that is refused before it is shown, then the right one."""
     foreign, expired, good = (
@@ -141,7 +142,7 @@ def test_a_certificate_that_is_refused_is_told_and_mended(
     )
     secret = secrets.put("fritz", certificate=foreign.chain_pem, privateKey=foreign.key_pem)
     access = {"CLIENT_CERTIFICATE_TLS_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add(kafka.source("MTLS"), access, allow=kafka.reader("fritz"))
+    mapping = world.add(kafka.source("tls"), access, allow=kafka.reader("fritz"))
 
     async def scenario() -> None:
         await world.becomes(mapping, ClientNotTrusted.problem)
@@ -156,12 +157,12 @@ def test_a_certificate_that_is_refused_is_told_and_mended(
 
 
 def test_a_rotated_secret_is_used_without_a_gap_or_a_duplicate(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, root_ca: str
 ) -> None:
     """Records flow on while it drains, connects anew, and leaves a version alone that cannot be used."""
     secret = scram_user(kafka, secrets, "rosa")
     access = {"SASL_SCRAM_512_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add(kafka.source("SASL"), access, allow=kafka.reader("rosa"))
+    mapping = world.add(kafka.source("scram"), access, allow=kafka.reader("rosa"))
 
     def joined() -> int:
         return int(world.metrics.of(mapping.uuid).get("esm.rebalances", 0))
@@ -186,12 +187,12 @@ def test_a_rotated_secret_is_used_without_a_gap_or_a_duplicate(
 
 
 def test_sessions_that_end_are_followed_by_the_next_without_a_trace(
-    world: SecureWorld, kafka: SecureApacheKafka, secrets: Secrets, root_ca: str
+    world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, root_ca: str
 ) -> None:
     """connections.max.reauth.ms: the broker closes a connection whose session has expired (KIP-368)."""
     secret = scram_user(kafka, secrets, "sarah")
     access = {"SASL_SCRAM_512_AUTH": secret, "SERVER_ROOT_CA_CERTIFICATE": root_ca}
-    mapping = world.add(kafka.source("BRIEF"), access, allow=kafka.reader("sarah"))
+    mapping = world.add(kafka.source("brief"), access, allow=kafka.reader("sarah"))
 
     async def scenario() -> None:
         await world.produce(mapping)
