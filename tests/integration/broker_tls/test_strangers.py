@@ -66,10 +66,9 @@ def test_who_stalls_in_a_handshake_or_before_a_login_has_a_deadline(secured: Tls
 
 @pytest.mark.parametrize("size", [RECEIVE_SIZE + 1, 100_000_000, -1])
 def test_a_frame_before_login_is_small(secured: TlsBroker, size: int) -> None:
+    source = "127.0.0.3"  # as above
     with (
-        silent(
-            secured.port("iam"), "127.0.0.3"
-        ) as plain,  # whose lines are not held back for others' failures
+        silent(secured.port("iam"), source) as plain,
         secured.trusting().wrap_socket(plain, server_hostname="localhost") as stalling,
     ):
         since_s = time.monotonic()
