@@ -7,7 +7,6 @@ The smallest requests there are show the cost at its largest; those of a megabyt
 from __future__ import annotations
 
 import socket
-import statistics
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,8 +30,8 @@ from tests.fakes.record_batches import Record, batch
 from tests.oracles.tidemill_broker import TidemillBroker
 
 ACLS = 1_000
-PASSES, SMALL_PASSES = 5, 16
-LOAD = Load(records=131_072, small_requests=20_000, touched_mib=300)
+PASSES, SMALL_PASSES, TRIES = 8, 20, 8
+LOAD = Load(records=65_536, small_requests=2_000, touched_mib=300)
 AT_ONCE = 32
 USER = "User:ANONYMOUS"
 NONE, RESTRICTED = "none", "restricted"
@@ -64,11 +63,13 @@ def run(folder: Path, certificates: Path, *, quick: bool) -> list[Row]:
     try:
         world = _World(broker, certificates, QUICK if quick else LOAD)
         passes, small_passes = (1, 1) if quick else (PASSES, SMALL_PASSES)
+        world.move()  # what is done for the first time costs more
         for number in range(passes):
             world.measure(world.move, number)
         with world.bench.topic() as topic, world.connect() as connection:
+            world.ask_little(connection, topic)
             for number in range(small_passes):
-                world.measure(lambda: world.ask_little(connection, topic), number)
+                world.measure(lambda: world.ask_little(connection, topic), number, TRIES)
     finally:
         broker.stop()
     return [_row(name, what, unit, aim, world.figures) for name, what, unit, aim in ROWS]
@@ -92,12 +93,13 @@ class _World:
             }
         )
 
-    def measure(self, step: Callable[[], Figures], number: int) -> None:
-        """Take one pass with ACLs and one without."""
+    def measure(self, step: Callable[[], Figures], number: int, tries: int = 1) -> None:
+        """Take one pass with ACLs and one without, of so many tries each."""
         for state in (NONE, RESTRICTED) if number % 2 else (RESTRICTED, NONE):
             with self._acls() if state is RESTRICTED else nullcontext():
-                for name, figure in step().items():
-                    self.figures[state].setdefault(name, []).append(figure)
+                for _ in range(tries):
+                    for name, figure in step().items():
+                        self.figures[state].setdefault(name, []).append(figure)
 
     def move(self) -> Figures:
         """Produce and fetch by megabytes."""
@@ -214,21 +216,15 @@ def _check(api: tuple[int, int], reply: bytes) -> None:
 
 
 def _row(name: str, what: str, unit: str, aim: float | None, figures: dict[str, AllFigures]) -> Row:
+    # The lowest of all tries: whatever else a machine does adds to it, and 2 % is a fine measure.
+    ours, peer = min(figures[RESTRICTED][name]), min(figures[NONE][name])
     return Row(
         what=what,
         unit=unit,
-        ours=_middle(figures[RESTRICTED][name]),
-        peer=_middle(figures[NONE][name]),
+        ours=(ours, ours),
+        peer=(peer, peer),
         peer_name="without ACLs",
         aim="" if aim is None else "at most 2 % more",
         aim_ratio=aim,
         higher_is_better=False,
     )
-
-
-def _middle(passes: list[float]) -> tuple[float, float]:
-    """The middle half of the passes: their ends are the machine's doing, and 2 % is a fine measure."""
-    if len(passes) < 2:
-        return passes[0], passes[0]
-    low, _, high = statistics.quantiles(passes, n=4, method="inclusive")
-    return low, high
