@@ -16,7 +16,9 @@ EndpointUrl = Annotated[
 ]
 BootstrapServers = Annotated[
     str | None,
-    typer.Option("--bootstrap-servers", help="Kafka's addresses. Default: those of the endpoint's cluster"),
+    typer.Option(
+        "--bootstrap-servers", help="Addresses of a plaintext Kafka. Default: the endpoint's cluster"
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
 
