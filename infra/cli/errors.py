@@ -66,7 +66,7 @@ def _explain_kafka(error: Any) -> Complaint:
     if isinstance(error, KafkaConnectionError):
         return Complaint(
             f"Cannot reach Kafka{_addresses(str(error))}.",
-            hint="Is `tidemill up` running? Name another broker's plaintext listener with --bootstrap-servers.",
+            hint="Is `tidemill up` running? Name another plaintext Kafka with --bootstrap-servers.",
         )
     text = str(error) or str(getattr(error, "description", ""))
     denied = type(error).__name__.endswith("AuthorizationFailedError")
