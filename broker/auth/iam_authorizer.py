@@ -19,7 +19,7 @@ from broker.auth.policies.principals import Kind, parse_caller
 from broker.auth.session import Session
 
 # How long a decision by a policy with a condition on time holds: what such a policy ends, ends within this.
-TIMED_DECISION_MS: Final = 1_000
+TIMED_DECISION_MS: Final = 400
 
 # Decisions to connect that are remembered; each is a key and an address.
 CONNECTS_MAX: Final = 1_000
