@@ -50,6 +50,7 @@ _FETCH_BYTES_MAX = 16 * 1024 * 1024
 _PARTITION_FETCH_BYTES = 1024 * 1024  # fetched ahead of the lane, per partition
 _POLL_RECORDS_MAX = 2_000  # decoded in one go: some milliseconds of the event loop
 _NEVER_MS = 2**31 - 1
+_JOIN_LOOK_S = 5.0  # a join that takes longer: others drain, or what the cluster advertises is out of reach
 _CALL_TIMEOUT_S = 5.0
 _STOP_TIMEOUT_S = 10.0
 
@@ -167,7 +168,7 @@ class KafkaGroupClient:
         self._consumer.subscribe([self._topic], listener=_Rebalances(listener))
         try:
             async with asyncio.timeout(self._start_timeout_s):
-                await self._consumer.start()
+                await self._started()
         except CLIENT_ERRORS as error:
             if kind_of(error) is SourceUnavailable and (fault := await self.diagnosis()) is not None:
                 raise fault from error
@@ -175,6 +176,18 @@ class KafkaGroupClient:
             if not self.partitions() and kind_of(error) is SourceUnavailable:
                 step = f"looking up topic {self._topic}, which the cluster does not have"
             raise self._unavailable(step, error) from error
+
+    async def _started(self) -> None:
+        """Start, unless an attempt of our own shows that no broker can be used: aiokafka would not tell."""
+        starting = asyncio.ensure_future(self._consumer.start())
+        try:
+            while not (await asyncio.wait([starting], timeout=_JOIN_LOOK_S))[0]:
+                if (fault := await self.diagnosis()) is not None:
+                    raise fault
+            starting.result()
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
     async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
         """See GroupClient."""
@@ -238,7 +251,11 @@ class KafkaGroupClient:
         brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001  # aiokafka's version is pinned
         known = [f"{broker.host}:{broker.port}" for broker in brokers]
         fault = await diagnose(self._options, known or self._options.bootstrap_servers.split(","))
-        return None if fault is None else type(fault)(f"Kafka at {fault}")
+        if fault is None:
+            return None
+        given = self._options.bootstrap_servers
+        advertised = known and not set(known) & set(given.split(","))
+        return type(fault)(f"Kafka at {given} advertises {fault}" if advertised else f"Kafka at {fault}")
 
     async def stop(self) -> None:
         """See GroupClient. aiokafka waits for a join in progress, which may take as long as others drain."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from poller.status import MappingStatus, PollerStatus
 from tests.fakes.group_contract import CONTRACT, PARTITIONS, Cluster, RecordingListener, becomes
 from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_setup
 from tests.fakes.real_cluster import RealCluster
+from tests.oracles.tidemill_broker import TidemillBroker
 
 
 @pytest.mark.parametrize("contract", CONTRACT, ids=lambda contract: contract.__name__)
@@ -134,3 +136,28 @@ async def test_a_broker_that_is_not_there_is_named_with_the_step_and_the_error()
     await client.stop()
     assert f"127.0.0.1:{port}: connection: ConnectionRefusedError" in str(raised.value)
     assert "no-such-host.invalid:9092: name lookup" in str(raised.value)
+
+
+async def test_an_advertised_address_that_nobody_reaches_is_told_long_before_a_join_gives_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poller.source.client._JOIN_LOOK_S", 0.3)
+    broker = TidemillBroker(
+        data_dir=tmp_path, settings={"advertised.listeners": "PLAINTEXT://no-such-host.invalid:9092"}
+    ).start()
+    client = KafkaGroupClient(
+        ClientOptions(bootstrap_servers=broker.bootstrap_servers),
+        topic="t1",
+        group="g",
+        client_id="c",
+        isolation_level="read_uncommitted",
+        drain_timeout_s=30.0,
+    )
+    with pytest.raises(SourceUnavailable) as raised:
+        async with asyncio.timeout(10):
+            await client.start(RecordingListener(client))
+    await client.stop()
+    broker.stop()
+    assert str(raised.value).startswith(
+        f"Kafka at {broker.bootstrap_servers} advertises no-such-host.invalid:9092: name lookup:"
+    )
