@@ -1,7 +1,8 @@
 """Tokens for MSK's OAUTHBEARER, signed by AWS's own signer with the credentials that the poller has.
 
-Those are boto's: profile, environment, an assumed role, an instance's; they are renewed before they expire,
-and each connection signs anew. So a session that the broker ends at its expiry is followed by the next one.
+Those are boto's: profile, environment, an assumed role, an instance's; those that say when they end are
+renewed before, and each connection signs anew. So a session that the broker ends at its expiry is followed by
+the next one.
 """
 
 from __future__ import annotations
