@@ -30,7 +30,7 @@ from tests.fakes.record_batches import Record, batch
 from tests.oracles.tidemill_broker import TidemillBroker
 
 ACLS = 1_000
-PASSES, SMALL_PASSES, TRIES = 8, 20, 8
+PASSES, SMALL_PASSES, TRIES = 5, 12, 8
 LOAD = Load(records=65_536, small_requests=2_000, touched_mib=300)
 AT_ONCE = 32
 USER = "User:ANONYMOUS"

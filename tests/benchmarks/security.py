@@ -32,11 +32,11 @@ from tests.oracles.secure_brokers import (
     SecureBroker,
 )
 
-PASSES = 5
+PASSES = 4
 LOGIN_PASSES = 3
-LOGINS = 1_000
-WARM_UP_RECORDS = 400_000
-WARM_UP_LOGINS = 3_000  # of the handshake, which all have; then of each mechanism as many as are measured
+LOGINS = 600
+WARM_UP_RECORDS = 300_000
+WARM_UP_LOGINS = 2_000  # of the handshake, which all have; then of each mechanism as many as are measured
 LOAD = Load(records=196_608)
 SCRAM, TLS = "SASL_SSL/SCRAM-SHA-512", "TLS"
 LISTENERS = {"plaintext": "plaintext", TLS: "tls", SCRAM: "scram"}
