@@ -11,9 +11,11 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
@@ -24,6 +26,7 @@ from broker.auth.issuing import Authority
 from infra.local.access import certificate_secret
 from infra.local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 from tests.oracles.processes import wait_until
+from tests.oracles.stack import POLLER_ENVIRON, Program
 from tests.oracles.up import REGION, Up, running_up
 
 pytestmark = pytest.mark.slow
@@ -60,6 +63,7 @@ class Flow:
     name: str
     uuid: str
     queue_url: str
+    mappings: Any  # the Lambda client of the poller that runs the mapping
 
     def await_failure(self, offset: int) -> None:
         """Until the record of that offset lies in the queue."""
@@ -83,10 +87,9 @@ class Flow:
 
     def await_result(self, text: str) -> None:
         """Until the mapping's LastProcessingResult holds a text."""
-        client = self.up.client("lambda")
 
         def told() -> bool:
-            return text in client.get_event_source_mapping(UUID=self.uuid)["LastProcessingResult"]
+            return text in self.mappings.get_event_source_mapping(UUID=self.uuid)["LastProcessingResult"]
 
         wait_until(told, what=f"the mapping's result to say {text!r}")
 
@@ -96,9 +99,10 @@ def flow(up: Up, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Makes a flow from the members of a mapping that name its source."""
     made: list[Flow] = []
 
-    def make(**source: Any) -> Flow:
+    def make(*, mappings: Any = None, **source: Any) -> Flow:
         name = request.node.name.replace("_", "-")[:40]
         functions = up.client("lambda")
+        mappings = mappings or functions
         with zipfile.ZipFile(code := io.BytesIO(), "w") as archive:
             archive.writestr("app.py", HANDLER)
         functions.create_function(
@@ -110,7 +114,7 @@ def flow(up: Up, request: pytest.FixtureRequest) -> Iterator[Any]:
         )
         queue_url = up.client("sqs").create_queue(QueueName=name)["QueueUrl"]
         up.cli("topic", "create", name)
-        uuid = functions.create_event_source_mapping(
+        uuid = mappings.create_event_source_mapping(
             FunctionName=name,
             Topics=[name],
             StartingPosition="TRIM_HORIZON",
@@ -120,12 +124,12 @@ def flow(up: Up, request: pytest.FixtureRequest) -> Iterator[Any]:
             DestinationConfig={"OnFailure": {"Destination": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"}},
             **source,
         )["UUID"]
-        made.append(Flow(up=up, name=name, uuid=uuid, queue_url=queue_url))
+        made.append(Flow(up=up, name=name, uuid=uuid, queue_url=queue_url, mappings=mappings))
         return made[-1]
 
     yield make
     for each in made:
-        up.client("lambda").delete_event_source_mapping(UUID=each.uuid)
+        each.mappings.delete_event_source_mapping(UUID=each.uuid)
 
 
 def access(kind: str, secret: str) -> dict[str, str]:
@@ -189,6 +193,62 @@ def test_iam(up: Up, flow: Any) -> None:
     mine.await_failure(2)
     produce(client_options(up, "iam"), mine.name, "good")
     mine.await_result("OK")
+
+
+@pytest.fixture
+def own_poller(up: Up, tmp_path: Path) -> Iterator[Program]:
+    """A poller beside `up`'s, on the same endpoint, that asks a process for its credentials."""
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = cat {tmp_path / 'credentials.json'}\n")
+    endpoint = up.ready["endpoint_url"]
+    environ = {
+        "AWS_ACCESS_KEY_ID": "",
+        "AWS_SECRET_ACCESS_KEY": "",
+        "AWS_CONFIG_FILE": str(config),
+        "AWS_ENDPOINT_URL": endpoint,
+        "TIDEMILL_POLLER_CA_FILE": str(up.data_dir / "tls" / "ca.pem"),
+        **POLLER_ENVIRON,
+    }
+    arguments = ("--data-dir", str(tmp_path / "poller"))
+    poller = Program(
+        name="poller", module="poller", arguments=arguments, environ=environ, run_dir=tmp_path / "run"
+    )
+    yield poller
+    poller.kill()
+
+
+def hand_out(up: Up, key_id: str, secret: str, process_file: Path) -> None:
+    """Give the broker a key of the administrator's, and the poller's credential process the same."""
+    identities = ("--file", str(up.data_dir / "broker" / "identities.json"))
+    key = ("--access-key-id", key_id, "--secret-from-stdin")
+    principal = f"arn:aws:iam::{ACCOUNT}:user/poller"
+    up.cli("broker", "identity", "add", "--principal", principal, "--admin", *key, *identities, stdin=secret)
+    # Near its end, so that botocore asks the process anew with every login.
+    expires = datetime.now(UTC) + timedelta(minutes=9)
+    content = {"Version": 1, "AccessKeyId": key_id, "SecretAccessKey": secret}
+    process_file.write_text(json.dumps(content | {"Expiration": expires.isoformat()}))
+
+
+@pytest.mark.usefixtures("as_user")
+def test_iam_with_a_new_key(up: Up, own_poller: Program, flow: Any, tmp_path: Path) -> None:
+    """The key is rotated where the poller takes it from; with the old one gone, it comes with the new."""
+    process_file = tmp_path / "credentials.json"
+    hand_out(up, "TKIAFIRSTKEYFIRSTKEY", "the-first-secret", process_file)
+    mappings = boto3.client(
+        "lambda",
+        endpoint_url=own_poller.start().url,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    mine = flow(mappings=mappings, EventSourceArn=up.ready["cluster_arn"])
+    produce(client_options(up, "iam"), mine.name, "good", "poison")
+    mine.await_failure(1)
+    hand_out(up, "TKIASECONDKEYSECONDK", "the-second-secret", process_file)
+    identities = up.data_dir / "broker" / "identities.json"
+    up.cli("broker", "identity", "remove", "TKIAFIRSTKEYFIRSTKEY", "--file", str(identities))
+    produce(client_options(up, "iam"), mine.name, "poison")
+    mine.await_failure(2)
 
 
 def test_scram(up: Up, flow: Any) -> None:
