@@ -96,7 +96,7 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
         if not api.speaks(header.api_version):
             if api.key != frames.API_VERSIONS:
                 raise CloseConnection(f"{api.name} has no version {header.api_version} here")
-            return _framed(versions.fallback(header))
+            return frames.framed(versions.fallback(header))
         if len(frame) > DECODED_BYTES_MAX:
             raise CloseConnection(f"a request of {len(frame)} bytes: {api.name} may have {DECODED_BYTES_MAX}")
         request = frames.decode_request(header, frame)
@@ -107,12 +107,8 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
     response = api.handle(broker, connection, header, request)
     if inspect.isawaitable(response):
         return _encode_later(header, response)
-    return _framed(frames.encode_response(header, response))
+    return frames.framed(frames.encode_response(header, response))
 
 
 async def _encode_later(header: RequestHeader, response: Awaitable[Any]) -> Reply:
-    return _framed(frames.encode_response(header, await response))
-
-
-def _framed(response: bytes) -> bytes:
-    return len(response).to_bytes(4, "big") + response
+    return frames.framed(frames.encode_response(header, await response))

@@ -130,12 +130,12 @@ class SaslStage:
             raise CloseConnection(f"{REFUSED_VERSIONS_MAX} refused requests for ApiVersions before a login")
         self._refused_versions += 1
         if not 0 <= header.api_version <= frames.LAST_API_VERSIONS:
-            return _framed(versions.fallback(header))
+            return frames.framed(versions.fallback(header))
         request = frames.decode_request(header, frame)
         response = versions.api_versions(broker, connection, header, request)
         if response.error_code is ErrorCode.none:
             self._state = _State.HANDSHAKE
-        return _framed(frames.encode_response(header, response))
+        return frames.framed(frames.encode_response(header, response))
 
     def _handshake(
         self, broker: Broker, connection: Connection, header: RequestHeader, mechanism: str
@@ -209,7 +209,7 @@ class SaslStage:
         else:
             lifetime_ms = self._open(broker, connection, step.session)
         if header is None:
-            return _framed(step.token)
+            return frames.framed(step.token)
         return _encoded(
             header,
             "SaslAuthenticateResponse",
@@ -316,11 +316,7 @@ def _illegal_state(header: RequestHeader) -> bytes | None:
 
 def _encoded(header: RequestHeader, response: str, **members: object) -> bytes:
     build = getattr(response_schema(header), response)
-    return _framed(frames.encode_response(header, build(**members)))
-
-
-def _framed(response: bytes) -> bytes:
-    return len(response).to_bytes(4, "big") + response
+    return frames.framed(frames.encode_response(header, build(**members)))
 
 
 # What handlers answer: on a listener that asks for no login, and after one (Kafka: KafkaApis).

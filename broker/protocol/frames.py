@@ -112,6 +112,11 @@ def encode_response(header: RequestHeader, response: Entity) -> bytes:
     return bytes(out)
 
 
+def framed(response: bytes) -> bytes:
+    """Put the 4-byte length before it, as it goes over the wire."""
+    return len(response).to_bytes(4, "big") + response
+
+
 def _from_the_future(api_key: int, api_version: int) -> bool:
     # Such an ApiVersions request is answered whatever follows its client id (KIP-511).
     return api_key == API_VERSIONS and api_version > LAST_API_VERSIONS
