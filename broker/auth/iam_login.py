@@ -81,7 +81,7 @@ class IamLogin:
             )
         decision = self._authorizer.connect(identity.access_key_id, host=peer_host)
         if not decision.allowed:
-            raise denied(f"kafka-cluster:Connect: {decision.reason}", claimed=claim.access_key_id)
+            raise denied(f"may not connect: {decision.reason}", claimed=claim.access_key_id)
         return Session(
             principal=Principal(type="IAM", name=identity.principal_arn),
             mechanism=self._mechanism,
