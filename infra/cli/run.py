@@ -8,8 +8,8 @@ import typer
 
 from broker.listeners import PORTS
 from infra.cli.errors import Complaint
-from infra.local.auth import Auth, parse_auth
-from infra.local.settings import DEFAULT_DATA_DIR, DEFAULT_PORT
+from infra.local.auth import PORT_FLAGS, Auth, check_ports, parse_auth
+from infra.local.settings import DEFAULT_DATA_DIR, DEFAULT_PORT, UpSettings
 
 _PROGRAM_HELP = {
     "broker": "The Kafka broker by itself: tidemill broker --port 9092 --set num.partitions=6",
@@ -87,6 +87,8 @@ def up(
         ready_file=ready_file,
     )
 
+    _check_ports(settings)
+
     def announce(ready: Ready, clients: Sequence[Client]) -> None:
         print(announcement(ready, clients, settings), flush=True)
 
@@ -121,6 +123,14 @@ def _auth(text: str) -> frozenset[Auth]:
         return parse_auth(text)
     except ValueError as error:
         raise Complaint(f"--auth {error}") from None
+
+
+def _check_ports(settings: UpSettings) -> None:
+    asked = {PORT_FLAGS[name]: port for name, port in settings.listeners.items()}
+    try:
+        check_ports({"--port": settings.port, **asked})
+    except ValueError as error:
+        raise Complaint(str(error)) from None
 
 
 def _flight_count(text: str) -> int | None:

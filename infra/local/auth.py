@@ -48,6 +48,15 @@ def listeners(auth: frozenset[Auth]) -> tuple[ListenerName, ...]:
     return tuple(name for name in PREFERRED if name in needed)
 
 
+def check_ports(ports: Mapping[str, int]) -> None:
+    """Raise ValueError where two flags give one port; 0 is any free one, another each time."""
+    flags: dict[int, str] = {}
+    for flag, port in ports.items():
+        other = flags.setdefault(port, flag)
+        if port and other != flag:
+            raise ValueError(f"{other} and {flag} are both {port}: give each a port of its own, or 0.")
+
+
 def broker_settings(auth: frozenset[Auth], identity_files: str) -> Mapping[str, str]:
     """The broker's settings for these mechanisms, by Kafka's names and ours."""
     found = {}

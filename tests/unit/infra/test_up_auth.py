@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import runpy
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from broker.auth import issuing
-from broker.listeners import ListenerName
+from broker.listeners import PORTS, ListenerName
 from infra.cli.announcement import announcement
-from infra.cli.errors import explain
+from infra.cli.errors import Complaint, explain
+from infra.cli.run import up
 from infra.local.access import Access, certificate_secret, make_certificates
-from infra.local.auth import broker_settings, listeners, parse_auth
+from infra.local.auth import broker_settings, check_ports, listeners, parse_auth
 from infra.local.launcher import Ready
 from infra.local.programs import Programs
 from infra.local.settings import read_settings
@@ -39,6 +41,27 @@ def test_each_mechanism_opens_its_listener_and_only_none_the_plaintext_one(
 def test_what_is_no_mechanism_is_refused_with_the_choices(text: str) -> None:
     with pytest.raises(ValueError, match="takes none, iam, scram, mtls, plain, separated by commas"):
         parse_auth(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [
+        ({"auth": "iam,scram", "iam_port": 9098, "scram_port": 9098}, "--iam-port and --scram-port"),
+        ({"auth": "iam", "iam_port": 9098, "port": 9098}, "--port and --iam-port"),
+    ],
+)
+def test_two_listeners_on_one_port_are_refused_at_once(
+    tmp_path: Path, asked: dict[str, Any], flags: str
+) -> None:
+    with pytest.raises(Complaint, match=f"^{flags} are both 9098: give each a port of its own, or 0.$"):
+        up(data_dir=tmp_path / "none", **asked)
+    assert not (tmp_path / "none").exists()
+
+
+def test_any_free_port_may_be_asked_for_twice_and_what_is_closed_has_none() -> None:
+    check_ports({"--port": 0, "--iam-port": 0, "--scram-port": 9096})
+    ports = {**PORTS, "tls": PORTS["iam"]}
+    assert read_settings(auth=parse_auth("iam"), ports=ports).listeners == {"iam": 9098}
 
 
 def test_a_certificate_is_demanded_unless_everybody_may_come() -> None:
