@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from broker.auth.scram_keys import SCRAM_NAMES, derive
-from broker.auth.scram_users import ScramUsers, SecretUser
+from broker.auth.scram_users import ScramUsers, SecretUser, precedence, secret_name
 
 logger = logging.getLogger(__name__)
 # At DEBUG it tells replies with their secrets.
@@ -46,10 +46,14 @@ class UnusableSecret(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What one look at Secrets Manager found: the users, and a sentence for each secret at fault."""
+    """What one look at Secrets Manager found: the users, and a sentence for each secret at fault.
+
+    `clashes`: by ARN, the secret whose user name another has, and that other one, which holds.
+    """
 
     users: Mapping[str, SecretUser]
     faults: Mapping[str, str] = field(default_factory=dict)
+    clashes: Mapping[str, str] = field(default_factory=dict)
 
 
 async def follow(users: ScramUsers, *, refresh_ms: int, region: str) -> None:
@@ -65,6 +69,7 @@ class Follower:
         self._make_client = make_client
         self._client: SecretsManager | None = None
         self._told: Mapping[str, str] = {}
+        self._clashes: Mapping[str, str] = {}
         self._unread: str | None = None
 
     async def run(self, *, refresh_s: float) -> None:
@@ -103,6 +108,19 @@ class Follower:
             if self._told.get(arn) != fault:
                 logger.error("secret %s makes no SCRAM user: %s", arn, fault)
         self._told = reading.faults
+        self._warn_of(reading.clashes)
+
+    def _warn_of(self, clashes: Mapping[str, str]) -> None:
+        for arn, holding in clashes.items():
+            if self._clashes.get(arn) != holding:
+                logger.warning(
+                    "secrets %s and %s have the same user name: the password of %s holds, the first by name;"
+                    " give each secret a user name of its own, or delete one",
+                    secret_name(holding),
+                    secret_name(arn),
+                    secret_name(holding),
+                )
+        self._clashes = clashes
 
 
 def read(client: SecretsManager, known: Mapping[str, SecretUser]) -> Reading:
@@ -113,7 +131,6 @@ def read(client: SecretsManager, known: Mapping[str, SecretUser]) -> Reading:
     """
     users: dict[str, SecretUser] = {}
     faults: dict[str, str] = {}
-    names: dict[str, str] = {}
     for arn, version_id in _listed(client):
         user = known.get(arn)
         if user is None or user.version_id != version_id:
@@ -122,11 +139,14 @@ def read(client: SecretsManager, known: Mapping[str, SecretUser]) -> Reading:
             except UnusableSecret as fault:
                 faults[arn] = str(fault)
         if user is not None:
-            first = names.setdefault(user.username, arn)
-            if first != arn:
-                faults[arn] = f"its user name is that of {first}; give each secret a user name of its own"
             users[arn] = user
-    return Reading(users=users, faults=faults)
+    return Reading(users=users, faults=faults, clashes=_clashes(users))
+
+
+def _clashes(users: Mapping[str, SecretUser]) -> Mapping[str, str]:
+    holding: dict[str, str] = {}
+    first = {arn: holding.setdefault(users[arn].username, arn) for arn in sorted(users, key=precedence)}
+    return {arn: other for arn, other in first.items() if arn != other}
 
 
 def _listed(client: SecretsManager) -> Iterator[tuple[str, str | None]]:

@@ -186,11 +186,23 @@ def _made_up_salt(look: _Look, part: Callable[[bytes], bytes]) -> bytes:
     return salt[: look.salt_bytes]
 
 
+def secret_name(arn: str) -> str:
+    """Give the name in a secret's ARN, which ends in a hyphen and six characters of chance."""
+    return arn.rpartition(":")[2].rpartition("-")[0] or arn
+
+
+def precedence(arn: str) -> tuple[str, str]:
+    """Order secrets by name: of two with one user name the same one holds, whenever they were made.
+
+    By ARN alone chance would decide between `AmazonMSK_a` and `AmazonMSK_a-b`.
+    """
+    return secret_name(arn), arn
+
+
 def _by_username(found: Mapping[str, SecretUser]) -> Mapping[str, Credentials]:
-    """Order by ARN, so that of two secrets with one user name the same one holds after every start."""
     by_username: dict[str, Credentials] = {}
-    for _, each in sorted(found.items()):
-        by_username.setdefault(each.username, each.credentials)
+    for arn in sorted(found, key=precedence):
+        by_username.setdefault(found[arn].username, found[arn].credentials)
     return by_username
 
 

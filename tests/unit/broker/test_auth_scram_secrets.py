@@ -14,9 +14,9 @@ import pytest
 from moto import mock_aws
 
 from broker.auth import scram_secrets
-from broker.auth.scram_keys import matches
+from broker.auth.scram_keys import SCRAM_NAMES, derive, matches
 from broker.auth.scram_secrets import Follower, SecretsManager, follow
-from broker.auth.scram_users import ScramUsers
+from broker.auth.scram_users import Credentials, ScramUsers, SecretUser
 
 REGION = "us-east-1"
 
@@ -167,16 +167,44 @@ async def test_a_secret_that_was_spoilt_keeps_its_user(
     assert caplog.text.count("makes no SCRAM user") == 1
 
 
-async def test_a_name_that_two_secrets_give_is_told(
+async def test_of_two_secrets_with_one_user_name_the_first_by_name_holds_and_one_warning_says_so(
     manager: Counting, users: ScramUsers, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = put(manager, "AmazonMSK_1", username="alice", password="one")
-    put(manager, "AmazonMSK_2", username="alice", password="two")
-    for _ in range(2):
+    second = put(manager, "AmazonMSK_b", username="alice-9", password="hunter-two")
+    await follower.refresh()
+    assert opens(users, "alice-9", "hunter-two")
+    put(manager, "AmazonMSK_a", username="alice-9", password="hunter-one")
+    for _ in range(3):
         await follower.refresh()
 
+    assert opens(users, "alice-9", "hunter-one")
+    assert not opens(users, "alice-9", "hunter-two")
+    (line,) = [each.getMessage() for each in caplog.records]
+    assert "secrets AmazonMSK_a and AmazonMSK_b have the same user name: the password of AmazonMSK_a" in line
+    assert "give each secret a user name of its own" in line
+    assert not any(value in line for value in ("alice-9", "hunter"))
+    # Mended, and broken again: that is one line more.
+    for name in ("bob", "alice-9"):
+        content = json.dumps({"username": name, "password": "hunter-two"})
+        manager.real.put_secret_value(SecretId=second, SecretString=content)
+        await follower.refresh()
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("ending", ["Aaaaaa", "zzzzzz", "000000"])
+def test_chance_in_arns_does_not_choose_between_two_secrets(users: ScramUsers, ending: str) -> None:
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:AmazonMSK_"
+    made = {
+        f"{arn}{name}": SecretUser(version_id="v", username="alice", credentials=made_keys(password))
+        for name, password in (("a-b-mmmmmm", "two"), (f"a-{ending}", "one"))
+    }
+    users.replace_secrets(made)
+
     assert opens(users, "alice", "one")
-    assert caplog.text.count(f"its user name is that of {first}") == 1
+
+
+def made_keys(password: str) -> Credentials:
+    return {mechanism: derive(mechanism, password) for mechanism in SCRAM_NAMES}
 
 
 async def test_users_stay_while_secrets_manager_is_away(
