@@ -23,6 +23,8 @@ from broker.auth.identity_file import (
     read_document,
     write_document,
 )
+from broker.auth.policies import Policy
+from broker.auth.policies.actions import ACTIONS, CONNECT
 from broker.settings import Settings
 
 ADMINISTRATOR: Final = {
@@ -109,7 +111,7 @@ def _add(arguments: argparse.Namespace) -> None:
     if not arguments.policy and not arguments.admin:
         raise CommandError("without a policy the key may nothing: add --policy FILE or --admin")
     entry = _entry(arguments)
-    read_identity(entry, "the new identity")
+    identity = read_identity(entry, "the new identity")
     file = _file(arguments)
     with locked(file):
         document = _read(file)
@@ -117,12 +119,27 @@ def _add(arguments: argparse.Namespace) -> None:
             raise CommandError(f"{file} has the access key {entry['accessKeyId']} already; remove it first")
         document["identities"].append(entry)
         write_document(file, document)
+    _warn_of_no_rights(identity.policies, arguments.policy)
     if arguments.access_key_id:
         _tell(f"added {entry['accessKeyId']} to {file}")
         return
     _tell(f"added to {file}; the secret is shown this once:")
     _tell(f"export AWS_ACCESS_KEY_ID={entry['accessKeyId']}")
     _tell(f"export AWS_SECRET_ACCESS_KEY={entry['secretAccessKey']}")
+
+
+def _warn_of_no_rights(policies: Sequence[Policy], files: Sequence[Path]) -> None:
+    """Say it at once, not by a denied login. It is no error: a cluster policy may allow the principal."""
+    actions = (CONNECT, *ACTIONS.values())
+    allowing = (each for policy in policies for each in policy.statements if each.effect == "Allow")
+    if any(statement.names(action) for statement in allowing for action in actions):
+        return
+    print(  # noqa: T201  # as above
+        f"warning: no statement of {', '.join(map(str, files))} allows any kafka-cluster action;"
+        ' write an Allow with "Action": "kafka-cluster:*", or with kafka-cluster:Connect and what else is to be'
+        " done",
+        file=sys.stderr,
+    )
 
 
 def _entry(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -56,10 +56,14 @@ class Statement:
     def applies(self, action: str, resource: str, context: Context) -> bool:
         """Tell whether this speaks about the request, whoever makes it."""
         return (
-            self.actions.matches(action, _NO_CONTEXT)
+            self.names(action)
             and self.resources.matches(resource, context)
             and all(check.holds(context) for check in self.conditions)
         )
+
+    def names(self, action: str) -> bool:
+        """Tell whether this speaks about the action, on whatever resource."""
+        return self.actions.matches(action, _NO_CONTEXT)
 
     def match(self, caller: Caller, *, bounded: bool) -> Match:
         """Tell how closely this means the caller; `bounded`: a permissions boundary limits them."""

@@ -7,6 +7,7 @@ import json
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,38 @@ def test_policies_come_from_files(data_dir: Path, tmp_path: Path) -> None:
     assert run(data_dir, "add", "--principal", USER, "--policy", str(policy), "--policy", str(policy)) == 0
     (written,) = json.loads((data_dir / "identities.json").read_text())["identities"]
     assert written["policies"] == [EVERYTHING, EVERYTHING]
+
+
+@pytest.mark.parametrize(
+    ("statements", "warned"),
+    [
+        ([{"Effect": "Allow", "Action": "kafka:*"}], True),
+        ([{"Effect": "Allow", "Action": ["kafka:*", "kafka-cluster:Reed*"]}], True),
+        ([{"Effect": "Deny", "Action": "kafka-cluster:*"}], True),
+        ([{"Effect": "Allow", "NotAction": "kafka-cluster:*"}], True),
+        ([{"Effect": "Allow", "Action": "kafka:*"}, {"Effect": "Allow", "Action": "*"}], False),
+        ([{"Effect": "Allow", "Action": "KAFKA-cluster:read*"}], False),
+        ([{"Effect": "Allow", "NotAction": "kafka:*"}], False),
+    ],
+)
+def test_policies_that_allow_nothing_here_are_taken_and_told(
+    data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    statements: list[dict[str, Any]],
+    warned: bool,
+) -> None:
+    policy = tmp_path / "policy.json"
+    document = {"Version": "2012-10-17", "Statement": [each | {"Resource": "*"} for each in statements]}
+    policy.write_text(json.dumps(document))
+
+    assert run(data_dir, "add", "--principal", USER, "--policy", str(policy)) == 0
+    told = capsys.readouterr().err
+    assert told.count("\n") == warned
+    assert (f"no statement of {policy} allows any kafka-cluster action; write an Allow" in told) is warned
+    assert run(data_dir, "add", "--principal", USER, "--admin", "--policy", str(policy)) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_key_of_elsewhere_comes_with_its_secret_and_token_by_standard_input(
