@@ -136,8 +136,7 @@ def _warn_of_no_rights(policies: Sequence[Policy], files: Sequence[Path]) -> Non
         return
     print(  # noqa: T201  # as above
         f"warning: no statement of {', '.join(map(str, files))} allows any kafka-cluster action;"
-        ' write an Allow with "Action": "kafka-cluster:*", or with kafka-cluster:Connect and what else is to be'
-        " done",
+        ' write an Allow with "Action": "kafka-cluster:*", or kafka-cluster:Connect and what else it may do',
         file=sys.stderr,
     )
 
