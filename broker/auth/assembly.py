@@ -96,9 +96,10 @@ def _check(settings: Settings) -> None:
 def _certificates(settings: Settings) -> Certificates:
     from broker.auth.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
 
+    listeners = [name for name in settings.listening if name != "plaintext"]
     keystore = _file(settings.ssl_keystore_location, settings.tls_dir, KEYSTORE_FILE)
     if keystore is None:
-        needing = ", ".join(sorted(settings.listening.keys() - {"plaintext"}))
+        needing = ", ".join(sorted(listeners))
         raise AuthFault(
             f"listeners that use TLS ({needing}) need a certificate: make one by"
             " `tidemill broker init-tls DIR` and give --tls-dir DIR,"
@@ -108,7 +109,8 @@ def _certificates(settings: Settings) -> Certificates:
     # Only the tls listener asks for clients' certificates.
     client_auth = settings.ssl_client_auth if "tls" in settings.listening else "none"
     try:
-        return Certificates(keystore, truststore, cast("ClientAuth", client_auth))
+        advertised: dict[str, str] = {name: settings.advertised(name)[0] for name in listeners}
+        return Certificates(keystore, truststore, cast("ClientAuth", client_auth), advertised=advertised)
     except TlsFault as fault:
         raise AuthFault(str(fault)) from None
 

@@ -9,13 +9,13 @@ import logging
 import ssl
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
 
-from broker.auth.tls import ClientAuth, TlsFault, server_context
+from broker.auth.tls import ClientAuth, TlsFault, names_host, server_context
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ class _Loaded(NamedTuple):
 
 
 class Certificates:
-    """Contexts from the files as they are now. Raises TlsFault where they cannot be used at the start."""
+    """Contexts from the files as they are now. Raises TlsFault where they cannot be used at the start.
+
+    `advertised`: the host that clients of each listener are told, which the certificate should name.
+    """
 
     def __init__(
         self,
@@ -45,11 +48,13 @@ class Certificates:
         truststore: Path | None,
         client_auth: ClientAuth,
         *,
+        advertised: Mapping[str, str] | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._keystore = keystore
         self._truststore = truststore
         self._client_auth: ClientAuth = client_auth
+        self._advertised = advertised or {}
         self._now_s = now_s
         self._warned = False
         self._stamp = self._files()
@@ -102,7 +107,27 @@ class Certificates:
                 " no client would take it; make a new one by `tidemill broker init-tls DIR --renew`"
             )
         self._warned = False
-        return _Loaded(verifying, plain, _names(certificate), expires_s)
+        names = _names(certificate)
+        self._warn_of_other_hosts(names)
+        return _Loaded(verifying, plain, names, expires_s)
+
+    def _warn_of_other_hosts(self, names: frozenset[str]) -> None:
+        """No error: who has no check of names on, or names of their own for this address, gets in."""
+        others: dict[str, list[str]] = {}
+        for listener, host in self._advertised.items():
+            if not names_host(host, names):
+                others.setdefault(host, []).append(listener)
+        for host, listeners in others.items():
+            logger.warning(
+                "clients of %s are told to connect to %s, which the certificate in %s does not name (but %s):"
+                " they will refuse it; `tidemill broker init-tls DIR --host %s` makes one that does,"
+                " or advertise a host that it names by --set advertised.listeners=…",
+                ", ".join(listeners),
+                host,
+                self._keystore,
+                ", ".join(sorted(names)) or "nothing",
+                host,
+            )
 
     def _warn_of_expiry(self) -> None:
         left_s = self._loaded.expires_s - self._now_s()

@@ -6,7 +6,6 @@ the check that the request was signed for a host of ours; `iam_login` judges wha
 
 import json
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import Any, Final
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from broker.auth.iam_login import TOKEN_BYTES_MAX, ConnectAuthorizer, IamLogin, 
 from broker.auth.identities import Identities
 from broker.auth.mechanism import Step
 from broker.auth.sigv4 import NotPresigned, Presigned, read_presigned
+from broker.auth.tls import names_host
 
 NAME: Final = "AWS_MSK_IAM"
 VERSION: Final = "2020_10_22"
@@ -72,7 +72,7 @@ class MskIamExchange:
             claim = _read(token)
         except NotPresigned as fault:
             raise denied(str(fault)) from None
-        if not _is_ours(claim.host, self._hosts()):
+        if not names_host(claim.host, self._hosts()):
             # Cut, for nobody has vouched for it yet.
             reason = (
                 f"signed for the host {claim.host[:255]}, which no certificate and no listener of ours names"
@@ -116,21 +116,3 @@ def _strings_once(pairs: list[tuple[str, Any]]) -> dict[str, str]:
     if len(found) != len(pairs) or not all(isinstance(value, str) for value in found.values()):
         raise ValueError
     return found
-
-
-def _is_ours(host: str, hosts: frozenset[str]) -> bool:
-    if host in hosts:
-        return True
-    ours = {_canonical(each) for each in hosts}
-    asked = _canonical(host)
-    # A certificate's wildcard stands for one label (RFC 9525, section 6.3).
-    return asked in ours or f"*.{asked.partition('.')[2]}" in ours
-
-
-def _canonical(host: str) -> str:
-    """Spell a name or an address as others spell it: Java writes ::1 as 0:0:0:0:0:0:0:1, some as [::1]."""
-    bare = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
-    try:
-        return str(ip_address(bare))
-    except ValueError:
-        return bare

@@ -5,6 +5,8 @@ chain, the truststore holds CAs. Imports nothing that a plaintext broker would h
 """
 
 import ssl
+from collections.abc import Collection
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -74,6 +76,23 @@ def certificate_session(connection: ssl.SSLObject, rules: PrincipalRules, now_s:
     except NoRuleApplies as refusal:
         raise NotLetIn(str(refusal), claimed=name) from None
     return Session(principal=Principal(type="User", name=user), mechanism=SSL)
+
+
+def names_host(host: str, names: Collection[str]) -> bool:
+    """Tell whether a host is among a certificate's names."""
+    ours = {_canonical(each) for each in names}
+    asked = _canonical(host)
+    # A certificate's wildcard stands for one label (RFC 9525, section 6.3).
+    return asked in ours or f"*.{asked.partition('.')[2]}" in ours
+
+
+def _canonical(host: str) -> str:
+    """Spell a name or an address as others spell it: Java writes ::1 as 0:0:0:0:0:0:0:1, some as [::1]."""
+    bare = host.lower().removeprefix("[").removesuffix("]").removesuffix(".")
+    try:
+        return str(ip_address(bare))
+    except ValueError:
+        return bare
 
 
 def _expired(connection: ssl.SSLObject, now_s: float) -> bool:

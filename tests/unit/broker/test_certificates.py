@@ -137,3 +137,34 @@ def test_a_key_that_others_may_read_is_told(
     files[0].chmod(0o640)
     Certificates(*files, "requested")
     assert "chmod 600" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("kafka.example.com", "::1"), None),
+        (("KAFKA.example.com.", "0:0:0:0:0:0:0:1"), None),
+        (("*.example.com", "::1"), None),
+        (("*.com", "::1"), "kafka.example.com"),
+        (("*.kafka.example.com", "example.com", "::1"), "kafka.example.com"),
+        (("kafka.example.com", "localhost"), "::1"),
+        ((), "kafka.example.com"),
+    ],
+)
+def test_an_advertised_host_that_the_certificate_does_not_name_is_told_once(
+    files: tuple[Path, Path], caplog: pytest.LogCaptureFixture, names: tuple[str, ...], told: str | None
+) -> None:
+    keystore, _ = files
+    keystore.write_text(CA.issue("broker", hosts=("kafka.example.com", "::1")).keystore_pem)
+    advertised = {"scram": "kafka.example.com", "iam": "kafka.example.com", "tls": "::1"}
+    certificates = Certificates(*files, "requested", advertised=advertised)
+    assert not caplog.messages
+    keystore.write_text(CA.issue("broker", hosts=names).keystore_pem)
+    assert certificates.reload()
+    assert not certificates.reload()
+    about = [line for line in caplog.messages if f"told to connect to {told}," in line]
+    assert len(about) == (told is not None)
+    assert len(caplog.messages) == len(set(advertised.values()) if not names else about)
+    for line in about:
+        assert f"clients of {'tls' if told == '::1' else 'scram, iam'} are told" in line
+        assert f"`tidemill broker init-tls DIR --host {told}`" in line

@@ -88,3 +88,15 @@ def test_any_address_is_listened_on_where_clients_are_told_another() -> None:
     advertised = "--set=advertised.listeners=PLAINTEXT://a:1,TLS://b:2"
     found = settings("--host", "0.0.0.0", "--listener", "plaintext", "--listener", "tls", advertised)
     assert (found.advertised("plaintext"), found.advertised("tls")) == (("a", 1), ("b", 2))
+
+
+def test_at_the_start_only_hosts_of_tls_listeners_must_be_named_by_the_certificate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    init_tls.main([str(tmp_path)])
+    advertised = "--set=advertised.listeners=PLAINTEXT://a:1,TLS://b.example:2,IAM://localhost:3"
+    listeners = ("--listener=plaintext", "--listener=tls", "--listener=scram", "--listener=iam")
+    asked = settings(*listeners, advertised, f"--tls-dir={tmp_path}", f"--data-dir={tmp_path}")
+    assemble(asked, cluster_arn="arn:aws:kafka:us-east-1:123456789012:cluster/c/u-1", now_ms=lambda: 0)
+    (line,) = [line for line in caplog.messages if "told to connect to" in line]
+    assert line.startswith("clients of tls are told to connect to b.example, which the certificate in ")
