@@ -173,7 +173,9 @@ class KafkaGroupClient:
             if kind_of(error) is SourceUnavailable and (fault := await self.diagnosis()) is not None:
                 raise fault from error
             step = f"joining the group for topic {self._topic}"
-            if not self.partitions() and kind_of(error) is SourceUnavailable:
+            if not self._brokers_named():
+                step = "connecting"
+            elif not self.partitions() and kind_of(error) is SourceUnavailable:
                 step = f"looking up topic {self._topic}, which the cluster does not have"
             raise self._unavailable(step, error) from error
 
@@ -248,14 +250,18 @@ class KafkaGroupClient:
 
     async def diagnosis(self) -> SourceUnavailable | None:
         """See GroupClient. Tries the brokers that the cluster names; before it named any, the given ones."""
-        brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001  # aiokafka's version is pinned
-        known = [f"{broker.host}:{broker.port}" for broker in brokers]
+        known = self._brokers_named()
         fault = await diagnose(self._options, known or self._options.bootstrap_servers.split(","))
         if fault is None:
             return None
         given = self._options.bootstrap_servers
         advertised = known and not set(known) & set(given.split(","))
         return type(fault)(f"Kafka at {given} advertises {fault}" if advertised else f"Kafka at {fault}")
+
+    def _brokers_named(self) -> list[str]:
+        """What the cluster said of itself; nothing before a first connection."""
+        brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001  # aiokafka's version is pinned
+        return [f"{broker.host}:{broker.port}" for broker in brokers]
 
     async def stop(self) -> None:
         """See GroupClient. aiokafka waits for a join in progress, which may take as long as others drain."""

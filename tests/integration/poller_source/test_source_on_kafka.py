@@ -138,6 +138,29 @@ async def test_a_broker_that_is_not_there_is_named_with_the_step_and_the_error()
     assert "no-such-host.invalid:9092: name lookup" in str(raised.value)
 
 
+async def test_a_cluster_that_was_not_reached_is_not_said_to_lack_the_topic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first attempt fails; when its cause is looked for, the cluster is there again."""
+
+    async def no_fault(_options: ClientOptions, _brokers: list[str]) -> None: ...
+
+    monkeypatch.setattr("poller.source.client.diagnose", no_fault)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    client = KafkaGroupClient(
+        ClientOptions(bootstrap_servers=f"127.0.0.1:{port}"),
+        topic="t1",
+        group="g",
+        client_id="c",
+        isolation_level="read_uncommitted",
+        drain_timeout_s=1.0,
+    )
+    with pytest.raises(SourceUnavailable, match=f"127.0.0.1:{port}: connecting: KafkaConnectionError"):
+        await client.start(RecordingListener(client))
+    await client.stop()
+
+
 async def test_an_advertised_address_that_nobody_reaches_is_told_long_before_a_join_gives_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
