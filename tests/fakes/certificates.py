@@ -1,4 +1,7 @@
-"""A certificate authority of a test's own: issues certificates for brokers and clients, in PEM."""
+"""A certificate authority of a test's own: issues certificates for brokers and clients, in PEM.
+
+They name their issuer's key, which Python 3.13 asks for (ssl.VERIFY_X509_STRICT, by RFC 5280).
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,17 @@ from cryptography.x509.oid import NameOID
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 DAY = timedelta(days=1)
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +73,8 @@ class Authority:
         self._root = (
             _builder(self._name, self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -76,7 +92,9 @@ class Authority:
     ) -> Issued:
         """A certificate for a server at these hosts and addresses, or for a client."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(common_name), self._name, key, valid_for)
+        builder = _builder(_name(common_name), self._name, key, valid_for).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+        )
         if hosts:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([_san(h) for h in hosts]), critical=False
