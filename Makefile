@@ -1,5 +1,5 @@
 # The one place for commands; .ci/run calls the same targets.
-.PHONY: install demo test lint format rust bench clean help same-python
+.PHONY: install demo test lint format rust bench soak clean help same-python
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -62,6 +62,9 @@ format: .venv/installed-test ## Put every file in the one format
 
 bench: .venv/installed-test ## Measure beside Apache Kafka and RIE; writes docs/performance.md
 	$(BIN)/python -m tests.benchmarks
+
+soak: .venv/installed-test ## Minutes of traffic with every login while programs are killed and keys rotated (MINUTES=5)
+	$(BIN)/python -m tests.soak $(or $(MINUTES),5)
 
 clean: ## Remove what the targets made
 	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/_core*.so
