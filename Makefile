@@ -48,7 +48,7 @@ lint: .venv/installed-test ## ruff, mypy, import-linter, stubtest
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m mypy.stubtest broker._core
+	$(BIN)/python -m mypy.stubtest tidemill_broker._core
 
 rust: .venv/installed-test ## cargo fmt, clippy, test
 	cd broker/rust && cargo fmt --check
@@ -67,4 +67,4 @@ soak: .venv/installed-test ## Minutes of traffic with every login while programs
 	$(BIN)/python -m tests.soak $(or $(MINUTES),5)
 
 clean: ## Remove what the targets made
-	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/_core*.so
+	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/tidemill_broker/_core*.so build *.egg-info

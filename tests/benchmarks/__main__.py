@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from broker import _core
 from tests.benchmarks.report import HEADINGS, Row, cells, markdown
+from tidemill_broker import _core
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: {} -->", "<!-- end: {} -->"

@@ -162,7 +162,8 @@ def _read_reply(client: socket.socket) -> None:
 def _tidemill(folder: Path) -> Iterator[int]:
     ready = folder / "ready.json"
     arguments = ["--port", "0", "--data-dir", str(folder / "data"), "--ready-file", str(ready)]
-    process = subprocess.Popen([sys.executable, "-m", "functions", *arguments], stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "tidemill_functions", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         until_s = time.monotonic() + _START_S
         while not ready.exists():

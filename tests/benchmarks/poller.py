@@ -23,12 +23,12 @@ from typing import Any, Protocol
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
-from poller.mapping import Mapping, SelfManagedSource, State
-from poller.store import MappingStore
 from tests.benchmarks.null_lambda import NullLambdaProcess
 from tests.benchmarks.report import Row
 from tests.oracles.apache_kafka import ApacheKafka
 from tests.oracles.tidemill_broker import TidemillBroker
+from tidemill_poller.mapping import Mapping, SelfManagedSource, State
+from tidemill_poller.store import MappingStore
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PARTITIONS = 8
@@ -42,7 +42,7 @@ class _Broker(Protocol):
 
 
 class PollerProcess:
-    """`python -m poller` on a directory, pointed at one function server; the functions are taken on trust."""
+    """The poller on a directory, pointed at one function server; the functions are taken on trust."""
 
     def __init__(self, directory: Path, lambda_url: str) -> None:
         ready = directory / "poller.json"
@@ -56,7 +56,8 @@ class PollerProcess:
             "TIDEMILL_POLLER_PARITY_REQUIRE_SOURCE_ACCESS": "false",
         }
         profile = os.environ.get("TIDEMILL_PROFILE")
-        program = ["-m", "cProfile", "-o", profile, "-m", "poller"] if profile else ["-m", "poller"]
+        profiler = ["-m", "cProfile", "-o", profile] if profile else []
+        program = [*profiler, "-m", "tidemill_poller"]
         self.log = directory / "poller.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

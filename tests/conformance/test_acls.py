@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.errors import ErrorCode
 from tests.fakes.raw_kafka import Disconnected, RawKafka
 from tests.oracles.acl_brokers import (
     ANY_ACL,
@@ -20,6 +19,7 @@ from tests.oracles.acl_brokers import (
     AclBroker,
     Rule,
 )
+from tidemill_broker.protocol.errors import ErrorCode
 
 METADATA, CREATE_TOPICS, DESCRIBE_CLUSTER = 3, 19, 60
 TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID, TOKEN, USER = range(2, 8)

@@ -14,13 +14,13 @@ from typing import Any, Final
 
 import pytest
 
-from broker.auth.authorizer import CLUSTER_NAME, ResourceType
 from tests.fakes.record_batches import batch
 from tests.oracles.acl_brokers import AclBroker, Rule, apache_kafka_with_acls, tidemill_with_acls
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
 from tests.oracles.authorization_table import CASES, Case
 from tests.oracles.authorization_world import World
 from tests.oracles.processes import wait_until
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, ResourceType
 
 PRODUCE, OFFSET_COMMIT, FIND_COORDINATOR, CREATE_TOPICS = 0, 8, 10, 19
 READ: Final = 3

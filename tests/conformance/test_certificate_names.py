@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from broker.auth.distinguished_name import spell_name
-from broker.auth.principal_rules import NoRuleApplies, PrincipalRules
 from tests.oracles.apache_kafka import jars_or_skip
 from tests.oracles.java_names import JavaNames
+from tidemill_broker.auth.distinguished_name import spell_name
+from tidemill_broker.auth.principal_rules import NoRuleApplies, PrincipalRules
 
 pytestmark = pytest.mark.kafka
 

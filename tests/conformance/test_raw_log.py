@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from broker.protocol.errors import ErrorCode
 from tests.conformance.conftest import KafkaLike
 from tests.conformance.test_raw_requests import ask_raw, until_led
 from tests.fakes.kafka_frames import read_response
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import CONTROL, Record, batch, stored
+from tidemill_broker.protocol.errors import ErrorCode
 
 OK = ErrorCode.none
 NOW_MS = time.time_ns() // 1_000_000

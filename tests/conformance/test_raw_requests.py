@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from broker.protocol.errors import ErrorCode
 from tests.conformance.conftest import PARTITIONS, KafkaLike
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.oracles.processes import wait_until
+from tidemill_broker.protocol.errors import ErrorCode
 
 LIST_OFFSETS, METADATA, API_VERSIONS, CREATE, DELETE, INIT_PRODUCER_ID = 2, 3, 18, 19, 20, 22
 LEADER_EPOCH, DESCRIBE_CONFIGS, CREATE_PARTITIONS, INCREMENTAL_ALTER, DESCRIBE_CLUSTER = 23, 32, 37, 44, 60

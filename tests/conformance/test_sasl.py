@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-from broker.auth.scram_keys import SCRAM_NAMES, salted_password
-from broker.protocol.errors import ErrorCode
 from tests.conformance.test_raw_requests import ask
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.sasl_client import (
@@ -36,6 +34,8 @@ from tests.fakes.sasl_client import (
 )
 from tests.fakes.sasl_script import Script
 from tests.oracles.apache_kafka import ApacheKafka, free_port_pair, jars_or_skip
+from tidemill_broker.auth.scram_keys import SCRAM_NAMES, salted_password
+from tidemill_broker.protocol.errors import ErrorCode
 
 pytestmark = pytest.mark.kafka
 

@@ -13,9 +13,9 @@ from botocore.exceptions import ClientError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from infra.local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 from tests.oracles.processes import wait_until
 from tests.oracles.up import REGION, Up, running_up
+from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 pytestmark = pytest.mark.slow
 

@@ -22,12 +22,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from broker.auth.issuing import Authority
-from infra.local.access import certificate_secret
-from infra.local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 from tests.oracles.processes import wait_until
 from tests.oracles.stack import POLLER_ENVIRON, Program
 from tests.oracles.up import REGION, Up, running_up
+from tidemill_broker.auth.issuing import Authority
+from tidemill_local.access import certificate_secret
+from tidemill_local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 pytestmark = pytest.mark.slow
 

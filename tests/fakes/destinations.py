@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from poller.errors import DestinationUnavailable
+from tidemill_poller.errors import DestinationUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from poller.destinations import FailureRecord
+    from tidemill_poller.destinations import FailureRecord
 
 
 class RecordingDestination:

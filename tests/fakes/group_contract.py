@@ -11,9 +11,9 @@ from typing import Protocol
 
 import pytest
 
-from poller.offsets import CommitPoint
-from poller.source import GroupClient
-from poller.source.client import OffsetsOutOfRange
+from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.source import GroupClient
+from tidemill_poller.source.client import OffsetsOutOfRange
 
 PARTITIONS = 3
 

@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from broker.coordinators.group import Limits, Step
-from broker.coordinators.groups import GroupCoordinator
-from broker.coordinators.messages import (
+from tidemill_broker.coordinators.group import Limits, Step
+from tidemill_broker.coordinators.groups import GroupCoordinator
+from tidemill_broker.coordinators.messages import (
     NO_GENERATION,
     CommitRequest,
     JoinReply,
@@ -22,8 +22,8 @@ from broker.coordinators.messages import (
     SyncRequest,
     Ticket,
 )
-from broker.coordinators.records import Record
-from broker.protocol.errors import ErrorCode
+from tidemill_broker.coordinators.records import Record
+from tidemill_broker.protocol.errors import ErrorCode
 
 GROUP = "orders"
 NO_DELAY = Limits(group_initial_rebalance_delay_ms=0)

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from broker.auth.iam_authorizer import IamAuthorizer
-from broker.auth.identities import Identities
-from broker.auth.mechanism import AuthenticationFailed, Mechanism, Step
-from broker.auth.msk_iam import MskIamMechanism
-from broker.auth.oauthbearer import OauthBearerMechanism
-from broker.auth.session import Session
 from tests.fakes.iam_identities import CLUSTER_ARN, usual, write
 from tests.oracles.iam_tokens import HOST, LONG_TERM, REGION, Keys, json_token, signer, url_token
+from tidemill_broker.auth.iam_authorizer import IamAuthorizer
+from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.mechanism import AuthenticationFailed, Mechanism, Step
+from tidemill_broker.auth.msk_iam import MskIamMechanism
+from tidemill_broker.auth.oauthbearer import OauthBearerMechanism
+from tidemill_broker.auth.session import Session
 
 NOW_MS = 1_763_740_000_000
 HOUR_MS = 3_600_000

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from broker.apis import Broker, Connection, dispatch
-from broker.apis.groups import GroupService
-from broker.apis.producers import ProducerIds
-from broker.auth.acl_store import AclStore
-from broker.auth.acls import AclAuthorizer, parse_super_users
-from broker.auth.scram_users import ScramUsers
-from broker.auth.session import UNAUTHENTICATED, Session
-from broker.listeners import ListenerName
-from broker.log.topics import Topics
-from broker.settings import Settings, parse_kafka_settings
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tidemill_broker.apis import Broker, Connection, dispatch
+from tidemill_broker.apis.groups import GroupService
+from tidemill_broker.apis.producers import ProducerIds
+from tidemill_broker.auth.acl_store import AclStore
+from tidemill_broker.auth.acls import AclAuthorizer, parse_super_users
+from tidemill_broker.auth.scram_users import ScramUsers
+from tidemill_broker.auth.session import UNAUTHENTICATED, Session
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.settings import Settings, parse_kafka_settings
 
 CLUSTER = UUID("0d2c9c0e-6f3a-4c51-9a57-2f0f6c1f7a11")
 START_MS = 1_700_000_000_000

@@ -11,16 +11,16 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from poller.errors import AccessDenied, SourceUnavailable
-from poller.event import Record
-from poller.lane import LaneSetup
-from poller.mapping import StartingPosition
-from poller.offsets import CommitPoint
-from poller.source import Source, SourceSetup
-from poller.source.client import Listener, OffsetsOutOfRange, RecordsUnreadable
-from poller.status import MappingStatus, PollerStatus
 from tests.fakes.poller import TOPIC, FakeRecord, until
 from tests.fakes.virtual_time import now_ms
+from tidemill_poller.errors import AccessDenied, SourceUnavailable
+from tidemill_poller.event import Record
+from tidemill_poller.lane import LaneSetup
+from tidemill_poller.mapping import StartingPosition
+from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.source import Source, SourceSetup
+from tidemill_poller.source.client import Listener, OffsetsOutOfRange, RecordsUnreadable
+from tidemill_poller.status import MappingStatus, PollerStatus
 
 SESSION_TIMEOUT_S = 10.0
 POLL_RECORDS_MAX = 50

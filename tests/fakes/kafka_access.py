@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poller.mapping import Mapping
+from tidemill_poller.mapping import Mapping
 
 
 async def secrets_are_fine(mapping: Mapping) -> None:

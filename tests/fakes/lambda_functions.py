@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from infra.awsapi import ApiError, Service
-from poller.control_api.functions import FunctionView, parse_function_name
+from tidemill_awsapi import ApiError, Service
+from tidemill_poller.control_api.functions import FunctionView, parse_function_name
 
 if TYPE_CHECKING:
     from collections import abc
 
     from aiohttp import web
 
-    from infra.awsapi import Call
+    from tidemill_awsapi import Call
 
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broker.log.topics import Topics
 from tests.fakes.record_batches import NOW_MS
+from tidemill_broker.log.topics import Topics
 
 
 @dataclass

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from broker._core import TopicRights
 from tests.fakes.kafka_frames import request, request_frame
+from tidemill_broker._core import TopicRights
 
 PRODUCE, FETCH = 0, 1
 

@@ -8,19 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from poller.batch import BatchLimits, ByteBudget
-from poller.destinations import FailureRecord
-from poller.errors import DestinationUnavailable
-from poller.event import EventSource, event_source
-from poller.lane import Lane, LaneSetup
-from poller.mapping import Mapping as EventSourceMapping
-from poller.mapping import SelfManagedSource
-from poller.metrics import Metrics
-from poller.offsets import CommitPoint
-from poller.retry import Delivered, FunctionError, Outcome, RetryPolicy, Throttled, Unreachable
-from poller.status import PartitionStatus
-from poller.tracing import NO_TRACING
 from tests.fakes.virtual_time import now_ms, now_s
+from tidemill_poller.batch import BatchLimits, ByteBudget
+from tidemill_poller.destinations import FailureRecord
+from tidemill_poller.errors import DestinationUnavailable
+from tidemill_poller.event import EventSource, event_source
+from tidemill_poller.lane import Lane, LaneSetup
+from tidemill_poller.mapping import Mapping as EventSourceMapping
+from tidemill_poller.mapping import SelfManagedSource
+from tidemill_poller.metrics import Metrics
+from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.retry import Delivered, FunctionError, Outcome, RetryPolicy, Throttled, Unreachable
+from tidemill_poller.status import PartitionStatus
+from tidemill_poller.tracing import NO_TRACING
 
 TOPIC = "orders"
 MAPPING = EventSourceMapping(

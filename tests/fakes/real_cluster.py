@@ -8,8 +8,8 @@ import uuid
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
-from poller.kafka_auth import ClientOptions
-from poller.source import GroupClient, KafkaGroupClient
+from tidemill_poller.kafka_auth import ClientOptions
+from tidemill_poller.source import GroupClient, KafkaGroupClient
 
 
 class RealCluster:

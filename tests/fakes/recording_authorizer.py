@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from broker.auth.authorizer import Decision, Operation, ResourceType
-from broker.auth.session import Session
+from tidemill_broker.auth.authorizer import Decision, Operation, ResourceType
+from tidemill_broker.auth.session import Session
 
 Question = tuple[Operation, ResourceType, str]
 

@@ -1,6 +1,6 @@
 """A SASL client written from the RFCs alone, and the frames that carry it through `dispatch`.
 
-Independent of `broker.auth`: it proves that the server speaks the standard, and can lie at every step.
+Independent of the broker's `auth`: it proves that the server speaks the standard, and can lie at every step.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.apis import CloseConnection, Connection, dispatch
-from broker.apis.sasl import SaslStage
-from broker.auth.mechanism import Mechanism
-from broker.auth.plain import PlainMechanism
-from broker.auth.scram import ScramMechanism
-from broker.auth.scram_keys import SCRAM_NAMES, derive
-from broker.auth.scram_users import ScramUsers
 from tests.fakes.inner_broker import InnerBroker
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tidemill_broker.apis import CloseConnection, Connection, dispatch
+from tidemill_broker.apis.sasl import SaslStage
+from tidemill_broker.auth.mechanism import Mechanism
+from tidemill_broker.auth.plain import PlainMechanism
+from tidemill_broker.auth.scram import ScramMechanism
+from tidemill_broker.auth.scram_keys import SCRAM_NAMES, derive
+from tidemill_broker.auth.scram_users import ScramUsers
 
 METADATA, SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE = 3, 17, 18, 36
 HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Protocol
 
-from broker.protocol.errors import ErrorCode
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.sasl_client import (
     ALICE,
@@ -19,6 +18,7 @@ from tests.fakes.sasl_client import (
     Closed,
     ScramClient,
 )
+from tidemill_broker.protocol.errors import ErrorCode
 
 SOFTWARE = {"client_software_name": "test", "client_software_version": "1"}
 PLAYERS: dict[str, dict[str, Any]] = {

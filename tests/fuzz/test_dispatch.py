@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from broker.apis import APIS, CloseConnection, dispatch
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import random_request, read_response, request_frame
 from tests.fakes.mutation import mutate
+from tidemill_broker.apis import APIS, CloseConnection, dispatch
 
 SEED = 20131231
 VERSIONS = [(api.key, v) for api in APIS.values() for v in range(api.min_version, api.max_version + 1)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import struct
 
-from broker.apis import APIS
-from broker.protocol.errors import MalformedFrame
-from broker.protocol.frames import decode_request, read_request_header
 from tests.fakes.kafka_frames import random_request, request_frame
 from tests.fakes.mutation import mutate
+from tidemill_broker.apis import APIS
+from tidemill_broker.protocol.errors import MalformedFrame
+from tidemill_broker.protocol.frames import decode_request, read_request_header
 
 SEED = 20131231
 FRAMES = 10_000

@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from broker.auth.mechanism import AuthenticationFailed, Mechanism
 from tests.fakes.iam_door import NOW_MS, make_json, make_url, open_door
 from tests.fakes.mutation import mutate
 from tests.oracles.iam_tokens import BOTH, LONG_TERM, TEMPORARY, Keys, fields_of, frame
+from tidemill_broker.auth.mechanism import AuthenticationFailed, Mechanism
 
 SEED = 20131231
 TOKENS = 10_000

@@ -7,11 +7,11 @@ import random
 from pathlib import Path
 from typing import Any
 
-from broker.auth.identities import Identities
-from broker.auth.identity_file import IdentityFileError
 from tests.fakes.iam_identities import EVERYTHING, ROLE_SESSION, entry, write_raw
 from tests.fakes.mutation import mutate
 from tests.oracles.iam_tokens import LONG_TERM, TEMPORARY
+from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.identity_file import IdentityFileError
 
 SEED = 20131231
 FILES = 500

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from broker.log.topics import Topics
-from broker.protocol.errors import MalformedFrame
 from tests.fakes.kafka_frames import random_request, request_frame
 from tests.fakes.log_disk import Disk
 from tests.fakes.log_frames import EVERYTHING, FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import CODECS, HEADER_BYTES, NOW_MS, Record, batch, sealed, stored
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.protocol.errors import MalformedFrame
 
 SEED = 20131231
 FRAMES = 10_000

@@ -16,11 +16,7 @@ from typing import Any
 
 import pytest
 
-import broker
-from broker.auth.audit import Audit
-from broker.auth.mechanism import AuthenticationFailed, Mechanism, Step
-from broker.auth.scram_keys import SCRAM_NAMES
-from broker.protocol.errors import ErrorCode
+import tidemill_broker
 from tests.fakes.iam_door import make_json, make_url, open_door
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import request, request_frame
@@ -38,13 +34,17 @@ from tests.fakes.sasl_client import (
     mechanisms,
 )
 from tests.oracles.iam_tokens import LONG_TERM
+from tidemill_broker.auth.audit import Audit
+from tidemill_broker.auth.mechanism import AuthenticationFailed, Mechanism, Step
+from tidemill_broker.auth.scram_keys import SCRAM_NAMES
+from tidemill_broker.protocol.errors import ErrorCode
 
 SEED = 20131231
 EXCHANGES = 10_000
 DIALOGUES = 2_000
 # PLAIN salts for each guess: milliseconds each.
 PLAIN_EVERY = 100
-BROKER = str(Path(broker.__path__[0]).resolve())
+BROKER = str(Path(tidemill_broker.__path__[0]).resolve())
 HASHING = {"new", "hmac_digest", "hmac_new", "openssl_sha256", "openssl_sha512", "pbkdf2_hmac"}
 
 

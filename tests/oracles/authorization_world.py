@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
-from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 
 PARTS: Final = ("orders", "absent", "fresh", "crew", "ghost", "payments", "somebody")
 # The broker's id, as configs name it.

@@ -104,7 +104,7 @@ def running(data_dir: Path, environment: Mapping[str, str] | None = None) -> Ite
     ready.unlink(missing_ok=True)
     arguments = ["--port", "0", "--data-dir", str(data_dir), "--ready-file", str(ready)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "functions", *arguments],
+        [sys.executable, "-m", "tidemill_functions", *arguments],
         env={**os.environ, "SECRET_OF_THE_SERVER": "s3cr3t", **(environment or {})},
     )
     try:

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic_settings import BaseSettings
 
-import broker.settings
-import functions.settings
-import poller.settings
-from poller.metrics import COUNTERS, GAUGES
+import tidemill_broker.settings
+import tidemill_functions.settings
+import tidemill_poller.settings
+from tidemill_poller.metrics import COUNTERS, GAUGES
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
@@ -39,7 +39,7 @@ def broker_settings() -> str:
     rows = ["| name | default | meaning |", "|---|---|---|"]
     rows += [
         f"| `{row.name}` | {_default(row.default)} | {row.doc} |"
-        for row in sorted(broker.settings.KAFKA_SETTINGS.values(), key=lambda row: row.name)
+        for row in sorted(tidemill_broker.settings.KAFKA_SETTINGS.values(), key=lambda row: row.name)
     ]
     return "\n".join(rows)
 
@@ -53,8 +53,10 @@ def metrics() -> str:
 
 
 TABLES = {
-    "poller settings": lambda: environment_settings(poller.settings.Settings, "TIDEMILL_POLLER_"),
-    "functions settings": lambda: environment_settings(functions.settings.Settings, "TIDEMILL_FUNCTIONS_"),
+    "poller settings": lambda: environment_settings(tidemill_poller.settings.Settings, "TIDEMILL_POLLER_"),
+    "functions settings": lambda: environment_settings(
+        tidemill_functions.settings.Settings, "TIDEMILL_FUNCTIONS_"
+    ),
     "broker settings": broker_settings,
     "metrics": metrics,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broker.apis import APIS
+from tidemill_broker.apis import APIS
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
 BEGIN = "<!-- matrix: written by python -m tests.oracles.protocol_matrix -->"

@@ -33,7 +33,7 @@ IDENTITIES = "identities.json"  # in our broker's data directory
 
 def make_certificates(directory: Path) -> Path:
     """A CA with certificates for the broker and the client CN=client, by our own command."""
-    command = [sys.executable, "-m", "broker", "init-tls", str(directory)]
+    command = [sys.executable, "-m", "tidemill_broker", "init-tls", str(directory)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env={**os.environ})
     assert done.returncode == 0, f"init-tls ended with {done.returncode}: {done.stderr or done.stdout}"
     return directory

@@ -1,6 +1,6 @@
 """Our broker as a process of its own, with the same face as `ApacheKafka`: a test runs against either.
 
-Owns one `python -m broker` on loopback: start, stop, kill -9, start again on the same port and data.
+Owns one `python -m tidemill_broker` on loopback: start, stop, kill -9, start again on the same port and data.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TidemillBroker:
         started = time.monotonic()
         with (self.data_dir / "broker.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "broker", *self._arguments(ready_file)],
+                [sys.executable, "-m", "tidemill_broker", *self._arguments(ready_file)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.commands import init_tls
 from tests.oracles.tidemill_broker import TidemillBroker
+from tidemill_broker.commands import init_tls
 
 LISTENERS = ("plaintext", "tls", "scram", "iam")
 

@@ -18,8 +18,8 @@ from unittest.mock import patch
 import boto3
 from botocore.config import Config
 
-from infra.cli.main import main
 from tests.oracles.processes import wait_until
+from tidemill_cli.main import main
 
 TIDEMILL = str(Path(sys.executable).with_name("tidemill"))
 REGION = "us-east-1"

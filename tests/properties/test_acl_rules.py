@@ -8,8 +8,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.auth.acl_rules import Acl, AclFilter, AclRules, PatternType, Permission
-from broker.auth.authorizer import Operation, ResourceType
+from tidemill_broker.auth.acl_rules import Acl, AclFilter, AclRules, PatternType, Permission
+from tidemill_broker.auth.authorizer import Operation, ResourceType
 
 TYPES = (ResourceType.TOPIC, ResourceType.GROUP)
 NAMES = ("*", "a", "ab", "abc", "ab*", "b", "é", "éa", "hardcode")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.batch import Batch, BatchLimits, Buffer
-from poller.event import records_json
 from tests.fakes.poller import SOURCE, FakeRecord
+from tidemill_poller.batch import Batch, BatchLimits, Buffer
+from tidemill_poller.event import records_json
 
 POLLS = st.lists(
     st.lists(st.tuples(st.integers(1, 5), st.integers(0, 400)), max_size=20), min_size=1, max_size=8

@@ -18,8 +18,6 @@ from typing import Any
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
-from poller.errors import SourceUnavailable
-from poller.retry import Outcome
 from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka, PollerWorld, RunningPoller
 from tests.fakes.poller import (
@@ -34,6 +32,8 @@ from tests.fakes.poller import (
     lane_setup,
     until,
 )
+from tidemill_poller.errors import SourceUnavailable
+from tidemill_poller.retry import Outcome
 
 EVENTS = ("start", "stop", "kill", "rebalance", "produce", "cluster away", "destination away")
 

@@ -8,8 +8,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.event import event_bytes, event_json, event_source, records_json
 from tests.fakes.poller import FakeRecord
+from tidemill_poller.event import event_bytes, event_json, event_source, records_json
 
 RECORDS = st.lists(
     st.builds(

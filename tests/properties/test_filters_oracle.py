@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.events.models import EventPattern
 
-from poller.errors import InvalidPattern
-from poller.filters import compile_filters
+from tidemill_poller.errors import InvalidPattern
+from tidemill_poller.filters import compile_filters
 
 # The kind of probe that told matchers apart before: one for every operator and its neighbours.
 PROBES: list[tuple[dict[str, Any], dict[str, Any]]] = [

@@ -12,10 +12,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from broker.coordinators.group import Group, Limits, State
-from broker.coordinators.messages import JoinReply, SyncReply, Ticket
-from broker.protocol.errors import ErrorCode
 from tests.fakes.group_shell import GROUP, GroupShell, subscription
+from tidemill_broker.coordinators.group import Group, Limits, State
+from tidemill_broker.coordinators.messages import JoinReply, SyncReply, Ticket
+from tidemill_broker.protocol.errors import ErrorCode
 
 CLIENTS = st.integers(0, 4)
 STATIC = 2  # the first clients have an instance id

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from broker.apis import dispatch
-from broker.apis.groups import APIS
 from tests.fakes.inner_broker import inner_broker
 from tests.fakes.kafka_frames import random_request, read_response, request_frame
+from tidemill_broker.apis import dispatch
+from tidemill_broker.apis.groups import APIS
 
 REQUESTS_PER_VERSION = 15
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.control_api import application
-from poller.mapping import State
-from poller.settings import Settings
-from poller.store import MappingStore
 from tests.fakes.http_thread import serving
 from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import FakeFunctions
+from tidemill_poller.control_api import application
+from tidemill_poller.mapping import State
+from tidemill_poller.settings import Settings
+from tidemill_poller.store import MappingStore
 
 if TYPE_CHECKING:
     from collections import abc

@@ -7,8 +7,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.offsets import METADATA_BYTES_MAX, Pending, decode, encode
-from poller.retry import Tries
+from tidemill_poller.offsets import METADATA_BYTES_MAX, Pending, decode, encode
+from tidemill_poller.retry import Tries
 
 
 @st.composite

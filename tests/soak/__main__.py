@@ -22,12 +22,12 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from broker.auth.issuing import Authority
-from infra.local.access import certificate_secret
-from infra.local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 from tests.oracles.processes import is_alive, wait_until
 from tests.oracles.recording import SOURCE, Proof
 from tests.oracles.up import REGION, Up, running_up
+from tidemill_broker.auth.issuing import Authority
+from tidemill_local.access import certificate_secret
+from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 ACCOUNT = "123456789012"
 ACCESS = {

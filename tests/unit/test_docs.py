@@ -8,8 +8,8 @@ from typing import get_args
 
 import pytest
 
-from poller.status import PartitionState
 from tests.oracles.operations_tables import FILE, with_tables
+from tidemill_poller.status import PartitionState
 
 DOCS = FILE.parent
 PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
@@ -39,6 +39,8 @@ def test_every_module_stands_in_the_file_map(program: str) -> None:
     assert own is not None
     folder = DOCS.parent / program
     modules = {path.stem for path in folder.rglob("*.py") if "samples" not in path.parts} - {"__init__"}
-    packages = {f"{path.parent.name}/" for path in folder.glob("*/**/__init__.py")}
+    packages = {
+        f"{path.parent.name}/" for path in folder.glob("*/*/**/__init__.py") if "samples" not in path.parts
+    }
 
     assert sorted((modules | packages) - set(re.findall(r"\w+/?", own.group()))) == []

@@ -21,9 +21,9 @@ use crate::produce;
 use crate::rights::{Decided, TopicRights as Rights};
 use crate::table::Table;
 
-pyo3::import_exception!(broker.protocol.errors, MalformedFrame);
-pyo3::import_exception!(broker.log.errors, InvalidBatch);
-pyo3::import_exception!(broker.log.errors, OffsetOutOfRange);
+pyo3::import_exception!(tidemill_broker.protocol.errors, MalformedFrame);
+pyo3::import_exception!(tidemill_broker.log.errors, InvalidBatch);
+pyo3::import_exception!(tidemill_broker.log.errors, OffsetOutOfRange);
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> PyErr {
@@ -62,7 +62,7 @@ impl Borrowed {
     }
 }
 
-#[pyclass(frozen, module = "broker._core", name = "LogConfig")]
+#[pyclass(frozen, module = "tidemill_broker._core", name = "LogConfig")]
 struct LogConfig(Config);
 
 #[pymethods]
@@ -105,7 +105,7 @@ impl LogConfig {
     }
 }
 
-#[pyclass(frozen, module = "broker._core")]
+#[pyclass(frozen, module = "tidemill_broker._core")]
 struct PartitionLog(Arc<Log>);
 
 #[pymethods]
@@ -225,7 +225,7 @@ impl PartitionLog {
 }
 
 /// What a memoryview of a response stands on; Python never sees it by itself.
-#[pyclass(frozen, module = "broker._core")]
+#[pyclass(frozen, module = "tidemill_broker._core")]
 struct Frame(Page);
 
 /// The finished response as Python gets it: a view, not a copy.
@@ -267,7 +267,7 @@ impl Shared {
 }
 
 /// Which topics one connection may write to, or read from, as far as it is known.
-#[pyclass(frozen, module = "broker._core")]
+#[pyclass(frozen, module = "tidemill_broker._core")]
 struct TopicRights(Rights);
 
 #[pymethods]
@@ -332,7 +332,7 @@ impl Judge<'_, '_> {
     }
 }
 
-#[pyclass(frozen, module = "broker._core")]
+#[pyclass(frozen, module = "tidemill_broker._core")]
 struct WaitingFetch {
     request: Request,
     shared: Arc<Shared>,
@@ -371,7 +371,7 @@ enum Fetched<'py> {
 
 type Produced<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>);
 
-#[pyclass(frozen, module = "broker._core")]
+#[pyclass(frozen, module = "tidemill_broker._core")]
 struct LogTable {
     shared: Arc<Shared>,
     /// Where batches are decompressed to look inside.

@@ -1,4 +1,4 @@
-//! The crate behind `broker._core`: a table of contents and nothing else.
+//! The crate behind `tidemill_broker._core`: a table of contents and nothing else.
 //!
 //! `wire` and `batch`, `records`, `codec` read bytes; `index`, `segment`, `epochs`, `producers`, `checkpoint`,
 //! `recovery` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`, and

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.log.topics import Topics
 from tests.fakes.log_disk import Disk
+from tidemill_broker.log.topics import Topics
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.auth import acl_store
-from broker.auth.acl_rules import Acl, PatternType, Permission
-from broker.auth.acl_store import AclStore, TooManyAcls
-from broker.auth.authorizer import Operation, ResourceType
+from tidemill_broker.auth import acl_store
+from tidemill_broker.auth.acl_rules import Acl, PatternType, Permission
+from tidemill_broker.auth.acl_store import AclStore, TooManyAcls
+from tidemill_broker.auth.authorizer import Operation, ResourceType
 
 
 def acl(name: str = "flights", **members: object) -> Acl:
@@ -75,9 +75,9 @@ def test_a_change_that_the_disk_refuses_changes_nothing(file: Path, monkeypatch:
 LIFE = """
 import sys
 from pathlib import Path
-from broker.auth.acl_rules import Acl, PatternType, Permission
-from broker.auth.acl_store import AclStore
-from broker.auth.authorizer import Operation, ResourceType
+from tidemill_broker.auth.acl_rules import Acl, PatternType, Permission
+from tidemill_broker.auth.acl_store import AclStore
+from tidemill_broker.auth.authorizer import Operation, ResourceType
 store = AclStore(Path(sys.argv[1]))
 for number in range(1000):
     store.add([Acl(resource_type=ResourceType.TOPIC, pattern_type=PatternType.LITERAL, name=f"t{number}",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.auth.acl_rules import Acl, PatternType, Permission
-from broker.auth.acl_store import AclStore
-from broker.auth.acls import AclAuthorizer, parse_super_users
-from broker.auth.authorizer import Authorizer, Operation, ResourceType
-from broker.auth.session import Principal, Session
+from tidemill_broker.auth.acl_rules import Acl, PatternType, Permission
+from tidemill_broker.auth.acl_store import AclStore
+from tidemill_broker.auth.acls import AclAuthorizer, parse_super_users
+from tidemill_broker.auth.authorizer import Authorizer, Operation, ResourceType
+from tidemill_broker.auth.session import Principal, Session
 
 HOST = "10.0.0.1"
 ALICE = Session(principal=Principal(type="User", name="alice"))

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from broker.apis import CloseConnection, acls
-from broker.auth import acl_store
-from broker.auth.acl_rules import PatternType, Permission
-from broker.auth.acl_store import AclStore
-from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
-from broker.auth.session import Principal, Session
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tidemill_broker.apis import CloseConnection, acls
+from tidemill_broker.auth import acl_store
+from tidemill_broker.auth.acl_rules import PatternType, Permission
+from tidemill_broker.auth.acl_store import AclStore
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from tidemill_broker.auth.session import Principal, Session
+from tidemill_broker.protocol.errors import ErrorCode
 
 DESCRIBE, CREATE, DELETE = 29, 30, 31
 VERSIONS = (1, 2, 3)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from broker.log.configs import TOPIC_CONFIGS
-from broker.protocol.errors import ErrorCode
-from broker.settings import KAFKA_SETTINGS
 from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tidemill_broker.log.configs import TOPIC_CONFIGS
+from tidemill_broker.protocol.errors import ErrorCode
+from tidemill_broker.settings import KAFKA_SETTINGS
 
 DESCRIBE, ALTER, INCREMENTAL_ALTER = 32, 33, 44
 TOPIC, BROKER, BROKER_LOGGER, GROUP = 2, 4, 8, 32

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tidemill_broker.protocol.errors import ErrorCode
 
 METADATA, DESCRIBE_CLUSTER, DESCRIBE_TOPIC_PARTITIONS = 3, 60, 75
 NOT_ASKED = -2147483648

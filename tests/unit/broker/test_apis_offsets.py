@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from broker.apis.record_batch import build_batch
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tidemill_broker.apis.record_batch import build_batch
+from tidemill_broker.protocol.errors import ErrorCode
 
 LIST_OFFSETS, DELETE_RECORDS, LEADER_EPOCH = 2, 21, 23
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.apis.producers import BLOCK, ProducerIds
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import inner_broker
+from tidemill_broker.apis.producers import BLOCK, ProducerIds
+from tidemill_broker.protocol.errors import ErrorCode
 
 INIT_PRODUCER_ID = 22
 

@@ -12,10 +12,6 @@ from typing import Any
 
 import pytest
 
-from broker.apis import CloseConnection, dispatch
-from broker.auth.mechanism import Exchange, Step
-from broker.auth.session import Principal, Session
-from broker.protocol.errors import ErrorCode
 from tests.fakes import virtual_time
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
@@ -36,6 +32,10 @@ from tests.fakes.sasl_client import (
     mechanisms,
 )
 from tests.fakes.sasl_script import PLAIN_TOKEN, SOFTWARE, Script
+from tidemill_broker.apis import CloseConnection, dispatch
+from tidemill_broker.auth.mechanism import Exchange, Step
+from tidemill_broker.auth.session import Principal, Session
+from tidemill_broker.protocol.errors import ErrorCode
 
 GENERIC = "Authentication failed during {} due to invalid credentials with SASL mechanism {}"
 
@@ -403,7 +403,7 @@ async def test_a_thousand_logins_at_once_use_no_more_threads_than_two(
         threads.add(threading.current_thread().name)
         return False
 
-    monkeypatch.setattr("broker.auth.plain.matches", doubt)
+    monkeypatch.setattr("tidemill_broker.auth.plain.matches", doubt)
     offered = mechanisms(inner.broker.scram_users)
 
     async def fail() -> None:

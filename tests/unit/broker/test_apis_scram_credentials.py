@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from broker.apis import scram_credentials
-from broker.auth.scram_keys import SCRAM_NAMES, derive, salted_password
-from broker.auth.scram_users import SecretUser
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.sasl_client import ALICE, BOB, PASSWORD, Dialogue, ScramClient, add_user, mechanisms
+from tidemill_broker.apis import scram_credentials
+from tidemill_broker.auth.scram_keys import SCRAM_NAMES, derive, salted_password
+from tidemill_broker.auth.scram_users import SecretUser
+from tidemill_broker.protocol.errors import ErrorCode
 
 DESCRIBE, ALTER = 50, 51
 SHA_256, SHA_512 = 1, 2

@@ -14,11 +14,11 @@ from kio.index import load_payload_module
 from kio.schema.index import api_key_map, schema_name_map
 from kio.static.constants import EntityType
 
-import broker.apis
-from broker.apis import APIS, DECODED_BYTES_MAX, Api, CloseConnection, dispatch, table
-from broker.protocol.errors import ErrorCode
+import tidemill_broker.apis
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tidemill_broker.apis import APIS, DECODED_BYTES_MAX, Api, CloseConnection, dispatch, table
+from tidemill_broker.protocol.errors import ErrorCode
 
 PRODUCE, METADATA, API_VERSIONS = 0, 3, 18
 
@@ -144,7 +144,7 @@ def test_every_member_that_a_handler_sets_exists_in_some_version() -> None:
     """The schema drops members that a version lacks, so a slip of the pen would be dropped in silence."""
     known = kio_members()
     used: list[tuple[str, str]] = []
-    for file in sorted(Path(broker.apis.__file__).parent.glob("*.py")):
+    for file in sorted(Path(tidemill_broker.apis.__file__).parent.glob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and is_built(node.func):
                 used += [(node.func.attr, keyword.arg) for keyword in node.keywords if keyword.arg]

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tidemill_broker.protocol.errors import ErrorCode
 
 CREATE, DELETE, PARTITIONS = 19, 20, 37
 DYNAMIC_TOPIC_CONFIG, STATIC_BROKER_CONFIG, DEFAULT_CONFIG = 1, 4, 5

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from broker.auth.audit import LINES_EACH_MAX, LINES_MAX, VALUE_CHARACTERS_MAX, WINDOW_S, Audit
-from broker.auth.authorizer import Operation, ResourceType
-from broker.auth.session import Principal, Session
+from tidemill_broker.auth.audit import LINES_EACH_MAX, LINES_MAX, VALUE_CHARACTERS_MAX, WINDOW_S, Audit
+from tidemill_broker.auth.authorizer import Operation, ResourceType
+from tidemill_broker.auth.session import Principal, Session
 
 
 class Clock:

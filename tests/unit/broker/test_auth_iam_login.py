@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from broker.auth.mechanism import AuthenticationFailed
 from tests.fakes.iam_door import HOUR_MS, NOW_MS, Door, Make, make_json, make_url, open_door
 from tests.fakes.iam_identities import READ_ONLY, ROLE_SESSION, USER, entry, usual, write
 from tests.oracles.iam_tokens import BOTH, HOST, LONG_TERM, REGION, TEMPORARY, Keys, aws_signer_token
+from tidemill_broker.auth.mechanism import AuthenticationFailed
 
 
 @pytest.fixture

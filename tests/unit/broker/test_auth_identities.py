@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from broker.auth import identities as identities_module
-from broker.auth.identities import Identities
-from broker.auth.identity_file import IdentityFileError
 from tests.fakes.iam_identities import EVERYTHING, ROLE_SESSION, USER, entry, write, write_raw
 from tests.oracles.iam_tokens import LONG_TERM, TEMPORARY
+from tidemill_broker.auth import identities as identities_module
+from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.identity_file import IdentityFileError
 
 CLUSTER_POLICY = {
     "Version": "2012-10-17",
@@ -289,7 +289,7 @@ class TestChanges:
 
 
 def test_a_file_larger_than_the_bound_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.auth.identity_file.FILE_BYTES_MAX", 100)
+    monkeypatch.setattr("tidemill_broker.auth.identity_file.FILE_BYTES_MAX", 100)
     write(file, [GOOD])
 
     with pytest.raises(IdentityFileError, match="larger than"):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from broker.auth.mechanism import AuthenticationFailed
 from tests.fakes.iam_door import Door, make_json, open_door
 from tests.oracles.iam_tokens import TEMPORARY, fields_of
+from tidemill_broker.auth.mechanism import AuthenticationFailed
 
 
 @pytest.fixture

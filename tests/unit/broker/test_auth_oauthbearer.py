@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.auth.mechanism import AuthenticationFailed
 from tests.fakes.iam_door import NOW_MS, Door, open_door
 from tests.oracles.iam_tokens import TEMPORARY, frame, msk_host, signer, url_of, url_token
+from tidemill_broker.auth.mechanism import AuthenticationFailed
 
 
 @pytest.fixture

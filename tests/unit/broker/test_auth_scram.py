@@ -12,12 +12,19 @@ from typing import Any
 
 import pytest
 
-from broker.auth.mechanism import AuthenticationFailed, Exchange, Step
-from broker.auth.plain import PlainMechanism
-from broker.auth.scram import ScramMechanism
-from broker.auth.scram_keys import SCRAM_NAMES, ScramName, credential_of, digest, keyed, salted_password
-from broker.auth.scram_users import ScramUsers
 from tests.fakes.sasl_client import ALICE, BOB, OTHER_PASSWORD, PASSWORD, ScramClient, add_user, spoilt
+from tidemill_broker.auth.mechanism import AuthenticationFailed, Exchange, Step
+from tidemill_broker.auth.plain import PlainMechanism
+from tidemill_broker.auth.scram import ScramMechanism
+from tidemill_broker.auth.scram_keys import (
+    SCRAM_NAMES,
+    ScramName,
+    credential_of,
+    digest,
+    keyed,
+    salted_password,
+)
+from tidemill_broker.auth.scram_users import ScramUsers
 
 
 @pytest.fixture
@@ -73,7 +80,7 @@ def test_the_exchange_of_rfc_7677_comes_out_byte_for_byte(tmp_path: Path) -> Non
 def test_the_keys_of_rfc_5802_come_out_byte_for_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 5802 section 5 is SCRAM-SHA-1, which no Kafka speaks: only the arithmetic is tried with it."""
     hashes: Any = {"SCRAM-SHA-1": "sha1"}
-    monkeypatch.setattr("broker.auth.scram_keys.HASHES", hashes)
+    monkeypatch.setattr("tidemill_broker.auth.scram_keys.HASHES", hashes)
     sha1: Any = "SCRAM-SHA-1"
     salted = salted_password(sha1, "pencil", b64decode("QSXCR+Q6sek8bf92"), 4096)
     keys = credential_of(sha1, salted, salt=b"", iterations=4096)
@@ -267,9 +274,9 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(f"{iterations} {name}")
         return real_pbkdf2(name, password, salt, iterations)
 
-    monkeypatch.setattr("broker.auth.scram_keys.hmac.digest", count_hmac)
-    monkeypatch.setattr("broker.auth.scram_keys.hashlib.new", count_new)
-    monkeypatch.setattr("broker.auth.scram_keys.hashlib.pbkdf2_hmac", count_pbkdf2)
+    monkeypatch.setattr("tidemill_broker.auth.scram_keys.hmac.digest", count_hmac)
+    monkeypatch.setattr("tidemill_broker.auth.scram_keys.hashlib.new", count_new)
+    monkeypatch.setattr("tidemill_broker.auth.scram_keys.hashlib.pbkdf2_hmac", count_pbkdf2)
     return done
 
 
@@ -400,7 +407,7 @@ async def test_a_password_that_was_changed_or_taken_away_does_not_open_any_more(
 async def test_no_more_passwords_are_remembered_than_there_is_room_for(
     users: ScramUsers, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("broker.auth.plain.PROOFS_MAX", 1)
+    monkeypatch.setattr("tidemill_broker.auth.plain.PROOFS_MAX", 1)
     mechanism = PlainMechanism(users)
     for name, password, times in ((ALICE, PASSWORD, 2), (BOB, OTHER_PASSWORD, 2), (BOB, OTHER_PASSWORD, 0)):
         hashed.clear()

@@ -13,10 +13,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from broker.auth import scram_secrets
-from broker.auth.scram_keys import SCRAM_NAMES, derive, matches
-from broker.auth.scram_secrets import Follower, SecretsManager, follow
-from broker.auth.scram_users import Credentials, ScramUsers, SecretUser
+from tidemill_broker.auth import scram_secrets
+from tidemill_broker.auth.scram_keys import SCRAM_NAMES, derive, matches
+from tidemill_broker.auth.scram_secrets import Follower, SecretsManager, follow
+from tidemill_broker.auth.scram_users import Credentials, ScramUsers, SecretUser
 
 REGION = "us-east-1"
 

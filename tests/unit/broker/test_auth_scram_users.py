@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from broker.auth.scram_keys import SCRAM_NAMES, credential_of, derive, matches
-from broker.auth.scram_users import ScramUsers, SecretUser
 from tests.fakes.sasl_client import ALICE, BOB, OTHER_PASSWORD, PASSWORD, add_user
+from tidemill_broker.auth.scram_keys import SCRAM_NAMES, credential_of, derive, matches
+from tidemill_broker.auth.scram_users import ScramUsers, SecretUser
 
 SHA_256, SHA_512 = SCRAM_NAMES
 

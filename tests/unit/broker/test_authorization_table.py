@@ -13,13 +13,6 @@ from typing import Any, Final
 
 import pytest
 
-from broker.apis import APIS, dispatch
-from broker.auth.acl_rules import Acl, PatternType, Permission
-from broker.auth.authorizer import ResourceType
-from broker.auth.authorizers import ByPrincipal
-from broker.auth.iam_authorizer import IamAuthorizer
-from broker.auth.identities import Identities
-from broker.auth.session import Principal, Session
 from tests.fakes.iam_identities import USER, entry, write
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
@@ -27,6 +20,13 @@ from tests.fakes.record_batches import batch
 from tests.oracles.authorization_table import CASES, Case
 from tests.oracles.authorization_world import Right, World
 from tests.oracles.iam_tokens import LONG_TERM
+from tidemill_broker.apis import APIS, dispatch
+from tidemill_broker.auth.acl_rules import Acl, PatternType, Permission
+from tidemill_broker.auth.authorizer import ResourceType
+from tidemill_broker.auth.authorizers import ByPrincipal
+from tidemill_broker.auth.iam_authorizer import IamAuthorizer
+from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.session import Principal, Session
 
 # AWS's word for each right (Service Authorization Reference; the developer guide's Kafka ACL equivalents).
 # Create in the whole cluster, and All, have none.

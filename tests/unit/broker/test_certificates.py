@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.auth.certificates import Certificates
-from broker.auth.tls import TlsFault
 from tests.fakes.certificates import DAY, Authority, Issued
+from tidemill_broker.auth.certificates import Certificates
+from tidemill_broker.auth.tls import TlsFault
 
 CA = Authority()
 HOSTS = ("localhost", "127.0.0.1")

@@ -11,8 +11,8 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.auth.distinguished_name import spell_name, subject_of
 from tests.fakes.certificates import Authority
+from tidemill_broker.auth.distinguished_name import spell_name, subject_of
 
 ISSUED = Authority().issue("client").certificate.public_bytes(Encoding.DER)
 

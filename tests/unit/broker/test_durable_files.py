@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.durable_files import write_durably
+from tidemill_broker.durable_files import write_durably
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

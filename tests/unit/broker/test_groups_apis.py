@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from broker.apis import dispatch
-from broker.apis.groups import APIS
-from broker.protocol.errors import ErrorCode
 from tests.fakes.group_shell import subscription
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tidemill_broker.apis import dispatch
+from tidemill_broker.apis.groups import APIS
+from tidemill_broker.protocol.errors import ErrorCode
 
 COMMIT, FETCH, FIND, JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE, FORGET = (
     *range(8, 17),

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from broker.coordinators.group import Limits
-from broker.coordinators.messages import JoinedMember
-from broker.protocol.errors import ErrorCode
 from tests.fakes.group_shell import NO_DELAY, REBALANCE_MS, SESSION_MS, GroupShell, subscription
+from tidemill_broker.coordinators.group import Limits
+from tidemill_broker.coordinators.messages import JoinedMember
+from tidemill_broker.protocol.errors import ErrorCode
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from broker.coordinators.group import Limits
-from broker.protocol.errors import ErrorCode
 from tests.fakes.group_shell import NO_DELAY, REBALANCE_MS, SESSION_MS, GroupShell, subscription
+from tidemill_broker.coordinators.group import Limits
+from tidemill_broker.protocol.errors import ErrorCode
 
 
 @pytest.fixture

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from broker.apis.group_service import GroupService
-from broker.apis.offsets_topic import NAME, SLACK_BYTES
-from broker.apis.record_batch import build_batch
-from broker.coordinators.messages import (
+from tests.fakes import virtual_time
+from tests.fakes.group_shell import subscription
+from tidemill_broker.apis.group_service import GroupService
+from tidemill_broker.apis.offsets_topic import NAME, SLACK_BYTES
+from tidemill_broker.apis.record_batch import build_batch
+from tidemill_broker.coordinators.messages import (
     CommitRequest,
     JoinReply,
     JoinRequest,
@@ -21,11 +23,9 @@ from broker.coordinators.messages import (
     OffsetToCommit,
     SyncRequest,
 )
-from broker.log.topics import Topics
-from broker.protocol.errors import ErrorCode
-from broker.settings import Settings, parse_kafka_settings
-from tests.fakes import virtual_time
-from tests.fakes.group_shell import subscription
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.protocol.errors import ErrorCode
+from tidemill_broker.settings import Settings, parse_kafka_settings
 
 SESSION_MS = 10_000
 Scenario = Callable[[GroupService, Topics], Coroutine[Any, Any, None]]

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from broker.auth.authorizer import CLUSTER_NAME, Decision, Operation, ResourceType
-from broker.auth.iam_authorizer import IamAuthorizer
-from broker.auth.identities import Identities, Identity
-from broker.auth.policies import parse_policy
-from broker.auth.policies.actions import ACTIONS
-from broker.auth.session import Principal, Session
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, Decision, Operation, ResourceType
+from tidemill_broker.auth.iam_authorizer import IamAuthorizer
+from tidemill_broker.auth.identities import Identities, Identity
+from tidemill_broker.auth.policies import parse_policy
+from tidemill_broker.auth.policies.actions import ACTIONS
+from tidemill_broker.auth.session import Principal, Session
 
 ACCOUNT = "123456789012"
 PREFIX = f"arn:aws:kafka:eu-west-1:{ACCOUNT}"

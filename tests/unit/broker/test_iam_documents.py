@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 
-from broker.auth.policies import PolicyError, parse_policy
+from tidemill_broker.auth.policies import PolicyError, parse_policy
 
 GOOD: dict[str, Any] = {"Effect": "Allow", "Action": "kafka-cluster:ReadData", "Resource": "*"}
 

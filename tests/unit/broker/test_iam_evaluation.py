@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from broker.auth.policies import Grants, Request, evaluate, parse_policy
+from tidemill_broker.auth.policies import Grants, Request, evaluate, parse_policy
 
 ACCOUNT = "111122223333"
 OTHER_ACCOUNT = "444455556666"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from broker.auth.identities import Identities
-from broker.commands.identity import main
 from tests.fakes.iam_identities import EVERYTHING, USER
+from tidemill_broker.auth.identities import Identities
+from tidemill_broker.commands.identity import main
 
 SECRET = "wJal+rXUt/nFEMI+K7MDENG/bPxRfiCYEXAMPLEKEY"
 TOKEN = "IQoJb3JpZ2lu+X2VjE/L3//=="

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from broker.commands.init_tls import main
+from tidemill_broker.commands.init_tls import main
 
 
 def certificates(file: Path) -> list[x509.Certificate]:

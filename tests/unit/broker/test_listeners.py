@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from broker.__main__ import _parser, _settings
-from broker.auth.assembly import assemble
-from broker.commands import init_tls
-from broker.settings import Settings, SettingsError
+from tidemill_broker.__main__ import _parser, _settings
+from tidemill_broker.auth.assembly import assemble
+from tidemill_broker.commands import init_tls
+from tidemill_broker.settings import Settings, SettingsError
 
 
 def settings(*arguments: str) -> Settings:

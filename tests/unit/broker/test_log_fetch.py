@@ -9,13 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from broker.log.partition import Partition
-from broker.log.topics import Topics
-from broker.protocol.errors import ErrorCode, MalformedFrame
 from tests.fakes.kafka_frames import read_response, versions_known_to_kio
 from tests.fakes.log_disk import Disk
 from tests.fakes.log_frames import EVERYTHING, FETCH, fetch_frame, fetch_partition
 from tests.fakes.record_batches import Record, batch, stored
+from tidemill_broker.log.partition import Partition
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.protocol.errors import ErrorCode, MalformedFrame
 
 HALF_MB = 500_000
 

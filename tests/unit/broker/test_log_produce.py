@@ -10,8 +10,6 @@ from uuid import UUID
 import cramjam
 import pytest
 
-from broker.log.topics import Topics
-from broker.protocol.errors import ErrorCode, MalformedFrame
 from tests.fakes.kafka_frames import read_response, request, request_frame, versions_known_to_kio
 from tests.fakes.log_frames import EVERYTHING, PRODUCE, produce_frame
 from tests.fakes.record_batches import (
@@ -24,6 +22,8 @@ from tests.fakes.record_batches import (
     compress,
     stored,
 )
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.protocol.errors import ErrorCode, MalformedFrame
 
 GOOD = batch()
 

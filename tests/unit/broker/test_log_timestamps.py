@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from broker.log.partition import Partition
-from broker.log.topics import Topics
 from tests.fakes.record_batches import CODECS, Record, batch
+from tidemill_broker.log.partition import Partition
+from tidemill_broker.log.topics import Topics
 
 BATCHES = 30
 

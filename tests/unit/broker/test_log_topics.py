@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.log import configs as topic_configs
-from broker.log.configs import TOPIC_CONFIGS
-from broker.log.errors import (
+from tests.fakes.log_disk import Disk
+from tests.fakes.record_batches import NOW_MS, Record, batch, stored
+from tidemill_broker.log import configs as topic_configs
+from tidemill_broker.log.configs import TOPIC_CONFIGS
+from tidemill_broker.log.errors import (
     InvalidBatch,
     InvalidConfig,
     InvalidPartitions,
@@ -21,11 +23,9 @@ from broker.log.errors import (
     TopicExists,
     UnknownTopic,
 )
-from broker.log.partition import Partition
-from broker.log.topics import Topics
-from broker.settings import KAFKA_SETTINGS, Settings
-from tests.fakes.log_disk import Disk
-from tests.fakes.record_batches import NOW_MS, Record, batch, stored
+from tidemill_broker.log.partition import Partition
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.settings import KAFKA_SETTINGS, Settings
 
 HOUR_MS = 3_600_000
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from broker.coordinators.records import GroupForgotten, OffsetForgotten
-from broker.protocol.errors import ErrorCode
 from tests.fakes.group_shell import GROUP, NO_DELAY, SESSION_MS, GroupShell, subscription
+from tidemill_broker.coordinators.records import GroupForgotten, OffsetForgotten
+from tidemill_broker.protocol.errors import ErrorCode
 
 DAY_MS = 24 * 3_600_000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.auth.principal_rules import NoRuleApplies, PrincipalRules
+from tidemill_broker.auth.principal_rules import NoRuleApplies, PrincipalRules
 
 DN = "CN=Duke,OU=ServiceUsers,O=Org,C=US"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker.apis import APIS
 from tests.oracles.protocol_matrix import FILE, with_matrix
+from tidemill_broker.apis import APIS
 
 
 def test_the_matrix_is_up_to_date() -> None:

@@ -8,9 +8,10 @@ import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.schema.index import api_key_map
 
-from broker.apis import APIS
-from broker.protocol.errors import ErrorCode, MalformedFrame
-from broker.protocol.frames import (
+from tests.fakes.kafka_frames import versions_known_to_kio
+from tidemill_broker.apis import APIS
+from tidemill_broker.protocol.errors import ErrorCode, MalformedFrame
+from tidemill_broker.protocol.frames import (
     FIRST_FLEXIBLE_VERSION,
     NEVER,
     RequestHeader,
@@ -18,8 +19,7 @@ from broker.protocol.frames import (
     encode_response,
     read_request_header,
 )
-from broker.protocol.schema import response_schema
-from tests.fakes.kafka_frames import versions_known_to_kio
+from tidemill_broker.protocol.schema import response_schema
 
 METADATA, API_VERSIONS = 3, 18
 

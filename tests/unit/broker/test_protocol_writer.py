@@ -12,12 +12,12 @@ import pytest
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_writer as kio_writer
 
-from broker.apis import APIS, Api
-from broker.protocol.frames import RequestHeader, encode_response
-from broker.protocol.reader import entity_reader
-from broker.protocol.schema import response_schema
-from broker.protocol.writer import entity_writer, write_unsigned_varint
 from tests.fakes.kafka_frames import random_entity
+from tidemill_broker.apis import APIS, Api
+from tidemill_broker.protocol.frames import RequestHeader, encode_response
+from tidemill_broker.protocol.reader import entity_reader
+from tidemill_broker.protocol.schema import response_schema
+from tidemill_broker.protocol.writer import entity_writer, write_unsigned_varint
 
 SEED = 20131231
 ROUNDS = 20

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from broker.apis import CloseConnection, dispatch
-from broker.auth.audit import Audit
-from broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
-from broker.auth.authorizers import ByPrincipal
-from broker.auth.rights import DECISIONS_MAX, Rights
-from broker.auth.session import UNAUTHENTICATED, Principal, Session
-from broker.protocol.errors import ErrorCode
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import batch
 from tests.fakes.recording_authorizer import Question, RecordingAuthorizer, everything, nothing
 from tests.oracles.processes import wait_until
+from tidemill_broker.apis import CloseConnection, dispatch
+from tidemill_broker.auth.audit import Audit
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from tidemill_broker.auth.authorizers import ByPrincipal
+from tidemill_broker.auth.rights import DECISIONS_MAX, Rights
+from tidemill_broker.auth.session import UNAUTHENTICATED, Principal, Session
+from tidemill_broker.protocol.errors import ErrorCode
 
 TOPIC, GROUP = ResourceType.TOPIC, ResourceType.GROUP
 DENIED = ErrorCode.topic_authorization_failed

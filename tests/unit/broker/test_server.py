@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from broker.auth.certificates import Certificates
-from broker.listeners import ListenerName
-from broker.log.topics import Topics
-from broker.server import BUFFER_BYTES, PENDING_MAX, Server, serve
 from tests.fakes.certificates import Authority
 from tests.fakes.inner_broker import inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import Record, batch
+from tidemill_broker.auth.certificates import Certificates
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.server import BUFFER_BYTES, PENDING_MAX, Server, serve
 
 METADATA, API_VERSIONS = 3, 18
 ANSWER_BYTES = 16  # of ApiVersions in a version of the future

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.listeners import ListenerName
-from broker.log.configs import TOPIC_CONFIGS
-from broker.settings import (
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.log.configs import TOPIC_CONFIGS
+from tidemill_broker.settings import (
     KAFKA_SETTINGS,
     Settings,
     SettingsError,

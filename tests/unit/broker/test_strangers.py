@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from broker.server.strangers import GRACE_S, Stranger, Strangers
 from tests.fakes import virtual_time
 from tests.fakes.virtual_time import START_S, now_s
+from tidemill_broker.server.strangers import GRACE_S, Stranger, Strangers
 
 TIMEOUT_S = 10.0
 

@@ -10,10 +10,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from broker.auth.principal_rules import PrincipalRules
-from broker.auth.session import UNAUTHENTICATED
-from broker.auth.tls import NotLetIn, certificate_session
 from tests.fakes.certificates import Authority
+from tidemill_broker.auth.principal_rules import PrincipalRules
+from tidemill_broker.auth.session import UNAUTHENTICATED
+from tidemill_broker.auth.tls import NotLetIn, certificate_session
 
 CERTIFICATE = Authority().issue("alice").certificate
 EXPIRES_S = CERTIFICATE.not_valid_after_utc.timestamp()

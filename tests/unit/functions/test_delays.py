@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-import functions
-
-SAMPLE = Path(functions.__file__).parent / "samples" / "delays.py"
+SAMPLE = Path(__file__).resolve().parents[3] / "functions" / "samples" / "tidemill_samples" / "delays.py"
 
 
 def environment(name: str = "delays_under_test") -> ModuleType:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from functions.errors import FunctionExists, FunctionNotFound, InvalidArchive, InvalidFunction
-from functions.registry import LocalCode, Registry, local_code
-from functions.sources import fingerprint
 from tests.oracles.functions_server import zip_of
+from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidArchive, InvalidFunction
+from tidemill_functions.registry import LocalCode, Registry, local_code
+from tidemill_functions.sources import fingerprint
 
 LOCAL = LocalCode(folder="/srv/code")
 

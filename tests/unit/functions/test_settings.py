@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from functions.errors import InvalidSettings
-from functions.settings import handed_on, read_settings
+from tidemill_functions.errors import InvalidSettings
+from tidemill_functions.settings import handed_on, read_settings
 
 
 def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

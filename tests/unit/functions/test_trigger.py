@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from functions import KafkaTrigger, function
-from functions.errors import InvalidFunction
-from functions.trigger import collect
+from tidemill import KafkaTrigger, function
+from tidemill.trigger import InvalidDeclaration, collect
 
 ORDERS = """
-from functions import KafkaTrigger, function
+from tidemill import KafkaTrigger, function
 print("imported")
 
 @function(name="orders", timeout_s=30, memory_mb=256, environment={"TABLE": "orders"},
@@ -93,10 +92,10 @@ def test_a_trigger_for_brokers_of_ones_own_is_a_self_managed_source() -> None:
 def test_a_file_that_can_not_be_used_says_why(tmp_path: Path, source: str, reason: str) -> None:
     path = tmp_path / "app.py"
     path.write_text(source)
-    with pytest.raises(InvalidFunction, match=reason):
+    with pytest.raises(InvalidDeclaration, match=reason):
         collect(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFunction, match="does not exist"):
+    with pytest.raises(InvalidDeclaration, match="does not exist"):
         collect(tmp_path / "nope.py")

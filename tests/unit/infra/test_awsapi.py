@@ -1,4 +1,4 @@
-"""Routing, constraints and the credential scope of infra.awsapi, straight from botocore's models."""
+"""Routing, constraints and the credential scope of tidemill_awsapi, straight from botocore's models."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from multidict import MultiDict
 
-from infra.awsapi.errors import ApiError, render_error
-from infra.awsapi.model import load_service
-from infra.awsapi.parsing import InputParser, RequestParts
-from infra.awsapi.routing import Router
-from infra.awsapi.scope import CredentialScope, credential_scope
-from infra.awsapi.server import Service
-from infra.awsapi.validation import InputValidator, describe_violations
+from tidemill_awsapi.errors import ApiError, render_error
+from tidemill_awsapi.model import load_service
+from tidemill_awsapi.parsing import InputParser, RequestParts
+from tidemill_awsapi.routing import Router
+from tidemill_awsapi.scope import CredentialScope, credential_scope
+from tidemill_awsapi.server import Service
+from tidemill_awsapi.validation import InputValidator, describe_violations
 
 LAMBDA = Router(load_service("lambda"))
 KAFKA = Router(load_service("kafka"))

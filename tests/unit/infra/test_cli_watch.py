@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from infra.cli.watch import Look, _drawing
+from tidemill_cli.watch import Look, _drawing
 
 
 def shown(**status: Any) -> str:

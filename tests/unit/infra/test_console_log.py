@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from infra.cli.output import print_table
-from infra.local.console_log import ConsoleLog
+from tidemill_cli.output import print_table
+from tidemill_local.console_log import ConsoleLog
 
 
 def test_a_terminal_is_not_controlled_by_what_is_logged() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.cli.demo.flights import Flight, read_flights
-from infra.cli.demo.proof import Stored, Verdict, judge, order_of
+from tidemill_cli.demo.flights import Flight, read_flights
+from tidemill_cli.demo.proof import Stored, Verdict, judge, order_of
 
 
 def flight(number: int, key: str, delay: int | None, carrier: str = "UA") -> Flight:

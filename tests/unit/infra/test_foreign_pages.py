@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from infra.awsapi import is_foreign, is_public_name
-from infra.local.embedded_aws import refusing_foreign_pages
+from tidemill_awsapi import is_foreign, is_public_name
+from tidemill_local.embedded_aws import refusing_foreign_pages
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from moto.core.base_backend import BackendDict
 from moto.iam.models import IAMBackend, iam_backends
 from moto.sts.models import STSBackend, sts_backends
 
-from broker.auth.identities import Identities
-from infra.local.handed_out_keys import SESSIONS_MAX, Export, restore_user
-from infra.local.kept_secrets import keep_secrets
+from tidemill_broker.auth.identities import Identities
+from tidemill_local.handed_out_keys import SESSIONS_MAX, Export, restore_user
+from tidemill_local.kept_secrets import keep_secrets
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"

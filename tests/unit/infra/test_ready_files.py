@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import functions.__main__ as functions
-import poller.__main__ as poller
-from broker.durable_files import write_durably
-from infra.local.ready import write_ready_file
+import tidemill_functions.__main__ as functions
+import tidemill_poller.__main__ as poller
+from tidemill_broker.durable_files import write_durably
+from tidemill_local.ready import write_ready_file
 
 Write = Callable[[Path, Mapping[str, Any]], None]
 

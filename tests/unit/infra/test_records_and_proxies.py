@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cli.kafka import records_to_produce
-from infra.cli.topic import _lines
-from infra.local.programs import reach_loopback_directly
+from tidemill_cli.kafka import records_to_produce
+from tidemill_cli.topic import _lines
+from tidemill_local.programs import reach_loopback_directly
 
 
 def test_a_record_is_the_bytes_of_its_line(tmp_path: Path) -> None:

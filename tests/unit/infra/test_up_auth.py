@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
 
-from broker.auth import issuing
-from broker.listeners import PORTS, ListenerName
-from infra.cli.announcement import announcement
-from infra.cli.errors import Complaint, explain
-from infra.cli.run import up
-from infra.local.access import Access, certificate_secret, make_certificates
-from infra.local.auth import broker_settings, check_ports, listeners, parse_auth
-from infra.local.launcher import Ready
-from infra.local.programs import Programs
-from infra.local.settings import read_settings
+from tidemill_broker.auth import issuing
+from tidemill_broker.listeners import PORTS, ListenerName
+from tidemill_cli.announcement import announcement
+from tidemill_cli.errors import Complaint, explain
+from tidemill_cli.run import up
+from tidemill_local.access import Access, certificate_secret, make_certificates
+from tidemill_local.auth import broker_settings, check_ports, listeners, parse_auth
+from tidemill_local.launcher import Ready
+from tidemill_local.programs import Programs
+from tidemill_local.settings import read_settings
 
 
 @pytest.mark.parametrize(

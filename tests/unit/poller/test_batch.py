@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from poller.batch import Batch, BatchLimits, Buffer, ByteBudget
-from poller.event import records_json
 from tests.fakes.poller import SOURCE, records
+from tidemill_poller.batch import Batch, BatchLimits, Buffer, ByteBudget
+from tidemill_poller.event import records_json
 
 
 def buffer(**limits: float) -> Buffer:

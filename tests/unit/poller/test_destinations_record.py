@@ -8,15 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from poller.destinations import (
+from tidemill_poller.destinations import (
     DestinationUnavailable,
     FailureRecord,
     ResponseContext,
     failure_json,
     open_destination,
 )
-from poller.destinations.record import iso_ms
-from poller.destinations.s3 import object_key
+from tidemill_poller.destinations.record import iso_ms
+from tidemill_poller.destinations.s3 import object_key
 
 RECORD = FailureRecord(
     mapping_uuid="0b4f12a8-0000-4000-8000-000000000001",

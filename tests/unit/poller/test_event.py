@@ -10,8 +10,8 @@ from aws_lambda_powertools.utilities.data_classes import KafkaEvent
 from aws_lambda_powertools.utilities.parser import parse
 from aws_lambda_powertools.utilities.parser.models import KafkaSelfManagedEventModel
 
-from poller.event import event_bytes, event_json, event_source, records_json
 from tests.fakes.poller import FakeRecord, records
+from tidemill_poller.event import event_bytes, event_json, event_source, records_json
 
 SERVERS = ("b-1:9092", "b-2:9092")
 ARN = "arn:aws:kafka:us-east-1:123456789012:cluster/c/uuid-2"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from poller.errors import InvalidPattern, UnfilterableField
-from poller.filters import compile_filters
+from tidemill_poller.errors import InvalidPattern, UnfilterableField
+from tidemill_poller.filters import compile_filters
 
 
 def matches(pattern: Any, value: Any, **options: Any) -> bool:

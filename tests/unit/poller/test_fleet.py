@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from poller.batch import ByteBudget
-from poller.errors import LoginFailed, SourceUnavailable
-from poller.fleet import Fleet, Surroundings
-from poller.kafka_auth import ClientOptions
-from poller.mapping import Mapping, Provisioned, State
-from poller.metrics import Metrics
-from poller.settings import Settings
-from poller.source import GroupClient
-from poller.status import StatusBoard
-from poller.store import MappingStore
-from poller.tracing import NO_TRACING
 from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka
 from tests.fakes.poller import BROKEN, MAPPING, ScriptedFunction, until
 from tests.fakes.virtual_time import now_ms
+from tidemill_poller.batch import ByteBudget
+from tidemill_poller.errors import LoginFailed, SourceUnavailable
+from tidemill_poller.fleet import Fleet, Surroundings
+from tidemill_poller.kafka_auth import ClientOptions
+from tidemill_poller.mapping import Mapping, Provisioned, State
+from tidemill_poller.metrics import Metrics
+from tidemill_poller.settings import Settings
+from tidemill_poller.source import GroupClient
+from tidemill_poller.status import StatusBoard
+from tidemill_poller.store import MappingStore
+from tidemill_poller.tracing import NO_TRACING
 
 CONNECTION_PROBLEM = SourceUnavailable.problem
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from poller.invoke import REQUEST_TOO_LARGE, read_reply, split_qualifier
-from poller.retry import Delivered, FunctionError, Throttled, Unreachable
+from tidemill_poller.invoke import REQUEST_TOO_LARGE, read_reply, split_qualifier
+from tidemill_poller.retry import Delivered, FunctionError, Throttled, Unreachable
 
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:orders"
 

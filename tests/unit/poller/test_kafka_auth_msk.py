@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from poller.errors import LoginFailed, SourceUnavailable
-from poller.kafka_auth.iam import region_in
-from poller.kafka_auth.msk import MskCluster, Way, choose, read_cluster
+from tidemill_poller.errors import LoginFailed, SourceUnavailable
+from tidemill_poller.kafka_auth.iam import region_in
+from tidemill_poller.kafka_auth.msk import MskCluster, Way, choose, read_cluster
 
 ALL = {way: f"b-1:{9090 + number}" for number, way in enumerate(Way)}
 MTLS, SCRAM = "CLIENT_CERTIFICATE_TLS_AUTH", "SASL_SCRAM_512_AUTH"

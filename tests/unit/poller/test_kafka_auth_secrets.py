@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from poller.errors import CertificateInvalid, SecretInvalid
-from poller.kafka_auth.certificates import read_client_certificate, read_root_ca
-from poller.kafka_auth.options import ClientOptions
-from poller.kafka_auth.secrets import Secret, read_login
-from poller.kafka_auth.tls import client_context
 from tests.fakes.certificates import DAY, Authority, Issued
+from tidemill_poller.errors import CertificateInvalid, SecretInvalid
+from tidemill_poller.kafka_auth.certificates import read_client_certificate, read_root_ca
+from tidemill_poller.kafka_auth.options import ClientOptions
+from tidemill_poller.kafka_auth.secrets import Secret, read_login
+from tidemill_poller.kafka_auth.tls import client_context
 
 NOW = datetime.now(UTC)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from poller.errors import CertificateInvalid, InvalidSettings
-from poller.kafka_auth.certificates import ClientCertificate, read_client_certificate
-from poller.kafka_auth.secrets import Secret
-from poller.kafka_auth.tls import client_context
 from tests.fakes.certificates import Authority
+from tidemill_poller.errors import CertificateInvalid, InvalidSettings
+from tidemill_poller.kafka_auth.certificates import ClientCertificate, read_client_certificate
+from tidemill_poller.kafka_auth.secrets import Secret
+from tidemill_poller.kafka_auth.tls import client_context
 
 
 def client_certificate(authority: Authority) -> ClientCertificate:

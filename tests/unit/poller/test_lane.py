@@ -10,10 +10,6 @@ from typing import Any
 
 import pytest
 
-from poller.batch import ByteBudget
-from poller.filters import compile_filters
-from poller.offsets import CommitPoint, Pending, encode
-from poller.retry import Outcome, Tries
 from tests.fakes import virtual_time
 from tests.fakes.poller import (
     AWAY,
@@ -30,6 +26,10 @@ from tests.fakes.poller import (
     until,
 )
 from tests.fakes.virtual_time import now_ms, now_s
+from tidemill_poller.batch import ByteBudget
+from tidemill_poller.filters import compile_filters
+from tidemill_poller.offsets import CommitPoint, Pending, encode
+from tidemill_poller.retry import Outcome, Tries
 
 
 def delivered(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from poller.tracing import open_tracing
-from poller.tracing.tree import render_tree
 from tests.fakes import virtual_time
 from tests.fakes.poller import (
     MAPPING,
@@ -17,6 +15,8 @@ from tests.fakes.poller import (
     poison,
     records,
 )
+from tidemill_poller.tracing import open_tracing
+from tidemill_poller.tracing.tree import render_tree
 
 
 def tree_of(function: ScriptedFunction, destination: RecordingDestination | None, **setup: object) -> str:

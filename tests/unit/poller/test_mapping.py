@@ -8,12 +8,19 @@ from typing import Any
 
 import pytest
 
-from poller.errors import InvalidParameter, MappingConflict, MappingInUse
-from poller.mapping import Mapping, MskSource, Provisioned, SelfManagedSource, StartingPosition, State
-from poller.mapping.conflicts import check_conflicts
-from poller.mapping.validation import deleted_mapping, new_mapping, updated_mapping
-from poller.mapping.wire import configuration
-from poller.settings import Settings
+from tidemill_poller.errors import InvalidParameter, MappingConflict, MappingInUse
+from tidemill_poller.mapping import (
+    Mapping,
+    MskSource,
+    Provisioned,
+    SelfManagedSource,
+    StartingPosition,
+    State,
+)
+from tidemill_poller.mapping.conflicts import check_conflicts
+from tidemill_poller.mapping.validation import deleted_mapping, new_mapping, updated_mapping
+from tidemill_poller.mapping.wire import configuration
+from tidemill_poller.settings import Settings
 
 NOW_MS = 1_700_000_000_123
 UUID = "00000000-0000-0000-0000-000000000001"

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from poller.metrics import (
+from tidemill_poller.metrics import (
     COUNTERS,
     GAUGES,
     CounterName,

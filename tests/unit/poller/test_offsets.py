@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from poller.offsets import METADATA_BYTES_MAX, CommitPoint, PartitionOffsets, Pending, decode, encode
-from poller.retry import Tries
+from tidemill_poller.offsets import METADATA_BYTES_MAX, CommitPoint, PartitionOffsets, Pending, decode, encode
+from tidemill_poller.retry import Tries
 
 
 def part(*runs: tuple[int, int], failed: int = 0) -> Pending:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 PARITY = (ROOT / "docs/parity.md").read_text()
 NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
-SHORT = {"C/": "integration/poller_control_api/"}
+SHORT = {"C/": "integration/poller/control_api/"}
 
 
 def named_tests() -> list[tuple[str, str]]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from poller.retry import (
+from tests.fakes.poller import AWAY, BROKEN, OK, THROTTLED, failing
+from tidemill_poller.retry import (
     Bisect,
     Commit,
     Decision,
@@ -25,7 +26,6 @@ from poller.retry import (
     failed_indices,
     resumed,
 )
-from tests.fakes.poller import AWAY, BROKEN, OK, THROTTLED, failing
 
 OFFSETS = [100, 101, 105]
 NEW = Tries()

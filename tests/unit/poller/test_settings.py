@@ -8,8 +8,8 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from poller.errors import InvalidSettings
-from poller.settings import Settings, read_settings
+from tidemill_poller.errors import InvalidSettings
+from tidemill_poller.settings import Settings, read_settings
 
 
 @pytest.fixture(autouse=True)

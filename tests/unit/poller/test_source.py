@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from poller.errors import AccessDenied, LoginFailed, SourceUnavailable
-from poller.mapping import StartingPosition
-from poller.retry import Outcome
 from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka, PollerWorld
 from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_setup, until
 from tests.fakes.virtual_time import now_ms, now_s
+from tidemill_poller.errors import AccessDenied, LoginFailed, SourceUnavailable
+from tidemill_poller.mapping import StartingPosition
+from tidemill_poller.retry import Outcome
 
 
 def world(function: ScriptedFunction, *, partitions: int = 1, **lanes: Any) -> PollerWorld:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from poller.errors import StoreUnavailable, StoreUnreadable, VersionConflict
-from poller.mapping import (
+from tidemill_poller.errors import StoreUnavailable, StoreUnreadable, VersionConflict
+from tidemill_poller.mapping import (
     Mapping,
     MskSource,
     Provisioned,
@@ -23,7 +23,7 @@ from poller.mapping import (
     StartingPosition,
     State,
 )
-from poller.store import FILE_NAME, SCHEMA_VERSION, MappingStore
+from tidemill_poller.store import FILE_NAME, SCHEMA_VERSION, MappingStore
 
 if TYPE_CHECKING:
     from collections import abc
@@ -190,7 +190,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
 import sys
 from dataclasses import replace
 from pathlib import Path
-from poller.store import MappingStore
+from tidemill_poller.store import MappingStore
 from tests.unit.poller.test_store import PLAIN
 store = MappingStore(Path(sys.argv[1]))
 for number in range(1_000_000):

@@ -1,0 +1,169 @@
+# ruff: noqa: PYI021 (the contract of the boundary stands here, nobody reads the Rust for it)
+"""The boundary to the native partition-log core: coarse calls, bytes in, bytes out, the GIL given up.
+
+Errors are the classes of `tidemill_broker.log.errors`, `tidemill_broker.protocol.errors.MalformedFrame`,
+and OSError.
+Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since 1970.
+"""
+
+from typing import Final, Protocol, final, type_check_only
+
+from typing_extensions import Buffer
+
+__all__ = ["BUILD_PROFILE", "LogConfig", "LogTable", "PartitionLog", "TopicRights", "WaitingFetch"]
+
+BUILD_PROFILE: Final[str]
+"""How the crate was built, "release" or "debug"; a benchmark refuses a debug build."""
+
+@final
+class LogConfig:
+    """The topic configs that the core heeds; -1 stands for "no limit" as in Kafka."""
+
+    def __new__(
+        cls,
+        *,
+        segment_bytes: int,
+        segment_ms: int,
+        index_interval_bytes: int,
+        retention_ms: int,
+        retention_bytes: int,
+        delete: bool,
+        compact: bool,
+        max_message_bytes: int,
+        log_append_time: bool,
+        timestamp_before_max_ms: int,
+        timestamp_after_max_ms: int,
+        flush_messages: int,
+        producer_expiration_ms: int,
+    ) -> LogConfig: ...
+
+@final
+class PartitionLog:
+    """One partition's segments, indexes, producer states and leader epochs; safe to call from any thread."""
+
+    def __new__(cls, directory: str, config: LogConfig, now_ms: int) -> PartitionLog:
+        """Open the log in a directory (made if missing), recover it and begin a new leader epoch."""
+
+    @property
+    def recovery(self) -> tuple[int, int, int]:
+        """What opening it took: (bytes scanned, bytes cut off a torn tail, segments dropped behind it)."""
+
+    @property
+    def high_watermark(self) -> int:
+        """The first offset that consumers may not read yet."""
+
+    @property
+    def end_offset(self) -> int:
+        """The offset that the next record gets."""
+
+    @property
+    def log_start(self) -> int: ...
+    @property
+    def leader_epoch(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def segment_count(self) -> int: ...
+    @property
+    def unflushed(self) -> bool:
+        """Whether the flush policy asks for `flush` before the last append may be acknowledged."""
+
+    def configure(self, config: LogConfig) -> None: ...
+    def append(self, batch: Buffer, now_ms: int) -> int:
+        """Validate and append one batch of the broker's own (control batches allowed); its base offset."""
+
+    def read(self, offset: int, max_bytes: int) -> bytes:
+        """Whole batches from the one that holds the offset, at least one if there is any."""
+
+    def offset_for_timestamp(self, timestamp_ms: int) -> tuple[int, int, int] | None:
+        """(offset, timestamp, leader epoch) of the first record with at least that timestamp."""
+
+    def max_timestamp(self) -> tuple[int, int, int] | None:
+        """(offset, timestamp, leader epoch) of the first record with the largest timestamp."""
+
+    def epoch_for_offset(self, offset: int) -> int:
+        """The leader epoch under which an offset was (or would be) written; -1 before the first."""
+
+    def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
+        """(largest epoch at most the asked one, its end offset), or (-1, -1)."""
+
+    def delete_before(self, offset: int) -> int:
+        """Move the log start (never back), drop whole segments below it, durably; the new log start."""
+
+    def retain(self, now_ms: int) -> int:
+        """One retention pass; how many segments it deleted."""
+
+    def flush(self) -> int:
+        """Fsync everything appended so far; the high watermark after it."""
+
+    def checkpoint(self) -> None:
+        """Flush, write indexes and producer states; recovery scans from here on."""
+
+    def close(self) -> None:
+        """Checkpoint for the last time; every later append fails."""
+
+    def abandon(self) -> None:
+        """Once this returns nothing is written to the folder, or removed from it: it is being deleted."""
+
+@type_check_only
+class Judge(Protocol):
+    """Decides about topics, by their names; whether or not they exist."""
+
+    def may_write(self, topic: str, /) -> bool: ...
+    def may_write_as(self, transactional_id: str, /) -> bool: ...
+    def may_read(self, topic: str, /) -> bool: ...
+    def refresh(self) -> None:
+        """Have `forget` called if the rules have changed."""
+
+@final
+class TopicRights:
+    """The topics that one connection may write to, or those that it may read, as far as that is decided.
+
+    What is not held here is decided by the judge of the call; a denial is never held. What is held is trusted
+    for 100 ms, then the judge is told to refresh it.
+    """
+
+    def __new__(cls) -> TopicRights: ...
+    def forget(self) -> None:
+        """Hold nothing any more: the rules have changed."""
+
+@final
+class WaitingFetch:
+    """A fetch whose min_bytes are not there yet."""
+
+    @property
+    def max_wait_ms(self) -> int: ...
+    @property
+    def handles(self) -> list[int]:
+        """The partitions whose growth may complete it."""
+
+    def poll(self, rights: TopicRights, judge: Judge, *, last: bool) -> memoryview | None:
+        """Try again, with the rights of now; with `last` the response frame holds what there is."""
+
+@final
+class LogTable:
+    """Names and topic ids to logs: what a Produce or Fetch frame is resolved against."""
+
+    def __new__(cls, fetch_bytes_max: int) -> LogTable:
+        """An empty table; no fetch is answered with more bytes of records, but for a first batch."""
+
+    def add(self, name: str, topic_id: bytes, index: int, log: PartitionLog) -> int:
+        """Make a partition known; the handle that stands for it in the results below."""
+
+    def remove(self, name: str) -> None: ...
+    def produce(
+        self, frame: Buffer, now_ms: int, rights: TopicRights, judge: Judge
+    ) -> tuple[bytes | None, bool, list[int], list[int], str | None]:
+        """Append what a whole Produce request (v3-v13, without its length) holds.
+
+        Topics that `rights` does not hold are decided first; what is denied is answered so.
+        Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
+        read, handles to flush before the response goes out, the first storage fault). MalformedFrame.
+        """
+
+    def fetch(self, frame: Buffer, rights: TopicRights, judge: Judge) -> memoryview | WaitingFetch:
+        """The whole response frame, with its length, to a Fetch request (v4-v18, without its length).
+
+        Or, if its min_bytes are not there yet, what to wait with. Rights are asked as by `produce`.
+        MalformedFrame, OSError.
+        """

@@ -1,0 +1,246 @@
+"""DescribeAcls 1-3, CreateAcls 1-3, DeleteAcls 1-3: Kafka's ACLs are listed and changed.
+
+A change is on disk before it is answered, and holds from then on. Texts and codes are those of Apache Kafka's
+AclApis and AclControlManager.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import IntEnum
+from itertools import islice
+from operator import itemgetter
+from typing import Any, Final, TypeVar
+
+from tidemill_broker.apis.api import Api, CloseConnection, Refused
+from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.refusals import refusing
+from tidemill_broker.auth.acl_rules import Acl, AclFilter, AclRules, PatternType, Permission
+from tidemill_broker.auth.acl_store import TooManyAcls
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from tidemill_broker.protocol.errors import ErrorCode
+from tidemill_broker.protocol.frames import RequestHeader
+from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+
+# Kafka: QuorumController.MAX_RECORDS_PER_USER_OP.
+CHANGES_MAX: Final = 10_000
+# Kafka has no limit; a few filters that name nothing would keep everybody else waiting.
+LOOKS_MAX: Final = 200_000
+
+Code = TypeVar("Code", bound=IntEnum)
+
+
+def describe_acls(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Answer DescribeAcls, sorted by resource; a filter of codes that Kafka does not know finds nothing."""
+    reply = response_schema(header)
+    wanted = _filter(request)
+    try:
+        _authorize(connection, Operation.DESCRIBE, "DescribeAcls")
+    except Refused as refused:
+        return reply.DescribeAclsResponse(
+            error_code=refused.code, error_message=refused.message, resources=()
+        )
+    resources = tuple(_resources(reply, broker.acls.rules.find(wanted)))
+    return reply.DescribeAclsResponse(error_code=ErrorCode.none, error_message="", resources=resources)
+
+
+def _resources(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
+    by_pattern: dict[tuple[ResourceType, str, PatternType], list[Acl]] = {}
+    for acl in acls:
+        by_pattern.setdefault((acl.resource_type, acl.name, acl.pattern_type), []).append(acl)
+    for (resource_type, name, pattern_type), entries in sorted(by_pattern.items(), key=itemgetter(0)):
+        descriptions = (
+            reply.AclDescription(
+                principal=acl.principal,
+                host=acl.host,
+                operation=acl.operation,
+                permission_type=acl.permission,
+            )
+            for acl in entries
+        )
+        yield reply.DescribeAclsResource(
+            resource_type=resource_type,
+            resource_name=name,
+            pattern_type=pattern_type,
+            acls=tuple(descriptions),
+        )
+
+
+def create_acls(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Answer CreateAcls; those that are there already are no error."""
+    reply = response_schema(header)
+    acls = [_acl(creation) for creation in request.creations]
+    outcomes: list[Refused | None]
+    try:
+        _authorize(connection, Operation.ALTER, "CreateAcls")
+        outcomes = [_refusal(acl) for acl in acls]
+        _add(broker, [acl for acl, refusal in zip(acls, outcomes, strict=True) if refusal is None])
+    except Refused as refused:
+        outcomes = [refused] * len(acls)
+    results = (
+        reply.AclCreationResult(error_code=ErrorCode.none, error_message="")
+        if refusal is None
+        else reply.AclCreationResult(error_code=refusal.code, error_message=refusal.message)
+        for refusal in outcomes
+    )
+    return reply.CreateAclsResponse(results=tuple(results))
+
+
+def _add(broker: Broker, acls: Sequence[Acl]) -> None:
+    new = {acl for acl in acls if acl not in broker.acls.rules}
+    if len(new) > CHANGES_MAX:
+        raise Refused(ErrorCode.policy_violation, "Unable to perform excessively large batch operation.")
+    try:
+        with refusing():
+            broker.acls.add(acls)
+    except TooManyAcls as error:
+        raise Refused(ErrorCode.policy_violation, str(error)) from error
+
+
+def _refusal(acl: Acl) -> Refused | None:
+    """Tell why an ACL cannot be, in Kafka's order.
+
+    Kafka gives UNKNOWN_SERVER_ERROR for the whole request where a code is ANY or MATCH; that is a slip of the
+    client, and is answered like one.
+    """
+    fault = None
+    if acl.resource_type is ResourceType.CLUSTER and acl.name != CLUSTER_NAME:
+        fault = f"The only valid name for the CLUSTER resource is {CLUSTER_NAME}"
+    elif not acl.name:
+        fault = "Invalid empty resource name"
+    elif acl.resource_type in (ResourceType.UNKNOWN, ResourceType.ANY):
+        fault = f"Invalid resourceType {acl.resource_type.name}"
+    elif acl.pattern_type not in (PatternType.LITERAL, PatternType.PREFIXED):
+        fault = f"Invalid patternType {acl.pattern_type.name}"
+    elif acl.operation in (Operation.UNKNOWN, Operation.ANY):
+        fault = f"Invalid operation {acl.operation.name}"
+    elif acl.permission not in (Permission.DENY, Permission.ALLOW):
+        fault = f"Invalid permissionType {acl.permission.name}"
+    elif ":" not in acl.principal:
+        fault = (
+            f"Could not parse principal from `{acl.principal}` (no colon is present separating the"
+            " principal type from the principal name)"
+        )
+    return None if fault is None else Refused(ErrorCode.invalid_request, fault)
+
+
+def delete_acls(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Answer DeleteAcls: every filter sees the ACLs as they were before the request."""
+    reply = response_schema(header)
+    filters = [_filter(wanted) for wanted in request.filters]
+    found: Sequence[Sequence[Acl] | Refused]
+    try:
+        _authorize(connection, Operation.ALTER, "DeleteAcls")
+        found = _matches(broker.acls.rules, filters)
+        with refusing():
+            broker.acls.delete(acl for acls in found if not isinstance(acls, Refused) for acl in acls)
+    except Refused as refused:
+        found = [refused] * len(filters)
+    results = (
+        reply.DeleteAclsFilterResult(error_code=acls.code, error_message=acls.message, matching_acls=())
+        if isinstance(acls, Refused)
+        else reply.DeleteAclsFilterResult(
+            error_code=ErrorCode.none, error_message=None, matching_acls=tuple(_deleted(reply, acls))
+        )
+        for acls in found
+    )
+    return reply.DeleteAclsResponse(filter_results=tuple(results))
+
+
+def _deleted(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
+    for acl in acls:
+        yield reply.DeleteAclsMatchingAcl(
+            error_code=ErrorCode.none,
+            error_message=None,
+            resource_type=acl.resource_type,
+            resource_name=acl.name,
+            pattern_type=acl.pattern_type,
+            principal=acl.principal,
+            host=acl.host,
+            operation=acl.operation,
+            permission_type=acl.permission,
+        )
+
+
+def _matches(rules: AclRules, filters: Iterable[AclFilter]) -> list[Sequence[Acl] | Refused]:
+    """Find what each filter means, or why it cannot be. Raises Refused where that is too much in all."""
+    found: list[Sequence[Acl] | Refused] = []
+    matched = looks = 0
+    for wanted in filters:
+        refusal = _unknown(wanted)
+        if refusal is not None:
+            found.append(refusal)
+            continue
+        candidates = list(islice(rules.candidates(wanted), LOOKS_MAX - looks + 1))
+        acls = [acl for acl in candidates if wanted.matches(acl)]
+        looks += len(candidates)
+        matched += len(acls)
+        _check_bounds(looks, matched)
+        found.append(acls)
+    return found
+
+
+def _check_bounds(looks: int, matched: int) -> None:
+    if looks > LOOKS_MAX:
+        raise Refused(
+            ErrorCode.invalid_request,
+            f"The filters have to look at more than {LOOKS_MAX} acls: let them name resources or principals.",
+        )
+    if matched > CHANGES_MAX:
+        raise Refused(
+            ErrorCode.invalid_request,
+            f"Cannot remove more than {CHANGES_MAX} acls in a single delete operation.",
+        )
+
+
+def _unknown(wanted: AclFilter) -> Refused | None:
+    if ResourceType.UNKNOWN is wanted.resource_type or PatternType.UNKNOWN is wanted.pattern_type:
+        return Refused(ErrorCode.invalid_request, "Unknown patternFilter.")
+    if Operation.UNKNOWN is wanted.operation or Permission.UNKNOWN is wanted.permission:
+        return Refused(ErrorCode.invalid_request, "Unknown entryFilter.")
+    return None
+
+
+def _authorize(connection: Connection, operation: Operation, api: str) -> None:
+    if not connection.rights.allows(operation, ResourceType.CLUSTER, CLUSTER_NAME, api=api):
+        needs = f"The request needs {operation.name} permission on the cluster."
+        raise Refused(ErrorCode.cluster_authorization_failed, needs)
+
+
+def _acl(creation: Any) -> Acl:
+    return Acl(
+        resource_type=_code(ResourceType, creation.resource_type),
+        pattern_type=_code(PatternType, creation.resource_pattern_type),
+        name=creation.resource_name,
+        principal=creation.principal,
+        host=creation.host,
+        operation=_code(Operation, creation.operation),
+        permission=_code(Permission, creation.permission_type),
+    )
+
+
+def _filter(wanted: Any) -> AclFilter:
+    return AclFilter(
+        resource_type=_code(ResourceType, wanted.resource_type_filter),
+        pattern_type=_code(PatternType, wanted.pattern_type_filter),
+        name=wanted.resource_name_filter,
+        principal=wanted.principal_filter,
+        host=wanted.host_filter,
+        operation=_code(Operation, wanted.operation),
+        permission=_code(Permission, wanted.permission_type),
+    )
+
+
+def _code(codes: type[Code], code: int) -> Code:
+    """Read a code; what Kafka does not know yet is UNKNOWN, but a client that sends that is at fault."""
+    if code == 0:
+        raise CloseConnection(f"an ACL request with {codes.__name__} UNKNOWN")
+    try:
+        return codes(code)
+    except ValueError:
+        return codes(0)
+
+
+APIS: Final = (
+    Api(key=29, name="DescribeAcls", min_version=1, max_version=3, handle=describe_acls),
+    Api(key=30, name="CreateAcls", min_version=1, max_version=3, handle=create_acls),
+    Api(key=31, name="DeleteAcls", min_version=1, max_version=3, handle=delete_acls),
+)

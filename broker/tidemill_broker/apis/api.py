@@ -1,0 +1,54 @@
+"""What a row of the table of APIs is, and what its handler may answer; every family imports it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tidemill_broker.protocol.errors import BrokerError, ErrorCode
+
+# One complete response frame, ready to be written as it is, ALWAYS with its 4-byte length in front: bytes, or
+# chunks for one vectored write. None: no answer (Produce with acks=0).
+Reply = bytes | memoryview | Sequence[bytes] | None
+
+# Decoded: (broker, connection, header, request entity) -> response entity, or an awaitable of it.
+# Raw:     (broker, connection, frame without its length: memoryview) -> Reply, or an awaitable of it; raises
+#          MalformedFrame for versions that it does not speak too.
+Handler = Callable[..., Any]
+
+
+MESSAGE_CHARACTERS_MAX: Final = 1000
+
+
+class CloseConnection(BrokerError):
+    """This connection must end, and only this one; the text is the reason for the server's one log line."""
+
+
+class Refused(BrokerError):
+    """One item of a request cannot be done: Kafka's code and a sentence for the client (Kafka: ApiError)."""
+
+    def __init__(self, code: ErrorCode, message: str | None = None) -> None:
+        super().__init__(message or code.name)
+        self.code = code
+        # Names from the request may be as long as they like; old encodings of the reply end at 32,767 bytes.
+        self.message = message and message[:MESSAGE_CHARACTERS_MAX]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Api:
+    """One row: the versions that the broker answers, and who answers them.
+
+    A raw handler (Produce, Fetch) gets the frame as it lies in the connection's buffer and answers a whole
+    frame. `advertised_min_version` widens what ApiVersions tells, without widening what is answered.
+    """
+
+    key: int
+    name: str
+    min_version: int
+    max_version: int
+    handle: Handler
+    raw: bool = False
+    advertised_min_version: int | None = None
+
+    def speaks(self, version: int) -> bool:
+        """Whether a request of this version is answered."""
+        return self.min_version <= version <= self.max_version

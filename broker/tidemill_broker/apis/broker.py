@@ -1,0 +1,93 @@
+"""The two values that every handler gets: the broker that it acts on, and the connection that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tidemill_broker.auth.audit import Audit
+from tidemill_broker.auth.authorizer import Authorizer
+from tidemill_broker.auth.rights import Rights
+from tidemill_broker.auth.session import UNAUTHENTICATED, Session
+from tidemill_broker.listeners import ListenerName
+
+if TYPE_CHECKING:
+    from tidemill_broker.apis.groups import GroupService
+    from tidemill_broker.apis.producers import ProducerIds
+    from tidemill_broker.apis.sasl import SaslStage
+    from tidemill_broker.auth.acl_store import AclStore
+    from tidemill_broker.auth.mechanism import Mechanism
+    from tidemill_broker.auth.scram_users import ScramUsers
+    from tidemill_broker.log.topics import Topics
+    from tidemill_broker.settings import Settings
+
+
+@dataclass(slots=True, kw_only=True)
+class Broker:
+    """Everything a handler may use. One per process, put together by `__main__`.
+
+    `ports` are those that the listeners really have; the server fills them in.
+    `mechanisms` are each listener's ways to log in, by SASL's name; scram and iam let nobody else in.
+    `cluster_id` is Kafka's (22 characters), `cluster_arn` is MSK's; both come from one stored UUID.
+    `now_ms` is the wall clock in ms since the epoch; `monotonic_s` is for deadlines.
+    """
+
+    settings: Settings
+    topics: Topics
+    groups: GroupService
+    producer_ids: ProducerIds
+    scram_users: ScramUsers
+    acls: AclStore
+    cluster_id: str
+    cluster_arn: str
+    created_ms: int
+    now_ms: Callable[[], int]
+    monotonic_s: Callable[[], float]
+    authorizer: Authorizer
+    audit: Audit = field(default_factory=Audit)
+    mechanisms: Mapping[ListenerName, Mapping[str, Mechanism]] = field(default_factory=dict)
+    ports: dict[ListenerName, int] = field(default_factory=dict)
+    node_id: int = 1
+
+    def advertised(self, listener: ListenerName) -> tuple[str, int]:
+        """Host and port that a client of this listener is told to connect to."""
+        host, port = self.settings.advertised(listener)
+        return host, port or self.ports[listener]
+
+    def open(
+        self, *, peer: str, host: str, listener: ListenerName, session: Session = UNAUTHENTICATED
+    ) -> Connection:
+        """Make what stands for a new connection; `host` is the peer's IP address, as ACLs name hosts."""
+        connection = Connection(peer=peer, host=host, listener=listener)
+        self.let_in(connection, session)
+        return connection
+
+    def let_in(self, connection: Connection, session: Session) -> None:
+        """Give a connection a session, and with it the rights of who logged in."""
+        connection.session = session
+        connection.rights = Rights(
+            self.authorizer,
+            session,
+            host=connection.host,
+            audit=self.audit,
+            peer=connection.peer,
+            client_id=connection.client_id,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Connection:
+    """Who asks: made by `Broker.open`, filled by the first requests; a login replaces session and rights."""
+
+    peer: str  # host:port, for log lines
+    host: str
+    listener: ListenerName
+    session: Session = UNAUTHENTICATED
+    rights: Rights = field(init=False)
+    sasl: SaslStage | None = None  # where this listener asks for a login
+    ending: bool = False  # the server ends it once the reply in work is out: a login that failed
+    client_id: str | None = None
+    denials: int = 0  # of the request in work
+    software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)
+    software_version: str = "unknown"

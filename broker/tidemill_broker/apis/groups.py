@@ -1,0 +1,305 @@
+"""The group APIs: entities of every version to the coordinator's values and back.
+
+FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup, ListGroups, DescribeGroups, DeleteGroups here;
+the offsets of groups are in `group_offsets`. Decides nothing; GroupService does.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+from uuid import uuid4
+
+from tidemill_broker.apis.api import Api
+from tidemill_broker.apis.authorization import denial, may_describe
+from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.group_offsets import APIS as OFFSET_APIS
+from tidemill_broker.apis.group_service import GroupService
+from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from tidemill_broker.coordinators.messages import (
+    GroupDescription,
+    JoinReply,
+    JoinRequest,
+    MemberIdentity,
+    SyncReply,
+    SyncRequest,
+)
+from tidemill_broker.protocol.errors import ErrorCode
+from tidemill_broker.protocol.frames import RequestHeader
+from tidemill_broker.protocol.schema import response_schema
+
+__all__ = ("APIS", "GroupService")
+
+GROUP_KEY, TRANSACTION_KEY = 0, 1
+# The one code that every client takes as final for a transactional id (docs/decisions/0203).
+COORDINATOR_ERRORS: Final = {
+    TRANSACTION_KEY: ErrorCode.transactional_id_authorization_failed,
+}
+OPERATIONS_NOT_ASKED: Final = -(2**31)
+# The part of a client id that a member id begins with; Kafka takes all of it.
+CLIENT_ID_CHARACTERS: Final = 200
+
+
+def find_coordinator(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
+    reply = response_schema(header)
+    key_type = getattr(request, "key_type", GROUP_KEY)
+    if header.api_version < 4:  # noqa: PLR2004  # KIP-699
+        return reply.FindCoordinatorResponse(**_coordinator(broker, connection, key_type, request.key))
+    return reply.FindCoordinatorResponse(
+        coordinators=tuple(
+            reply.Coordinator(key=key, **_coordinator(broker, connection, key_type, key))
+            for key in request.coordinator_keys
+        )
+    )
+
+
+def _coordinator(broker: Broker, connection: Connection, key_type: int, key: str) -> dict[str, Any]:
+    kinds = {GROUP_KEY: ResourceType.GROUP, TRANSACTION_KEY: ResourceType.TRANSACTIONAL_ID}
+    error, message = ErrorCode.none, None
+    if key_type in kinds:
+        error = denial(connection, Operation.DESCRIBE, kinds[key_type], key, api="FindCoordinator")
+    if error is ErrorCode.none and key_type != GROUP_KEY:
+        error = COORDINATOR_ERRORS.get(key_type, ErrorCode.invalid_request)
+        message = "This broker has no transactions and no share groups yet."
+    if error is not ErrorCode.none:
+        return {"node_id": -1, "host": "", "port": -1, "error_code": error, "error_message": message}
+    host, port = broker.advertised(connection.listener)
+    return {"node_id": broker.node_id, "host": host, "port": port, "error_code": error, "error_message": None}
+
+
+async def join_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """JoinGroup v0-9. v4: MEMBER_ID_REQUIRED (KIP-394); v5: static members; v9: the leader may skip."""
+    session_ms = _ms(request.session_timeout)
+    rebalance_ms = _ms(getattr(request, "rebalance_timeout", timedelta(0)))
+    client_id = header.client_id or ""
+    instance_id = getattr(request, "group_instance_id", None)
+    error = _membership_denial(connection, request.group_id, api="JoinGroup")
+    if error is not ErrorCode.none:
+        return _joined(header, JoinReply(error=error, member_id=""))
+    name = instance_id if instance_id is not None else client_id[:CLIENT_ID_CHARACTERS]
+    answer = await broker.groups.join(
+        JoinRequest(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            instance_id=instance_id,
+            client_id=client_id,
+            client_host=_host(connection),
+            session_timeout_ms=session_ms,
+            rebalance_timeout_ms=rebalance_ms if rebalance_ms > 0 else session_ms,
+            protocol_type=request.protocol_type,
+            protocols=tuple((protocol.name, protocol.metadata) for protocol in request.protocols),
+            fresh_member_id=f"{name}-{uuid4()}",
+            knows_member_id_required=header.api_version >= 4,  # noqa: PLR2004  # KIP-394
+            can_skip_assignment=header.api_version >= 9,  # noqa: PLR2004  # KIP-814
+        )
+    )
+    return _joined(header, answer)
+
+
+def _joined(header: RequestHeader, answer: JoinReply) -> Any:
+    reply = response_schema(header)
+    protocol = answer.protocol
+    if protocol is None and header.api_version < 7:  # noqa: PLR2004  # nullable since
+        protocol = ""
+    return reply.JoinGroupResponse(
+        error_code=answer.error,
+        generation_id=answer.generation,
+        protocol_type=answer.protocol_type,
+        protocol_name=protocol,
+        leader=answer.leader,
+        skip_assignment=answer.skip_assignment,
+        member_id=answer.member_id,
+        members=tuple(
+            reply.JoinGroupResponseMember(
+                member_id=member.member_id, group_instance_id=member.instance_id, metadata=member.metadata
+            )
+            for member in answer.members
+        ),
+    )
+
+
+async def sync_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """SyncGroup v0-5. v5 says which protocol the member believes in (KIP-559)."""
+    error = _membership_denial(connection, request.group_id, api="SyncGroup")
+    if error is not ErrorCode.none:
+        return _synced(header, SyncReply(error=error))
+    answer = await broker.groups.sync(
+        SyncRequest(
+            group_id=request.group_id,
+            member_id=request.member_id,
+            instance_id=getattr(request, "group_instance_id", None),
+            generation=request.generation_id,
+            protocol_type=getattr(request, "protocol_type", None),
+            protocol=getattr(request, "protocol_name", None),
+            assignments={each.member_id: each.assignment for each in request.assignments},
+        )
+    )
+    return _synced(header, answer)
+
+
+def _synced(header: RequestHeader, answer: SyncReply) -> Any:
+    return response_schema(header).SyncGroupResponse(
+        error_code=answer.error,
+        protocol_type=answer.protocol_type,
+        protocol_name=answer.protocol,
+        assignment=answer.assignment,
+    )
+
+
+def _membership_denial(connection: Connection, group_id: str, *, api: str) -> ErrorCode:
+    """Who reads as a group may be one of it."""
+    return denial(connection, Operation.READ, ResourceType.GROUP, group_id, api=api)
+
+
+def heartbeat(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """Heartbeat v0-4."""
+    error = _membership_denial(connection, request.group_id, api="Heartbeat")
+    if error is ErrorCode.none:
+        instance_id = getattr(request, "group_instance_id", None)
+        error = broker.groups.heartbeat(
+            request.group_id, request.member_id, instance_id, request.generation_id
+        )
+    return response_schema(header).HeartbeatResponse(error_code=error)
+
+
+def leave_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """LeaveGroup v0-5: one member, or many since v3 (KIP-345), each with its own error."""
+    reply = response_schema(header)
+    denied = _membership_denial(connection, request.group_id, api="LeaveGroup")
+    if denied is not ErrorCode.none:
+        return reply.LeaveGroupResponse(error_code=denied, members=())
+    if header.api_version < 3:  # noqa: PLR2004  # a batch since
+        one = MemberIdentity(member_id=request.member_id, instance_id=None)
+        error, errors = broker.groups.leave(request.group_id, (one,))
+        return reply.LeaveGroupResponse(error_code=errors[0] if error is ErrorCode.none else error)
+    identities = tuple(
+        MemberIdentity(member_id=member.member_id, instance_id=member.group_instance_id)
+        for member in request.members
+    )
+    error, errors = broker.groups.leave(request.group_id, identities)
+    return reply.LeaveGroupResponse(
+        error_code=error,
+        members=tuple(
+            reply.MemberResponse(
+                member_id=identity.member_id, group_instance_id=identity.instance_id, error_code=each
+            )
+            for identity, each in zip(identities, errors, strict=True)
+        ),
+    )
+
+
+def list_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic.
+
+    Who may describe the cluster sees all groups, others those that they may describe.
+    """
+    reply = response_schema(header)
+    states = {state.lower() for state in getattr(request, "states_filter", ())}
+    types = {kind.lower() for kind in getattr(request, "types_filter", ())}
+    listed = broker.groups.coordinator.list_groups() if not types or "classic" in types else ()
+    shows_all = may_describe(connection, ResourceType.CLUSTER, CLUSTER_NAME, api="ListGroups")
+    return reply.ListGroupsResponse(
+        error_code=ErrorCode.none,
+        groups=tuple(
+            reply.ListedGroup(
+                group_id=group_id, protocol_type=protocol_type, group_state=state, group_type="classic"
+            )
+            for group_id, protocol_type, state in listed
+            if (not states or state.lower() in states)
+            and (shows_all or may_describe(connection, ResourceType.GROUP, group_id, api="ListGroups"))
+        ),
+    )
+
+
+def describe_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """DescribeGroups v0-6: a group that is not there is Dead; v6 says GROUP_ID_NOT_FOUND (KIP-1043)."""
+    tells_operations = getattr(request, "include_authorized_operations", False)
+    groups = (
+        _described(broker, connection, header, group_id, tells_operations=tells_operations)
+        for group_id in request.groups
+    )
+    return response_schema(header).DescribeGroupsResponse(groups=tuple(groups))
+
+
+def delete_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+    """DeleteGroups v0-2: Empty groups with their offsets; each has its own error."""
+    reply = response_schema(header)
+    results = tuple(
+        reply.DeletableGroupResult(group_id=group_id, error_code=_deleted(broker, connection, group_id))
+        for group_id in request.groups_names
+    )
+    return reply.DeleteGroupsResponse(results=results)
+
+
+def _deleted(broker: Broker, connection: Connection, group_id: str) -> ErrorCode:
+    denied = denial(connection, Operation.DELETE, ResourceType.GROUP, group_id, api="DeleteGroups")
+    return broker.groups.delete_group(group_id) if denied is ErrorCode.none else denied
+
+
+def _described(
+    broker: Broker, connection: Connection, header: RequestHeader, group_id: str, *, tells_operations: bool
+) -> Any:
+    reply = response_schema(header)
+    denied = denial(connection, Operation.DESCRIBE, ResourceType.GROUP, group_id, api="DescribeGroups")
+    if denied is not ErrorCode.none:
+        return reply.DescribedGroup(
+            error_code=denied,
+            group_id=group_id,
+            group_state="",
+            protocol_type="",
+            protocol_data="",
+            members=(),
+            authorized_operations=OPERATIONS_NOT_ASKED,
+        )
+    operations = OPERATIONS_NOT_ASKED
+    if tells_operations:
+        operations = connection.rights.operations(ResourceType.GROUP, group_id)
+    group = broker.groups.coordinator.describe(group_id)
+    error, message = ErrorCode.none, None
+    if group is None:
+        group = GroupDescription(group_id=group_id, state="Dead", protocol_type="", protocol="", members=())
+        if header.api_version >= 6:  # noqa: PLR2004  # KIP-1043
+            error, message = ErrorCode.group_id_not_found, f"Group {group_id} not found."
+    return reply.DescribedGroup(
+        error_code=error,
+        error_message=message,
+        group_id=group_id,
+        group_state=group.state,
+        protocol_type=group.protocol_type,
+        protocol_data=group.protocol,
+        members=tuple(
+            reply.DescribedGroupMember(
+                member_id=member.member_id,
+                group_instance_id=member.instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
+                member_metadata=member.metadata,
+                member_assignment=member.assignment,
+            )
+            for member in group.members
+        ),
+        authorized_operations=operations,
+    )
+
+
+def _ms(duration: timedelta) -> int:
+    return round(duration / timedelta(milliseconds=1))
+
+
+def _host(connection: Connection) -> str:
+    """The client's address as Kafka's tools print it: a slash, no port."""
+    return "/" + connection.peer.rpartition(":")[0]
+
+
+APIS: Final = (
+    Api(key=10, name="FindCoordinator", min_version=0, max_version=6, handle=find_coordinator),
+    Api(key=11, name="JoinGroup", min_version=0, max_version=9, handle=join_group),
+    Api(key=12, name="Heartbeat", min_version=0, max_version=4, handle=heartbeat),
+    Api(key=13, name="LeaveGroup", min_version=0, max_version=5, handle=leave_group),
+    Api(key=14, name="SyncGroup", min_version=0, max_version=5, handle=sync_group),
+    Api(key=15, name="DescribeGroups", min_version=0, max_version=6, handle=describe_groups),
+    Api(key=16, name="ListGroups", min_version=0, max_version=5, handle=list_groups),
+    Api(key=42, name="DeleteGroups", min_version=0, max_version=2, handle=delete_groups),
+    *OFFSET_APIS,
+)

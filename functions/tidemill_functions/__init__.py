@@ -1,0 +1,1 @@
+"""The local function runtime: requests in, handlers run, the Lambda API for functions."""

@@ -1,0 +1,183 @@
+"""The function runtime's program: reads its settings, starts, serves, drains, closes.
+
+Run as `python -m tidemill_functions` and, the same, as `tidemill functions`. It alone joins the rooms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from tidemill_awsapi import Service
+from tidemill_functions.control_api import ControlApi
+from tidemill_functions.errors import InvalidSettings
+from tidemill_functions.event_queue import EventQueue, delivering
+from tidemill_functions.extension_api import ExtensionApi
+from tidemill_functions.front import Front, FrontConnection
+from tidemill_functions.invoke_api import InvokeApi
+from tidemill_functions.pool import Pool, running
+from tidemill_functions.registry import Registry
+from tidemill_functions.settings import Settings, handed_on, read_settings
+
+log = logging.getLogger("functions")
+
+# CreateFunction's limit for a request: a zip of 50 MB as base64, and the rest of the document.
+REQUEST_BYTES_MAX = 69_905_067
+# Invocations are drained by then; this is for replies on their way to slow readers.
+_REPLIES_S = 2.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; the first drains, a second forces."""
+    arguments = vars(_parser().parse_args(argv))
+    ready_file: Path | None = arguments.pop("ready_file")
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # What the server writes is for its user alone: code, logs, and secrets in functions' environments.
+    os.umask(0o077)
+    try:
+        settings = read_settings(arguments)
+        _serve(settings, ready_file)
+    except InvalidSettings as error:
+        print(f"functions: {error}", file=sys.stderr)  # noqa: T201 - the command line's own answer
+        return 2
+    except OSError as error:
+        mend = "; give another --port" if error.errno == errno.EADDRINUSE else ""
+        print(f"functions: can not start: {error}{mend}", file=sys.stderr)  # noqa: T201 - the same
+        return 1
+    return 0
+
+
+def _serve(settings: Settings, ready_file: Path | None) -> None:
+    try:
+        uvloop.run(_run(settings, ready_file))
+    except BaseExceptionGroup as group:
+        # The pool's and the queue's task groups wrap what ends them.
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        if not isinstance(error, OSError):
+            raise
+        raise error from None
+
+
+async def _run(settings: Settings, ready_file: Path | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop_or_force, stop)
+    async with serving(settings, os.environ) as port:
+        if ready_file is not None:
+            _write_ready(ready_file, {"pid": os.getpid(), "port": port})
+        log.info("ready host=%s port=%d data_dir=%s", settings.host, port, settings.data_dir)
+        await stop.wait()
+        log.info("draining drain_timeout_s=%.0f", settings.drain_timeout_s)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[int]:
+    """The whole runtime, from start to drain; gives the port that it listens on."""
+    registry = Registry(settings.data_dir.resolve(), region=settings.region, account_id=settings.account_id)
+    pool = Pool(registry, settings, handed_on(environ, settings.region))
+    events = EventQueue(registry, pool, settings)
+    # The pool ends last: what the servers and the queue have begun needs it.
+    async with (
+        running(pool),
+        delivering(events),
+        _general_server(registry, pool, events, settings) as general,
+    ):
+        front = Front(registry, pool, general)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: FrontConnection(front), settings.host, settings.port)
+        async with asyncio.TaskGroup() as tasks:
+            sweep = tasks.create_task(front.sweep(), name="sweep connections")
+            try:
+                yield server.sockets[0].getsockname()[1]
+            finally:
+                server.close()
+                await pool.drain()
+                front.stop()
+                sweep.cancel()
+
+
+@asynccontextmanager
+async def _general_server(
+    registry: Registry, pool: Pool, events: EventQueue, settings: Settings
+) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
+    """Aiohttp's server without a socket of its own: the front gives it connections."""
+    runner = web.AppRunner(
+        _application(registry, pool, events, settings),
+        access_log=None,
+        shutdown_timeout=_REPLIES_S,
+    )
+    await runner.setup()
+    assert runner.server is not None
+    try:
+        yield runner.server
+    finally:
+        await runner.cleanup()
+
+
+def _application(registry: Registry, pool: Pool, events: EventQueue, settings: Settings) -> web.Application:
+    extension = ExtensionApi(registry, pool, events)
+    control = ControlApi(registry, pool)
+    service = Service(
+        "lambda",
+        {
+            "Invoke": InvokeApi(registry, pool, events).invoke,
+            "CreateFunction": control.create_function,
+            "GetFunction": control.get_function,
+            "GetFunctionConfiguration": control.get_function_configuration,
+            "ListFunctions": control.list_functions,
+            "UpdateFunctionCode": control.update_function_code,
+            "UpdateFunctionConfiguration": control.update_function_configuration,
+            "DeleteFunction": control.delete_function,
+        },
+        region=settings.region,
+        account_id=settings.account_id,
+    )
+    application = service.application(max_body_bytes=REQUEST_BYTES_MAX)
+    extension.add_to(application)
+    return application
+
+
+def _stop_or_force(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)  # the guard ends the handler processes
+    stop.set()
+
+
+def _write_ready(path: Path, document: Mapping[str, int]) -> None:
+    draft = path.with_name(path.name + ".tmp")
+    draft.unlink(missing_ok=True)
+    with draft.open("x") as file:  # never through a link that somebody put there
+        json.dump(document, file)
+    draft.replace(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidemill functions", description="Run Lambda functions under AWS's own runtime client."
+    )
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port of the Lambda API (4582; 0 for any free one)")
+    parser.add_argument("--data-dir", type=Path, help="where functions, their code and logs are kept")
+    parser.add_argument("--ready-file", type=Path, help="written as JSON once the API answers")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

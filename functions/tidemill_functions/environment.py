@@ -1,0 +1,386 @@
+"""One execution environment: a `python -m awslambdaric` process, its port, log and invocation in flight.
+
+                 next                 invoke              response, error
+    STARTING ───────────> FREE ───────────────> BUSY ──────────────────────> FREE
+        │                  │                     │
+        │ init/error,      │ exit, kill          │ time-out, exit,
+        │ exit, time-out   v                     v response too large
+        └──────────────> ENDED <─────────────────┘
+
+It owns what Lambda says for each of these ends. It must not know other environments or HTTP clients: the pool
+starts it, gives it work while FREE and hears from it as its `Owner`.
+The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit breaks
+numpy and whatever else maps more than it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol, cast
+
+import orjson
+
+from tidemill_functions.guard import Guard
+from tidemill_functions.logs import FunctionLog
+from tidemill_functions.registry import LATEST, Function, LocalCode
+from tidemill_functions.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
+from tidemill_functions.transcript import Transcript
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one invocation ended: Lambda's payload, whether it is an error document, and the log's tail."""
+
+    payload: bytes
+    failed: bool
+    log_tail: bytes = b""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Invocation:
+    """One invocation under way.
+
+    `finish` is called once, on the event loop: with the result, or with None if the function was deleted
+    before the invocation found an environment. A plain call and no future: it is on the way of every reply.
+    """
+
+    payload: bytes
+    finish: Callable[[Result | None], None]
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    trace_id: str = ""
+    client_context: bytes = b""  # one line of JSON
+    wants_log: bool = False
+
+
+class Owner(Protocol):
+    """Who started the environment; called on the event loop, must not block."""
+
+    def freed(self, environment: Environment) -> None:
+        """It is FREE: it may be given an invocation from here."""
+
+    def finished(self, invocation: Invocation, result: Result) -> None:
+        """An invocation has its result."""
+
+    def ended(self, environment: Environment) -> None:
+        """Its process is gone; `undelivered` holds an invocation that the handler never saw."""
+
+
+class State(enum.Enum):
+    """See the drawing above."""
+
+    STARTING = enum.auto()
+    FREE = enum.auto()
+    BUSY = enum.auto()
+    ENDED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where an environment runs: what all environments of one function share."""
+
+    task_root: Path
+    variables: Mapping[str, str]  # handed on from the server's own environment
+    log: FunctionLog
+    guard: Guard
+    init_timeout_s: float
+
+
+class Environment:
+    """See the drawing above. All methods belong to one event loop."""
+
+    def __init__(self, function: Function, site: Site, owner: Owner) -> None:
+        self.function = function
+        self.state = State.STARTING
+        self.free_since_s = 0.0
+        self.undelivered: Invocation | None = None
+        self._pid = 0
+        self._site = site
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._timeout_text = f"Task timed out after {function.timeout_s:.2f} seconds"
+        self._invocation: Invocation | None = None
+        self._sent_s: float | None = None
+        self._asking: RuntimeConnection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._started_s = time.monotonic()
+        self._start_failure: tuple[str, str] | bytes | None = None
+        self._transcript = Transcript(site.log, memory_mb=function.memory_mb)
+        self._peak_bytes = 0
+        self._memory_file = -1
+        self._server: asyncio.Server | None = None
+        self._process: asyncio.SubprocessTransport | None = None
+
+    async def start(self) -> None:
+        """Start the process; the owner hears `freed` once the handler is loaded, or `ended`."""
+        limit_s = max(self._site.init_timeout_s, self.function.timeout_s)
+        self._timer = self._loop.call_later(limit_s, self._start_timed_out)
+        try:
+            await self._spawn()
+        except (OSError, ValueError) as error:  # no such folder, no process or descriptor left, a NUL
+            self._start_failure = ("Runtime.Unknown", f"The runtime could not be started: {error}")
+            self._end()
+
+    async def _spawn(self) -> None:
+        self._server = await self._loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0)
+        writing_end = self._transcript.open()
+        try:
+            await self._loop.subprocess_exec(
+                lambda: _Exit(self),
+                sys.executable,
+                "-m",
+                "awslambdaric",
+                self.function.handler,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing_end,
+                stderr=writing_end,
+                cwd=self._site.task_root,
+                env=self._variables(self._server.sockets[0].getsockname()[1]),
+                # Its process group, so that what a handler starts ends with it.
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing_end)
+
+    def spawned(self, process: asyncio.SubprocessTransport) -> None:
+        """The operating system has started the process."""
+        self._process = process
+        self._pid = process.get_pid()
+        self._site.guard.watch(self._pid)
+        with contextlib.suppress(OSError):  # not Linux
+            self._memory_file = os.open(f"/proc/{self._pid}/statm", os.O_RDONLY)
+        if self._start_failure is not None:  # out of time before it began
+            self.kill()
+
+    # The owner's side
+
+    def invoke(self, invocation: Invocation) -> None:
+        """Give it work; it must be FREE."""
+        assert self.state is State.FREE
+        self.state = State.BUSY
+        self._invocation = invocation
+        self._timer = self._loop.call_later(self.function.timeout_s, self._timed_out)
+        if self._asking is not None:
+            self._send(self._asking, invocation)
+
+    def kill(self) -> None:
+        """End the process and all that it started; the owner hears `ended` once it is gone."""
+        if self._process is not None and self._process.get_returncode() is None:
+            self._kill_group()
+
+    def fail(self, invocation: Invocation) -> None:
+        """Answer an invocation that waited for this environment, which could not be started."""
+        self._transcript.begin(invocation.request_id)
+        self._invocation, self._sent_s = invocation, time.monotonic()
+        match self._start_failure:
+            case bytes(document):
+                self._finish(document, failed=True)
+            case (error_type, message):
+                self._finish_with(error_type, message)
+            case _:
+                raise AssertionError("an environment that was started has not failed to start")
+
+    # runtime_api.Client: what the process asks and tells
+
+    def next_asked(self, connection: RuntimeConnection) -> None:
+        """The handler is loaded, or has done its last invocation."""
+        self._asking = connection
+        if self.state is State.STARTING:
+            self._transcript.loaded((time.monotonic() - self._started_s) * 1000)
+            self._free()
+        elif self._invocation is not None and self._sent_s is None:
+            self._send(connection, self._invocation)
+
+    def expects(self, request_id: str) -> bool:
+        """Whether this invocation was sent and is not answered."""
+        invocation = self._invocation
+        return invocation is not None and self._sent_s is not None and invocation.request_id == request_id
+
+    def answered(self, body: bytes, *, failed: bool) -> None:
+        """The handler returned or raised."""
+        self._finish(body, failed=failed)
+        self._free()
+
+    def answer_too_large(self) -> None:
+        """The process would exit by itself after this refusal, as on Lambda; it is not waited for."""
+        message = f"Response payload size exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
+        document = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
+        self._finish(orjson.dumps(document), failed=True)
+        self.kill()
+
+    def init_failed(self, body: bytes) -> None:
+        """The handler can not be loaded. A thread that it left running must not keep the process."""
+        if self.state is State.STARTING:
+            self._start_failure = body
+            self.kill()
+
+    # How it goes on, and how it ends
+
+    def _free(self) -> None:
+        self._stop_timer()
+        self.state = State.FREE
+        self.free_since_s = self._loop.time()
+        self._owner.freed(self)
+
+    def _send(self, connection: RuntimeConnection, invocation: Invocation) -> None:
+        function = self.function
+        deadline_ms = int((time.time() + function.timeout_s) * 1000)
+        head = (
+            f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
+            f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
+            f"Lambda-Runtime-Invoked-Function-Arn: {function.arn}\r\n"
+            f"Lambda-Runtime-Trace-Id: {invocation.trace_id}\r\n"
+        ).encode()
+        if invocation.client_context:
+            head += b"Lambda-Runtime-Client-Context: %s\r\n" % invocation.client_context
+        self._asking = None
+        if connection.deliver(head, invocation.payload):
+            self._sent_s = time.monotonic()
+            # What the handler prints is read on a later turn: START stands above it.
+            self._transcript.begin(invocation.request_id)
+
+    def _timed_out(self) -> None:
+        if self._invocation is None:
+            return
+        if self._sent_s is None:  # still busy with what follows its last answer
+            self._sent_s = time.monotonic() - self.function.timeout_s
+        self._transcript.read()
+        # Lambda's spelling of this type differs from RIE's (Sandbox.Timeout).
+        self._finish_with("Sandbox.Timedout", self._timeout_text)
+        self.kill()
+
+    def _start_timed_out(self) -> None:
+        self._start_failure = ("Sandbox.Timedout", self._timeout_text)
+        self.kill()
+
+    def exited(self, code: int) -> None:
+        """The operating system says that the process is gone."""
+        self._transcript.read()
+        if self.state is State.STARTING and self._start_failure is None:
+            self._start_failure = ("Runtime.ExitError", _exit_reason(code))
+        if self._invocation is not None and self._sent_s is not None:
+            self._finish_with("Runtime.ExitError", _exit_reason(code))
+        self.undelivered, self._invocation = self._invocation, None
+        # What the handler started and left in its group has lost its server side.
+        self._kill_group()
+        self._site.guard.forget(self._pid)
+        self._end()
+
+    def _end(self) -> None:
+        self._stop_timer()
+        self.state = State.ENDED
+        self._transcript.close()
+        if self._memory_file >= 0:
+            os.close(self._memory_file)
+            self._memory_file = -1
+        if self._server is not None:
+            self._server.close()
+        if self._process is not None:
+            self._process.close()
+        self._owner.ended(self)
+
+    def _kill_group(self) -> None:
+        assert self._pid > 0  # 0 would be the server's own group
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._pid, signal.SIGKILL)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Results and the log
+
+    def _finish_with(self, error_type: str, message: str) -> None:
+        assert self._invocation is not None
+        text = f"RequestId: {self._invocation.request_id} Error: {message}"
+        self._transcript.write(f"{text}\n{error_type}\n")
+        self._finish(orjson.dumps({"errorType": error_type, "errorMessage": text}), failed=True)
+
+    def _finish(self, payload: bytes, *, failed: bool) -> None:
+        invocation, sent_s = self._invocation, self._sent_s
+        assert invocation is not None
+        assert sent_s is not None
+        self._invocation, self._sent_s = None, None
+        self._stop_timer()
+        duration_ms = (time.monotonic() - sent_s) * 1000
+        if invocation.wants_log or self.state is not State.BUSY:
+            self._conclude(invocation.request_id, duration_ms)
+            tail = self._transcript.tail() if invocation.wants_log else b""
+            self._owner.finished(invocation, Result(payload=payload, failed=failed, log_tail=tail))
+        else:
+            # The reply first. The process asks for more on a later turn, so the log keeps its order.
+            self._loop.call_soon(self._conclude, invocation.request_id, duration_ms)
+            self._owner.finished(invocation, Result(payload=payload, failed=failed))
+
+    def _conclude(self, request_id: str, duration_ms: float) -> None:
+        self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._peak_mb())
+
+    def _peak_mb(self) -> int:
+        """The most resident memory seen at the end of an invocation; 0 where there is no /proc."""
+        if self._memory_file >= 0:
+            with contextlib.suppress(OSError):
+                resident = int(os.pread(self._memory_file, 64, 0).split()[1]) * _PAGE_BYTES
+                self._peak_bytes = max(self._peak_bytes, resident)
+        return self._peak_bytes >> 20
+
+    def _variables(self, port: int) -> dict[str, str]:
+        """The process's whole environment: Lambda's variables, the function's own, little of ours."""
+        function, today = self.function, datetime.now(UTC)
+        lambdas = {
+            "_HANDLER": function.handler,
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_VERSION": LATEST,
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": f"{today:%Y/%m/%d}/[{LATEST}]{uuid.uuid4().hex}",
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+            "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
+            "LAMBDA_TASK_ROOT": str(self._site.task_root),
+        }
+        if isinstance(function.code, LocalCode):
+            # Python takes cached bytecode for current when size and second agree: an edit could be missed.
+            lambdas["PYTHONDONTWRITEBYTECODE"] = "1"
+        return {**self._site.variables, **function.environment, **lambdas}
+
+
+class _Exit(asyncio.SubprocessProtocol):
+    """Tells the environment when its process is gone."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+        self._environment.spawned(self._transport)
+
+    def process_exited(self) -> None:
+        assert self._transport is not None
+        code = self._transport.get_returncode()
+        self._environment.exited(0 if code is None else code)
+
+
+def _exit_reason(code: int) -> str:
+    """Lambda's words for a process that ended: Go's for an exit status, by way of RIE."""
+    if code == 0:
+        return "Runtime exited without providing a reason"
+    if code > 0:
+        return f"Runtime exited with error: exit status {code}"
+    known = {signal.SIGKILL: "killed", signal.SIGSEGV: "segmentation fault", signal.SIGABRT: "aborted"}
+    name = known.get(signal.Signals(-code), signal.strsignal(-code) or str(-code)).lower()
+    return f"Runtime exited with error: signal: {name}"

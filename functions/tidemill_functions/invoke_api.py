@@ -1,0 +1,125 @@
+"""Serves Lambda's Invoke: one request in, one invocation, one reply in Lambda's shape.
+
+Owns the request's limits and errors; how a handler runs is the pool's. Registered with tidemill_awsapi by
+`__main__`. This is the hot path: no task and no thread per call.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tidemill_awsapi import ApiError, Call
+from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
+from tidemill_functions.event_queue import EventQueue
+from tidemill_functions.lookup import find_function
+from tidemill_functions.pool import Pool
+from tidemill_functions.registry import LATEST, Function, Registry
+
+# Lambda's quotas for a request: 6 MB synchronous, 1 MB (since October 2025) asynchronous.
+REQUEST_BYTES_MAX = 6_291_456
+EVENT_BYTES_MAX = 1_048_576
+
+
+class InvokeApi:
+    """The Invoke operation."""
+
+    def __init__(self, registry: Registry, pool: Pool, events: EventQueue) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._events = events
+
+    async def invoke(self, call: Call) -> Mapping[str, Any]:
+        """RequestResponse, Event or DryRun."""
+        params = call.params
+        function = find_function(self._registry, params["FunctionName"], params.get("Qualifier"))
+        kind = params.get("InvocationType", "RequestResponse")
+        _refuse_unbuilt(params)
+        payload = _checked_payload(params.get("Payload") or b"{}", kind)
+        if kind == "DryRun":
+            return {"StatusCode": 204}
+        trace_id = accepted_trace_id(call.headers.get("X-Amzn-Trace-Id"))
+        try:
+            if kind == "Event":
+                self._events.put(function, payload=payload, request_id=call.request_id, trace_id=trace_id)
+                return {"StatusCode": 202}
+            return await self._run(function, payload, trace_id, call)
+        except TooManyInvocations:
+            raise ApiError(
+                "TooManyRequestsException", "Rate Exceeded.", Reason="ConcurrentInvocationLimitExceeded"
+            ) from None
+        except FunctionNotFound as error:
+            raise ApiError("ResourceNotFoundException", f"Function not found: {error}") from None
+
+    async def _run(self, function: Function, payload: bytes, trace_id: str, call: Call) -> Mapping[str, Any]:
+        wants_log = call.params.get("LogType") == "Tail"
+        result = await self._pool.invoke(
+            function,
+            payload,
+            request_id=call.request_id,
+            trace_id=trace_id,
+            client_context=_client_context(call.params.get("ClientContext")),
+            wants_log=wants_log,
+        )
+        return {
+            "StatusCode": 200,
+            "Payload": result.payload,
+            "ExecutedVersion": LATEST,
+            # Lambda says Unhandled for every error of a managed runtime, raised or not.
+            "FunctionError": "Unhandled" if result.failed else None,
+            "LogResult": base64.b64encode(result.log_tail).decode() if wants_log else None,
+        }
+
+
+def _refuse_unbuilt(params: Mapping[str, Any]) -> None:
+    for member in ("TenantId", "DurableExecutionName"):
+        if member in params:
+            raise ApiError(
+                "InvalidParameterValueException", f"{member} is not built in Tidemill: invoke without it."
+            )
+
+
+def _checked_payload(payload: bytes, kind: str) -> bytes:
+    limit = EVENT_BYTES_MAX if kind == "Event" else REQUEST_BYTES_MAX
+    if len(payload) > limit:
+        raise ApiError(
+            "RequestTooLargeException",
+            f"Request must be smaller than {limit} bytes for the InvokeFunction operation",
+        )
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(
+            "InvalidRequestContentException",
+            f"Could not parse request body into json: Could not parse payload into json: {error}",
+        ) from None
+    return payload
+
+
+def _client_context(header: str | None) -> bytes:
+    """The client context as one line of JSON."""
+    if header is None:
+        return b""
+    try:
+        return orjson.dumps(orjson.loads(base64.b64decode(header, validate=True)))
+    except (binascii.Error, orjson.JSONDecodeError):
+        raise ApiError(
+            "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."
+        ) from None
+
+
+def accepted_trace_id(header: str | None) -> str:
+    """The caller's trace header, or a new one; only printable ASCII can be a header of the handler's too."""
+    return header if header and header.isascii() and header.isprintable() else new_trace_id()
+
+
+def new_trace_id() -> str:
+    """A trace header as Lambda makes one for a call that brings none; nobody samples it."""
+    number = f"{random.getrandbits(160):040x}"
+    return f"Root=1-{int(time.time()):08x}-{number[:24]};Parent={number[24:]};Sampled=0"

@@ -1,0 +1,314 @@
+"""Owns all execution environments: who is free, who may start, who must end.
+
+An invocation takes a free environment of its function or waits for the first that comes free; for one that
+waits a new environment is started, a few at a time, so that a burst does not start a process per call at
+once. Every admitted invocation is sure of a place: above `max_environments` it is refused, as Lambda
+throttles. Called by the API and the event queue; must not know HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from tidemill_functions.environment import Environment, Invocation, Result, Site
+from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
+from tidemill_functions.guard import Guard
+from tidemill_functions.logs import FunctionLog
+from tidemill_functions.registry import Function, LocalCode, Registry
+from tidemill_functions.settings import Settings
+
+log = logging.getLogger(__name__)
+
+# Edits of code that runs in place are looked for at most this often: a scan may read thousands of entries.
+_REREAD_S = 0.5
+_KILLED_WITHIN_S = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """One function's environments and the invocations that wait for one."""
+
+    name: str
+    log: FunctionLog
+    free: list[Environment] = field(default_factory=list)  # the one used last at the end
+    waiting: deque[Invocation] = field(default_factory=deque)
+    starting: set[Environment] = field(default_factory=set)
+    reread_at_s: float = 0.0
+
+
+class Pool:
+    """The environments of all functions; it lives inside `async with running(pool)`."""
+
+    def __init__(self, registry: Registry, settings: Settings, variables: Mapping[str, str]) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._variables = variables
+        self._guard = Guard()
+        self._lines: dict[str, _Line] = {}
+        # Each with its own line: a function that was deleted and made again has a new one.
+        self._environments: dict[Environment, _Line] = {}
+        self._in_flight = 0
+        self._waiting = 0
+        self._starting = 0
+        self._closing = False
+        self._tasks: asyncio.TaskGroup | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def environments(self) -> int:
+        """Processes alive or starting."""
+        return len(self._environments)
+
+    @property
+    def in_flight(self) -> int:
+        """Invocations that run or wait for an environment."""
+        return self._in_flight
+
+    async def invoke(
+        self,
+        function: Function,
+        payload: bytes,
+        *,
+        request_id: str,
+        trace_id: str,
+        client_context: bytes = b"",
+        wants_log: bool = False,
+    ) -> Result:
+        """Run one invocation to its end, for callers that can wait.
+
+        Raises TooManyInvocations at once, FunctionNotFound if the function is deleted meanwhile.
+        """
+        done: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
+        invocation = Invocation(
+            payload=payload,
+            finish=lambda result: None if done.done() else done.set_result(result),
+            request_id=request_id,
+            trace_id=trace_id,
+            client_context=client_context,
+            wants_log=wants_log,
+        )
+        self.submit(function, invocation)
+        result = await done
+        if result is None:
+            raise FunctionNotFound(function.arn)
+        return result
+
+    def submit(self, function: Function, invocation: Invocation) -> None:
+        """Begin one invocation, or let it wait for an environment. Raises TooManyInvocations at once."""
+        if self._in_flight >= self._settings.max_environments or self._closing:
+            raise TooManyInvocations(function.name)
+        self._in_flight += 1
+        self._assign(function, invocation)
+
+    def log_of(self, name: str) -> FunctionLog:
+        """The log of the function of this name."""
+        return self._line(name).log
+
+    def retire(self, former: Function) -> None:
+        """Let go of a function as it was before a change: free environments end now, busy ones after work."""
+        line = self._line(former.name)
+        current = self._registry.get(former.name)
+        self._end_stale(line, current)
+        if current is None:
+            self._remove(line)
+        self._release_code_of(former)
+
+    # environment.Owner
+
+    def freed(self, environment: Environment) -> None:
+        """Give it the work that waits longest, or keep it warm."""
+        line = self._environments[environment]
+        self._has_started(line, environment)
+        if self._closing or self._registry.get(line.name) is not environment.function:
+            environment.kill()
+        elif line.waiting:
+            environment.invoke(self._next_waiting(line))
+        else:
+            line.free.append(environment)
+        self._start_more()
+
+    def finished(self, invocation: Invocation, result: Result | None) -> None:
+        """Count it out and hand its result over."""
+        self._in_flight -= 1
+        if self._closing:
+            self._changed.set()
+        invocation.finish(result)
+
+    def ended(self, environment: Environment) -> None:
+        """Answer whom it leaves without an answer, and let go of its code."""
+        line = self._environments.pop(environment)
+        function = environment.function
+        is_current = self._registry.get(line.name) is function
+        failed_to_start = self._has_started(line, environment) and is_current and not self._closing
+        if failed_to_start and line.waiting:
+            environment.fail(self._next_waiting(line))
+        if environment in line.free:
+            line.free.remove(environment)
+        if environment.undelivered is not None:
+            line.waiting.appendleft(environment.undelivered)
+            self._waiting += 1
+        if not is_current:
+            self._release_code_of(function)
+        self._changed.set()
+        self._start_more()
+
+    # Work to environments
+
+    def _assign(self, function: Function, invocation: Invocation) -> None:
+        line = self._line(function.name)
+        if isinstance(function.code, LocalCode):
+            function = self._reread(line, function)
+        while line.free:
+            environment = line.free.pop()
+            if environment.function is function:
+                environment.invoke(invocation)
+                return
+            environment.kill()
+        line.waiting.append(invocation)
+        self._waiting += 1
+        self._start_more()
+
+    def _reread(self, line: _Line, function: Function) -> Function:
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= line.reread_at_s:
+            if self._registry.reread(line.name):
+                self._end_stale(line, self._registry.get(line.name))
+            line.reread_at_s = now_s + _REREAD_S
+        return self._registry.get(line.name) or function
+
+    def _next_waiting(self, line: _Line) -> Invocation:
+        self._waiting -= 1
+        return line.waiting.popleft()
+
+    # Starting and ending
+
+    def _start_more(self) -> None:
+        """Start environments for the invocations that wait, as far as the limits allow."""
+        if self._waiting == 0 or self._closing:
+            return
+        for line in list(self._lines.values()):
+            function = self._registry.get(line.name)
+            while (
+                function is not None
+                and len(line.starting) < len(line.waiting)
+                and self._starting < self._settings.max_cold_starts
+                and self._has_room()
+            ):
+                self._start(line, function)
+
+    def _start(self, line: _Line, function: Function) -> None:
+        assert self._tasks is not None
+        site = Site(
+            task_root=self._registry.folder(function),
+            variables=self._variables,
+            log=line.log,
+            guard=self._guard,
+            init_timeout_s=self._settings.init_timeout_s,
+        )
+        environment = Environment(function, site, self)
+        self._environments[environment] = line
+        line.starting.add(environment)
+        self._starting += 1
+        self._tasks.create_task(environment.start(), name=f"start {function.name}")
+
+    def _has_started(self, line: _Line, environment: Environment) -> bool:
+        """Whether it was starting until now."""
+        if environment not in line.starting:
+            return False
+        line.starting.discard(environment)
+        self._starting -= 1
+        return True
+
+    def _has_room(self) -> bool:
+        """Whether a process may be started; if only warm ones are in the way, the longest unused one ends."""
+        if len(self._environments) < self._settings.max_environments:
+            return True
+        free = [environment for line in self._lines.values() for environment in line.free]
+        if free:
+            self._end_free(min(free, key=lambda environment: environment.free_since_s))
+        return False  # its end is told by `ended`, which asks again
+
+    def _end_free(self, environment: Environment) -> None:
+        self._environments[environment].free.remove(environment)
+        environment.kill()
+
+    def _end_stale(self, line: _Line, current: Function | None) -> None:
+        for environment in [*line.free, *line.starting]:
+            if environment.function is not current:
+                if environment in line.free:
+                    line.free.remove(environment)
+                environment.kill()
+
+    def _remove(self, line: _Line) -> None:
+        self._lines.pop(line.name)
+        line.log.remove()
+        while line.waiting:
+            self.finished(self._next_waiting(line), None)
+
+    def _release_code_of(self, former: Function) -> None:
+        """Remove a former function's code once its last process has ended."""
+        if self._closing or any(e.function.code == former.code for e in self._environments):
+            return  # what a stop leaves is removed at the next start
+        assert self._tasks is not None
+        removal = asyncio.to_thread(self._registry.release, former.name, former.code)
+        self._tasks.create_task(removal, name=f"remove code of {former.name}")
+
+    def _line(self, name: str) -> _Line:
+        line = self._lines.get(name)
+        if line is None:
+            path = self._settings.data_dir / "logs" / f"{name}.log"
+            line = _Line(name, FunctionLog(path, file_bytes_max=self._settings.log_file_bytes))
+            self._lines[name] = line
+        return line
+
+    async def _end_unused(self) -> None:
+        """End environments that have had no work for `idle_s`."""
+        idle_s = self._settings.idle_s
+        while True:
+            await asyncio.sleep(idle_s / 4)
+            now_s = asyncio.get_running_loop().time()
+            for line in self._lines.values():
+                for environment in list(line.free):
+                    if now_s - environment.free_since_s >= idle_s:
+                        self._end_free(environment)
+
+    async def drain(self) -> None:
+        """Take no more invocations, and let those that run end, for a time."""
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                while self._in_flight:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    async def _close(self) -> None:
+        """End every process."""
+        self._closing = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILLED_WITHIN_S):
+                while self._environments:
+                    for environment in self._environments:
+                        environment.kill()
+                    self._changed.clear()
+                    await self._changed.wait()
+        self._guard.close()
+        for line in self._lines.values():
+            line.log.close()
+
+
+@contextlib.asynccontextmanager
+async def running(pool: Pool) -> AsyncIterator[Pool]:
+    """The pool's life: its tasks live in here, and at the end no process is left."""
+    async with asyncio.TaskGroup() as tasks:
+        pool._tasks = tasks  # noqa: SLF001 - the pool's own other half
+        unused = tasks.create_task(pool._end_unused(), name="end unused environments")  # noqa: SLF001 - the same
+        try:
+            yield pool
+        finally:
+            await pool._close()  # noqa: SLF001 - the same
+            unused.cancel()

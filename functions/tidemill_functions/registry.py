@@ -1,0 +1,243 @@
+"""Owns the registered functions and their code on disk; survives kill -9 at any instant.
+
+One JSON file a function, replaced atomically; code is in place before the file that names it is. Knows
+nothing of processes and HTTP. Every change makes a new `Function` object: `is` tells whether one is stale.
+
+    functions/NAME.json     code/NAME/ID/   code/NAME/ID.zip
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tidemill_functions.archive import unpack
+from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
+from tidemill_functions.sources import fingerprint
+
+log = logging.getLogger(__name__)
+
+LOCAL_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
+LATEST = "$LATEST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZipCode:
+    """Code from a zip, unpacked in a folder of ours."""
+
+    id: str
+    sha256: str  # base64, as Lambda's CodeSha256
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalCode:
+    """Code that runs in place, from a folder of the user's; edits are picked up."""
+
+    folder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Function:
+    """One function as configured; compared by identity, for a changed one is another object."""
+
+    name: str
+    arn: str
+    handler: str
+    code: ZipCode | LocalCode
+    runtime: str = LOCAL_RUNTIME
+    timeout_s: int = 3  # Lambda's defaults
+    memory_mb: int = 128
+    environment: Mapping[str, str] = field(default_factory=dict)
+    # Configuration by Lambda's member names that is answered as given and has no effect on one machine.
+    echoed: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    revision_id: str = ""
+    last_modified_ms: int = 0
+
+
+class Registry:
+    """The functions by name."""
+
+    def __init__(self, data_dir: Path, *, region: str, account_id: str) -> None:
+        self._documents = data_dir / "functions"
+        self._code = data_dir / "code"
+        self._arn_prefix = f"arn:aws:lambda:{region}:{account_id}:function:"
+        self._documents.mkdir(parents=True, exist_ok=True)
+        self._code.mkdir(parents=True, exist_ok=True)
+        self._functions: dict[str, Function] = {}
+        self._fingerprints: dict[str, int] = {}
+        for document in sorted(self._documents.glob("*.json")):
+            self._load(document)
+        self._remove_orphans()
+
+    def get(self, name: str) -> Function | None:
+        """The function, or None."""
+        return self._functions.get(name)
+
+    def all(self) -> Sequence[Function]:
+        """All functions by name."""
+        return [self._functions[name] for name in sorted(self._functions)]
+
+    def arn(self, name: str) -> str:
+        """The ARN that a function of this name has or would have."""
+        return self._arn_prefix + name
+
+    def create(self, name: str, **configuration: Any) -> Function:
+        """Register a new function with these fields of `Function`. Raises FunctionExists."""
+        if name in self._functions:
+            raise FunctionExists(name)
+        return self._put(Function(name=name, arn=self.arn(name), **configuration))
+
+    def replace(self, name: str, **changes: Any) -> Function:
+        """Change these fields of a function. Raises FunctionNotFound."""
+        if name not in self._functions:
+            raise FunctionNotFound(self.arn(name))
+        return self._put(dataclasses.replace(self._functions[name], **changes))
+
+    def delete(self, name: str) -> Function:
+        """Forget a function; its code goes when `release` is called. Raises FunctionNotFound."""
+        if name not in self._functions:
+            raise FunctionNotFound(self.arn(name))
+        (self._documents / f"{name}.json").unlink(missing_ok=True)
+        _sync(self._documents)
+        self._fingerprints.pop(name, None)
+        return self._functions.pop(name)
+
+    def store_zip(self, name: str, zipped: bytes) -> ZipCode:
+        """Unpack a zip for a function of this name; blocks, so call it in a thread. Raises InvalidArchive."""
+        code = ZipCode(
+            id=uuid.uuid4().hex,
+            sha256=base64.b64encode(hashlib.sha256(zipped).digest()).decode(),
+            size_bytes=len(zipped),
+        )
+        unpack(zipped, self._code / name / code.id)
+        (self._code / name / f"{code.id}.zip").write_bytes(zipped)
+        return code
+
+    def folder(self, function: Function) -> Path:
+        """Where the function's code lies: its LAMBDA_TASK_ROOT."""
+        if isinstance(function.code, LocalCode):
+            return Path(function.code.folder)
+        return self._code / function.name / function.code.id
+
+    def zip_file(self, function: Function) -> Path | None:
+        """The zip that the function was made from; None for code that runs in place."""
+        if isinstance(function.code, LocalCode):
+            return None
+        return self._code / function.name / f"{function.code.id}.zip"
+
+    def release(self, name: str, code: ZipCode | LocalCode) -> None:
+        """Remove code that no process uses any more, unless the function still has it; blocks."""
+        current = self._functions.get(name)
+        if isinstance(code, LocalCode) or (current is not None and current.code == code):
+            return
+        # Not the folder around it: another zip for this name may be on its way into it.
+        shutil.rmtree(self._code / name / code.id, ignore_errors=True)
+        (self._code / name / f"{code.id}.zip").unlink(missing_ok=True)
+
+    def reread(self, name: str) -> bool:
+        """Look whether code that runs in place was edited; if so the function is a new object now."""
+        function = self._functions.get(name)
+        if function is None or not isinstance(function.code, LocalCode):
+            return False
+        before = self._fingerprints.get(name)
+        now = self._fingerprints[name] = fingerprint(Path(function.code.folder))
+        if before is None or before == now:
+            return False
+        self._functions[name] = dataclasses.replace(function, revision_id=str(uuid.uuid4()))
+        return True
+
+    def _put(self, function: Function) -> Function:
+        function = dataclasses.replace(
+            function, revision_id=str(uuid.uuid4()), last_modified_ms=time.time_ns() // 1_000_000
+        )
+        self._write(function)
+        self._functions[function.name] = function
+        return function
+
+    def _write(self, function: Function) -> None:
+        document = self._documents / f"{function.name}.json"
+        draft = document.with_suffix(".tmp")
+        with draft.open("wb") as file:
+            file.write(orjson.dumps(_to_document(function), option=orjson.OPT_INDENT_2))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(document)
+        _sync(self._documents)
+
+    def _load(self, document: Path) -> None:
+        try:
+            function = _from_document(orjson.loads(document.read_bytes()))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            # Kept as it is: a later version, or a human, may be able to read it.
+            log.warning("function not loaded file=%s reason=%s", document.name, error)
+            return
+        # The ARN follows the account and region that the server has today.
+        self._functions[function.name] = dataclasses.replace(function, arn=self.arn(function.name))
+
+    def _remove_orphans(self) -> None:
+        """Remove code that a crash left behind: unpacked, or replaced, and named by no function."""
+        unread = {path.stem for path in self._documents.glob("*.json")} - self._functions.keys()
+        kept = {f.code.id for f in self._functions.values() if isinstance(f.code, ZipCode)}
+        for folder in self._code.iterdir():
+            if folder.name in unread:
+                continue
+            for path in folder.iterdir():
+                if path.name.removesuffix(".zip") not in kept:
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            if folder.name not in self._functions:
+                shutil.rmtree(folder, ignore_errors=True)
+        for draft in self._documents.glob("*.tmp"):
+            draft.unlink()
+
+
+def local_code(path: str, handler: str) -> tuple[LocalCode, str]:
+    """The code and Lambda's handler ("module.function") for a path and a handler as a user names them.
+
+    `path` is a Python file with `handler` one of its functions, or a folder with a `handler` of the form
+    "module.function". Raises InvalidFunction.
+    """
+    found = Path(path)
+    if not found.is_absolute():
+        raise InvalidFunction(f"{path!r} is a relative path: give the absolute one.")
+    if found.is_dir():
+        if "." not in handler:
+            raise InvalidFunction(f"The handler {handler!r} names no module: write module.function.")
+        return LocalCode(folder=str(found)), handler
+    if not found.is_file():
+        raise InvalidFunction(f"{path!r} does not exist: give the file or folder that holds the handler.")
+    if found.suffix != ".py" or not found.stem.isidentifier():
+        raise InvalidFunction(f"{path!r} is no Python module: give a file such as orders.py.")
+    return LocalCode(folder=str(found.parent)), f"{found.stem}.{handler.removeprefix(f'{found.stem}.')}"
+
+
+def _to_document(function: Function) -> dict[str, Any]:
+    return dataclasses.asdict(function)
+
+
+def _from_document(document: dict[str, Any]) -> Function:
+    code = document.pop("code")
+    return Function(**document, code=LocalCode(**code) if "folder" in code else ZipCode(**code))
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename or removal in this folder outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,113 @@
+"""The function runtime's settings: read once, from TIDEMILL_FUNCTIONS_* and the command line, then frozen.
+
+Also picks what of the server's own environment is handed on to handlers: AWS's endpoint, credential and
+path variables, and nothing else. `__main__` calls `read_settings`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tidemill_functions.errors import InvalidSettings
+
+_PREFIX = "TIDEMILL_FUNCTIONS_"
+_MIB = 1024 * 1024
+# AWS's own standard variables that a handler's SDK needs to find the same AWS as the server does.
+_HANDED_ON = ("PATH", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
+_HANDED_ON_PREFIX = "AWS_ENDPOINT_URL"
+_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+class Settings(BaseSettings):
+    """Every knob of the runtime; its variable is its name in capitals after TIDEMILL_FUNCTIONS_."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, populate_by_name=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=4582, ge=0, le=65535)
+    data_dir: Path = Path(".tidemill/functions")
+    region: str = Field(
+        default="us-east-1",
+        min_length=1,
+        validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
+        description="The region of every function, and AWS_REGION for handlers",
+    )
+    account_id: str = Field(
+        default="123456789012",
+        pattern=r"^\d{12}$",
+        validation_alias="TIDEMILL_ACCOUNT_ID",
+        description="The account in function ARNs",
+    )
+    max_environments: int = Field(
+        default=100,
+        ge=1,
+        description="Handler processes and invocations at once, over all functions; above it, throttles",
+    )
+    max_cold_starts: int = Field(
+        default=max(2, os.cpu_count() or 1),
+        ge=1,
+        description="Handler processes that may be starting at once; invocations wait for them",
+    )
+    idle_s: float = Field(
+        default=300.0, gt=0, description="A handler process without work is ended after this"
+    )
+    init_timeout_s: float = Field(
+        default=10.0, gt=0, description="Time to import a handler; its own timeout if that is longer"
+    )
+    drain_timeout_s: float = Field(
+        default=10.0, ge=0, description="How long a stopping server waits for running invocations"
+    )
+    event_queue_length: int = Field(
+        default=1_000, ge=1, description="Event invocations that wait or run; above it, throttles"
+    )
+    event_concurrency: int = Field(default=10, ge=1, description="Event invocations that run at once")
+    event_retry_delays_s: tuple[float, ...] = Field(
+        default=(60.0, 120.0), description="Waits before the retries of a failed Event invocation (AWS's)"
+    )
+    log_file_bytes: int = Field(
+        default=5 * _MIB,
+        ge=4096,
+        description="Size at which a function's log is rolled; one older file stays",
+    )
+
+
+def read_settings(given: Mapping[str, Any]) -> Settings:
+    """Settings from the environment, with the command line's on top; all faults at once."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise InvalidSettings(f"the settings can not be used: {faults}") from error
+
+
+def handed_on(environ: Mapping[str, str], region: str) -> dict[str, str]:
+    """The variables that every handler gets from the server's own environment; the least that an SDK needs.
+
+    Without credentials of its own the server hands on `test`/`test`, which every local AWS takes; it never
+    lets a handler fall through to the profile of the user who runs it.
+    """
+    found = {
+        name: value
+        for name, value in environ.items()
+        if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIX)
+    }
+    credentials = {name: environ[name] for name in _CREDENTIALS if environ.get(name)}
+    if "AWS_ACCESS_KEY_ID" not in credentials or "AWS_SECRET_ACCESS_KEY" not in credentials:
+        credentials = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    # Lambda's own: UTC, UTF-8, no files of a user. Without these two an SDK would read ~/.aws.
+    return {
+        **found,
+        **credentials,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "LANG": "C.UTF-8",
+        "TZ": ":UTC",
+    }

@@ -1,0 +1,99 @@
+"""What one environment writes into its function's log: the handler's output and Lambda's own lines around it.
+
+Owns the pipe that the handler process writes to, and the tail that LogType=Tail asks for. Knows no process
+and no invocation. Called by environment.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import sys
+
+from tidemill_functions.logs import FunctionLog
+from tidemill_functions.registry import LATEST
+
+# Lambda's LogType=Tail answers the last 4 KB of the log.
+TAIL_BYTES = 4096
+_READ_BYTES = 64 * 1024
+# A handler that prints without end must not keep the event loop: the rest is read on the next turn.
+_READS_AT_ONCE = 16
+
+
+class Transcript:
+    """One environment's part of the log; it follows the environment's life."""
+
+    def __init__(self, log: FunctionLog, *, memory_mb: int) -> None:
+        self._log = log
+        self._memory_mb = memory_mb
+        self._loop = asyncio.get_running_loop()
+        self._pipe = -1
+        self._tail = bytearray()
+        self._init_ms: float | None = None
+        self.write(f"INIT_START Runtime Version: python:{sys.version.split()[0]}\n")
+
+    def open(self) -> int:
+        """The end of the pipe for the process to write to; the caller closes it."""
+        self._pipe, writing_end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        self._loop.add_reader(self._pipe, self.read)
+        return writing_end
+
+    def loaded(self, init_ms: float) -> None:
+        """The handler is loaded; the next report says how long that took."""
+        self._init_ms = init_ms
+
+    def begin(self, request_id: str) -> None:
+        """An invocation begins. The tail of the first one begins with what was logged at import."""
+        if self._init_ms is None:
+            self._tail.clear()
+        self.write(f"START RequestId: {request_id} Version: {LATEST}\n")
+
+    def end(self, request_id: str, *, duration_ms: float, peak_mb: int) -> None:
+        """An invocation has ended; all that its handler printed stands above these lines."""
+        self.read()
+        init = "" if self._init_ms is None else f"Init Duration: {self._init_ms:.2f} ms\t"
+        self._init_ms = None
+        self.write(
+            f"END RequestId: {request_id}\n"
+            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
+            f"Billed Duration: {math.ceil(duration_ms)} ms\tMemory Size: {self._memory_mb} MB\t"
+            f"Max Memory Used: {peak_mb} MB\t{init}\n"
+        )
+
+    def tail(self) -> bytes:
+        """The last 4 KB of the invocation that ended."""
+        return bytes(self._tail[-TAIL_BYTES:])
+
+    def write(self, text: str) -> None:
+        """One of Lambda's own lines."""
+        self._append(text.encode())
+
+    def read(self) -> None:
+        """Take what the process has written so far; it writes before it answers."""
+        if self._pipe < 0:
+            return
+        for _ in range(_READS_AT_ONCE):
+            try:
+                chunk = os.read(self._pipe, _READ_BYTES)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self._loop.remove_reader(self._pipe)
+                return
+            # awslambdaric joins the lines of one record by CR when it writes to a pipe.
+            self._append(chunk.replace(b"\r", b"\n") if b"\r" in chunk else chunk)
+
+    def close(self) -> None:
+        """The process is gone and read to its end."""
+        if self._pipe >= 0:
+            self._loop.remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._pipe = -1
+
+    def _append(self, text: bytes) -> None:
+        self._log.write(text)
+        self._tail += text
+        if len(self._tail) > 4 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]

@@ -1,0 +1,25 @@
+"""An AWS rest-json server driven by botocore's service models: routes, parses, validates and serialises.
+
+A product of its own that knows none of Tidemill's programs. Used by functions, poller.control_api and
+tidemill_broker.control_plane; the gateway borrows its reading of credential scopes.
+"""
+
+from tidemill_awsapi.errors import ApiError
+from tidemill_awsapi.foreign_pages import is_foreign, is_public_name, refuse_foreign_pages
+from tidemill_awsapi.malformed import keep_bytes_out_of_logs
+from tidemill_awsapi.scope import CredentialScope, credential_scope
+from tidemill_awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "ApiError",
+    "Call",
+    "CredentialScope",
+    "Handler",
+    "Service",
+    "credential_scope",
+    "is_foreign",
+    "is_public_name",
+    "keep_bytes_out_of_logs",
+    "refuse_foreign_pages",
+]

@@ -1,0 +1,241 @@
+"""`tidemill function …`: functions over Lambda's own API, and code that runs in place over ours."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from tidemill_cli.access import source_access
+from tidemill_cli.clients import Endpoint
+from tidemill_cli.errors import Complaint
+from tidemill_cli.options import EndpointUrl, Json, endpoint, pairs
+from tidemill_cli.output import print_facts, print_json, print_table, say, without_metadata
+
+app = typer.Typer(help="Functions: register code, invoke it, read its log.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Function name or ARN")]
+
+
+@app.command()
+def register(
+    name: Annotated[str, typer.Argument(metavar="NAME | MODULE.py", help="A name, or a decorated module")],
+    code: Annotated[
+        str | None, typer.Argument(metavar="MODULE.py:HANDLER", help="The file and the function in it")
+    ] = None,
+    timeout: Annotated[int, typer.Option(help="Seconds that an invocation may take (1-900)")] = 3,
+    memory: Annotated[int, typer.Option(help="Megabytes (128-10240)")] = 128,
+    env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the handler; repeatable")] = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Register a handler that runs in place: edits are picked up by the next invocation.
+
+    A module alone is read for handlers that are decorated with @function (of `from tidemill import function,
+    KafkaTrigger`): name, timeout, memory, environment and Kafka triggers come from there.
+
+    For example:
+
+        tidemill function register delays functions/samples/tidemill_samples/delays.py:handler --timeout 30
+
+        tidemill function register orders app/orders.py:handle --env TABLE=orders
+
+        tidemill function register app/orders.py
+    """
+    there = endpoint(endpoint_url)
+    if code is None:
+        registered = _register_module(there, Path(name))
+    else:
+        registration = _registration(name, code) | {
+            "timeout_s": timeout,
+            "memory_mb": memory,
+            "environment": pairs(env or [], "--env"),
+        }
+        registered = [there.own("POST", "/_tidemill/functions", registration)]
+        say(f"{name} runs {code}. Try it: tidemill function invoke {name}")
+    if as_json:
+        print_json(registered[0] if code else registered)
+
+
+@app.command("list")
+def list_(endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """List functions.
+
+    For example:
+
+        tidemill function list --json
+    """
+    pages = endpoint(endpoint_url).aws("lambda").get_paginator("list_functions").paginate()
+    functions = [function for page in pages for function in page["Functions"]]
+    if as_json:
+        print_json(functions)
+        return
+    print_table(
+        ("name", "handler", "timeout", "memory", "modified"),
+        [
+            (
+                f["FunctionName"],
+                f.get("Handler"),
+                f"{f['Timeout']} s",
+                f"{f['MemorySize']} MB",
+                f["LastModified"],
+            )
+            for f in functions
+        ],
+        empty="No functions. Register one: tidemill function register NAME path/to/module.py:handler",
+    )
+
+
+@app.command()
+def get(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """Show one function.
+
+    For example:
+
+        tidemill function get delays
+    """
+    reply = endpoint(endpoint_url).aws("lambda").get_function_configuration(FunctionName=name)
+    if as_json:
+        print_json(without_metadata(reply))
+    else:
+        print_facts(without_metadata(reply).items())
+
+
+@app.command()
+def invoke(
+    name: Name,
+    payload: Annotated[str, typer.Option(help="JSON, @FILE, or - for standard input")] = "{}",
+    event: Annotated[
+        bool, typer.Option("--event", help="Asynchronously: do not wait for the result")
+    ] = False,
+    log: Annotated[bool, typer.Option("--log", help="Show the end of the log too")] = False,
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Invoke a function; the exit status is 1 when the handler failed.
+
+    For example:
+
+        tidemill function invoke delays --payload @event.json
+
+        tidemill function invoke delays --payload '{"x": 1}' --log
+    """
+    there = endpoint(endpoint_url)
+    reply = there.aws("lambda").invoke(
+        FunctionName=name,
+        Payload=_payload(payload),
+        InvocationType="Event" if event else "RequestResponse",
+        **({"LogType": "Tail"} if log and not event else {}),
+    )
+    result = reply["Payload"].read().decode()
+    if as_json:
+        print_json(without_metadata(reply) | {"Payload": result})
+    elif event:
+        say("Accepted; its result is in the log.")
+    else:
+        print(result)
+    if log and "LogResult" in reply and not as_json:
+        say(_log_tail(reply))
+    if reply.get("FunctionError"):
+        raise typer.Exit(1)
+
+
+@app.command()
+def logs(
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines", min=0)] = 100,
+    endpoint_url: EndpointUrl = None,
+) -> None:
+    """Print the log of a function.
+
+    For example:
+
+        tidemill function logs delays --follow
+    """
+    # Of an ARN, the name is enough: arn:aws:lambda:REGION:ACCOUNT:function:NAME.
+    name = name.rpartition(":function:")[2]
+    query = f"lines={lines}" + ("&follow=1" if follow else "")
+    for line in endpoint(endpoint_url).stream(f"/_tidemill/functions/{quote(name, safe='')}/logs?{query}"):
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+
+@app.command()
+def delete(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """Delete a function; code that runs in place stays where it is.
+
+    For example:
+
+        tidemill function delete delays
+    """
+    endpoint(endpoint_url).aws("lambda").delete_function(FunctionName=name)
+    if as_json:
+        print_json({"FunctionName": name})
+    else:
+        say(f"Function {name} is deleted.")
+
+
+def _registration(name: str, code: str) -> dict[str, Any]:
+    file, colon, handler = code.rpartition(":")
+    if not colon or not file.endswith(".py") or not handler.isidentifier():
+        raise Complaint(
+            f"{code!r} names no handler.", hint="Write it as path/to/module.py:handler, file and function."
+        )
+    path = Path(file)
+    if not path.is_file():
+        raise Complaint(f"There is no file {file}.", hint="The path is relative to where you are.")
+    return {"name": name, "path": str(path.resolve()), "handler": handler}
+
+
+def _register_module(there: Endpoint, path: Path) -> list[Any]:
+    """Register every decorated handler of a module, and make the mappings it asks for."""
+    from tidemill.trigger import InvalidDeclaration, collect
+
+    if path.suffix != ".py":
+        raise Complaint(
+            f"{path} is no Python file.", hint="Give MODULE.py, or NAME and path/to/module.py:handler."
+        )
+    try:
+        declared = collect(path)
+    except InvalidDeclaration as error:
+        raise Complaint(str(error)) from None
+    registered = []
+    for handler in declared:
+        registered.append(there.own("POST", "/_tidemill/functions", handler.registration()))
+        say(f"{handler.name} runs {path}:{handler.handler}.")
+        for mapping in handler.mappings:
+            _create_mapping(there, handler.name, mapping)
+    return registered
+
+
+def _create_mapping(there: Endpoint, function: str, mapping: dict[str, Any]) -> None:
+    """Make one mapping of a decorated handler; the same module registered again finds it made."""
+    if not {"EventSourceArn", "SelfManagedEventSource"} & mapping.keys():
+        own: dict[str, Any] = {"EventSourceArn": there.cluster_arn}
+        if access := source_access(there):
+            own["SourceAccessConfigurations"] = access
+        mapping = own | mapping
+    client = there.aws("lambda")
+    topic = mapping["Topics"][0]
+    try:
+        made = client.create_event_source_mapping(FunctionName=function, **mapping)
+    except client.exceptions.ResourceConflictException:
+        say(f"  topic {topic} invokes it already; change that with tidemill mapping update.")
+    else:
+        say(f"  topic {topic} invokes it: mapping {made['UUID']}.")
+
+
+def _payload(text: str) -> bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if text.startswith("@"):
+        return Path(text[1:]).read_bytes()
+    return text.encode()
+
+
+def _log_tail(reply: dict[str, Any]) -> str:
+    import base64
+
+    return base64.b64decode(reply["LogResult"]).decode(errors="replace").rstrip()

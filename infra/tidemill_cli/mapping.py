@@ -1,0 +1,246 @@
+"""`tidemill mapping …`: event source mappings over Lambda's own API, and a live view of their partitions."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from tidemill_cli.access import source_access
+from tidemill_cli.clients import Endpoint
+from tidemill_cli.errors import Complaint
+from tidemill_cli.options import EndpointUrl, Json, endpoint, pairs
+from tidemill_cli.output import print_facts, print_json, print_table, say, without_metadata
+from tidemill_cli.tuning import Access, given, tuned
+
+app = typer.Typer(
+    help="Event source mappings: which topic invokes which function, and how.", no_args_is_help=True
+)
+
+
+class StartingPosition(StrEnum):
+    """Where a mapping without committed offsets begins."""
+
+    TRIM_HORIZON = "TRIM_HORIZON"
+    LATEST = "LATEST"
+    AT_TIMESTAMP = "AT_TIMESTAMP"
+
+
+Uuid = Annotated[str, typer.Argument(metavar="UUID", help="The mapping's UUID")]
+
+
+@app.command()
+@tuned
+def create(
+    request: dict[str, Any],
+    function: Annotated[str | None, typer.Argument(help="Function name or ARN")] = None,
+    topic: Annotated[str | None, typer.Option(help="The topic to read")] = None,
+    cluster_arn: Annotated[
+        str | None, typer.Option(help="MSK cluster. Default: the endpoint's own cluster")
+    ] = None,
+    bootstrap: Annotated[
+        list[str] | None, typer.Option(help="HOST:PORT of a self-managed Kafka instead; repeatable")
+    ] = None,
+    access: Access = None,
+    starting_position: Annotated[
+        StartingPosition, typer.Option(help="Where to begin without committed offsets")
+    ] = StartingPosition.TRIM_HORIZON,
+    starting_timestamp: Annotated[
+        datetime | None, typer.Option(help="With AT_TIMESTAMP: the time, UTC")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="Consumer group id. Default: the mapping's UUID")] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Create it without polling yet")] = False,
+    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeatable")] = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Create a mapping.
+
+    For example:
+
+        tidemill mapping create delays --topic flights
+
+        tidemill mapping create delays --topic flights --bisect --retries 2 --min-pollers 1 --on-failure ARN
+
+        tidemill mapping create delays --topic t --bootstrap broker:9092 --access VPC_SUBNET=subnet:subnet-1 …
+
+        tidemill mapping create --from mapping.json
+    """
+    there = endpoint(endpoint_url)
+    request |= given(FunctionName=function, Topics=[topic] if topic else None)
+    request |= _source(request, there, cluster_arn, bootstrap, pairs(access or [], "--access"), group)
+    request |= given(
+        StartingPositionTimestamp=starting_timestamp.replace(tzinfo=UTC) if starting_timestamp else None,
+        Enabled=False if disabled else None,
+        Tags=pairs(tag, "--tag") if tag else None,
+    )
+    request.setdefault("StartingPosition", starting_position.value)
+    _show(there.aws("lambda").create_event_source_mapping(**request), as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    function: Annotated[str | None, typer.Option(help="Only mappings of this function")] = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """List mappings.
+
+    For example:
+
+        tidemill mapping list --function delays
+    """
+    pages = (
+        endpoint(endpoint_url)
+        .aws("lambda")
+        .get_paginator("list_event_source_mappings")
+        .paginate(**given(FunctionName=function))
+    )
+    mappings = [mapping for page in pages for mapping in page["EventSourceMappings"]]
+    if as_json:
+        print_json(mappings)
+        return
+    rows = [
+        (
+            mapping["UUID"],
+            mapping["FunctionArn"].rpartition("function:")[2],
+            ",".join(mapping.get("Topics", [])),
+            mapping["State"],
+            mapping.get("LastProcessingResult"),
+        )
+        for mapping in mappings
+    ]
+    print_table(
+        ("uuid", "function", "topic", "state", "last result"),
+        rows,
+        empty="No mappings. Make one: tidemill mapping create FUNCTION --topic TOPIC",
+    )
+
+
+@app.command()
+def get(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """Show one mapping.
+
+    For example:
+
+        tidemill mapping get UUID --json
+    """
+    _show(endpoint(endpoint_url).aws("lambda").get_event_source_mapping(UUID=uuid), as_json=as_json)
+
+
+@app.command()
+@tuned
+def update(
+    request: dict[str, Any],
+    uuid: Uuid,
+    function: Annotated[str | None, typer.Option(help="Invoke this function from now on")] = None,
+    enabled: Annotated[
+        bool | None, typer.Option("--enable/--disable", help="Poll, or keep offsets and rest")
+    ] = None,
+    access: Access = None,
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Change a mapping; what is not given stays.
+
+    For example:
+
+        tidemill mapping update UUID --batch-size 500
+
+        tidemill mapping update UUID --disable
+    """
+    request |= given(
+        FunctionName=function,
+        Enabled=enabled,
+        SourceAccessConfigurations=_entries(pairs(access, "--access")) if access else None,
+    )
+    if not request:
+        raise Complaint("Nothing to change.", hint="Name what to change, e.g. --batch-size 500 or --disable.")
+    _show(
+        endpoint(endpoint_url).aws("lambda").update_event_source_mapping(**request | {"UUID": uuid}),
+        as_json=as_json,
+    )
+
+
+@app.command()
+def delete(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """Delete a mapping; committed offsets stay in Kafka.
+
+    For example:
+
+        tidemill mapping delete UUID
+    """
+    reply = endpoint(endpoint_url).aws("lambda").delete_event_source_mapping(UUID=uuid)
+    if as_json:
+        print_json(without_metadata(reply))
+    else:
+        say(f"Mapping {uuid} is being deleted: what is in flight is settled first.")
+
+
+@app.command()
+def watch(
+    uuid: Uuid,
+    trees: Annotated[int, typer.Option(help="Retry trees to show below the partitions")] = 1,
+    once: Annotated[bool, typer.Option("--once", help="Print one look and end")] = False,
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Show the state of each partition live, with the latest retry trees.
+
+    For example:
+
+        tidemill mapping watch UUID
+
+        tidemill mapping watch UUID --once --json
+    """
+    from tidemill_cli.watch import look, watch_live
+
+    there = endpoint(endpoint_url)
+    # The poller's status route shows what runs, and says nothing of a mapping that is not there.
+    there.aws("lambda").get_event_source_mapping(UUID=uuid)
+    if as_json:
+        print_json(look(there, uuid, trees).as_json())
+    else:
+        watch_live(there, uuid, trees, once=once)
+
+
+def _source(
+    request: dict[str, Any],
+    there: Endpoint,
+    cluster_arn: str | None,
+    bootstrap: list[str] | None,
+    access: dict[str, str],
+    group: str | None,
+) -> dict[str, Any]:
+    """The members that name the Kafka cluster; the endpoint's own when nothing is named."""
+    entries = _entries(access)
+    if bootstrap and cluster_arn:
+        raise Complaint("A mapping reads one cluster: give --cluster-arn or --bootstrap, not both.")
+    if (
+        not bootstrap
+        and not cluster_arn
+        and not {"EventSourceArn", "SelfManagedEventSource"} & request.keys()
+    ):
+        cluster_arn = there.cluster_arn
+        if not entries and "SourceAccessConfigurations" not in request:
+            entries = source_access(there)
+    self_managed = bool(bootstrap) or "SelfManagedEventSource" in request
+    kind = "SelfManagedKafkaEventSourceConfig" if self_managed else "AmazonManagedKafkaEventSourceConfig"
+    return given(
+        EventSourceArn=cluster_arn,
+        SelfManagedEventSource={"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": bootstrap}} if bootstrap else None,
+        SourceAccessConfigurations=entries or None,
+        **{kind: {"ConsumerGroupId": group} if group else None},
+    )
+
+
+def _entries(access: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Type": name, "URI": uri} for name, uri in access.items()]
+
+
+def _show(mapping: dict[str, Any], *, as_json: bool) -> None:
+    mapping = without_metadata(mapping)
+    if as_json:
+        print_json(mapping)
+    else:
+        print_facts(mapping.items())

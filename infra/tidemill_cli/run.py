@@ -1,0 +1,147 @@
+"""Commands that run programs: up, demo, and each program by itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tidemill_broker.listeners import PORTS
+from tidemill_cli.errors import Complaint
+from tidemill_local.auth import PORT_FLAGS, Auth, check_ports, parse_auth
+from tidemill_local.settings import DEFAULT_DATA_DIR, DEFAULT_PORT, UpSettings
+
+_PROGRAM_HELP = {
+    "broker": "The Kafka broker by itself: tidemill broker --port 9092 --set num.partitions=6",
+    "poller": "The poller by itself; finds functions and destinations as every AWS client does",
+    "functions": "The function runtime by itself",
+}
+_PORT_MAX = 65535
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(up)
+    app.command()(demo)
+    for name, text in _PROGRAM_HELP.items():
+        app.command(name, help=text, add_help_option=False)(_forwarded)
+
+
+def _port(text: str) -> Any:
+    return typer.Option(help=f"{text}; 0 takes any free one", min=0, max=_PORT_MAX)
+
+
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Where everything is kept")] = DEFAULT_DATA_DIR,
+    port: Annotated[int, _port("The one endpoint's port")] = DEFAULT_PORT,
+    auth: Annotated[
+        str,
+        typer.Option(
+            help="Ways to log in to Kafka: none, iam, scram, mtls, plain; several with commas. "
+            "Without none there is no plaintext port"
+        ),
+    ] = "none",
+    kafka_port: Annotated[int, _port("Kafka's plaintext port")] = PORTS["plaintext"],
+    tls_port: Annotated[int, _port("Kafka's port for mtls")] = PORTS["tls"],
+    scram_port: Annotated[int, _port("Kafka's port for scram and plain")] = PORTS["scram"],
+    iam_port: Annotated[int, _port("Kafka's port for iam")] = PORTS["iam"],
+    aws_endpoint_url: Annotated[
+        str | None, typer.Option(help="Another AWS emulator instead of the embedded one")
+    ] = None,
+    ready_file: Annotated[
+        Path | None, typer.Option(help="Gets JSON with endpoints and pids once all answer")
+    ] = None,
+) -> None:
+    """Start broker, poller, functions, an embedded AWS and the one endpoint; Ctrl-C drains.
+
+    For example:
+
+        tidemill up
+
+        tidemill up --port 0 --kafka-port 0 --ready-file ready.json
+
+        tidemill up --auth iam,scram,mtls
+
+        tidemill up --aws-endpoint-url http://127.0.0.1:4566
+
+    A second `up` on the same data directory goes on where the first stopped. The embedded AWS keeps queues
+    and tables in memory only: they end with it. With --auth, client configurations for librdkafka, Java and
+    Python are written to the data directory's folder clients.
+    """
+    import uvloop
+
+    from tidemill_cli.announcement import announcement
+    from tidemill_local.client_files import Client
+    from tidemill_local.console_log import ConsoleLog
+    from tidemill_local.errors import UpError
+    from tidemill_local.launcher import Ready
+    from tidemill_local.launcher import up as launch
+    from tidemill_local.settings import read_settings
+
+    settings = read_settings(
+        data_dir=data_dir,
+        port=port,
+        auth=_auth(auth),
+        ports={"plaintext": kafka_port, "tls": tls_port, "scram": scram_port, "iam": iam_port},
+        aws_endpoint_url=aws_endpoint_url,
+        ready_file=ready_file,
+    )
+
+    _check_ports(settings)
+
+    def announce(ready: Ready, clients: Sequence[Client]) -> None:
+        print(announcement(ready, clients, settings), flush=True)
+
+    try:
+        status = uvloop.run(launch(settings, ConsoleLog(), announce))
+    except UpError as error:
+        raise Complaint(str(error)) from None
+    raise typer.Exit(status)
+
+
+def demo(
+    flights: Annotated[str, typer.Option(help="How many flights of 2013, or `all`")] = "20000",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end")] = False,
+) -> None:
+    """Run the main job on real data with real poison, and prove that no flight was lost.
+
+    For example:
+
+        tidemill demo
+
+        tidemill demo --flights all
+
+        tidemill demo --keep
+    """
+    from tidemill_cli.demo.run import run_demo
+
+    raise typer.Exit(run_demo(_flight_count(flights), keep=keep))
+
+
+def _auth(text: str) -> frozenset[Auth]:
+    try:
+        return parse_auth(text)
+    except ValueError as error:
+        raise Complaint(f"--auth {error}") from None
+
+
+def _check_ports(settings: UpSettings) -> None:
+    asked = {PORT_FLAGS[name]: port for name, port in settings.listeners.items()}
+    try:
+        check_ports({"--port": settings.port, **asked})
+    except ValueError as error:
+        raise Complaint(str(error)) from None
+
+
+def _flight_count(text: str) -> int | None:
+    """A number of flights; None for all."""
+    if text == "all":
+        return None
+    if not text.isdigit() or int(text) == 0:
+        raise Complaint(f"--flights takes a number above 0 or `all`, not {text!r}.")
+    return int(text)
+
+
+def _forwarded() -> None:
+    """Never runs: main() hands these programs their arguments before Typer sees them."""
+    raise AssertionError

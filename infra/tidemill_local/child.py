@@ -1,0 +1,42 @@
+"""The shim around each program of `up`: ``python -m tidemill_local.child broker --port 0 …``.
+
+Runs the program in this process, and ends it at once when the launcher is gone, even by kill -9: standard
+input is a pipe from the launcher, and its end of file is the launcher's death. Programs withstand being
+killed at any instant.
+"""
+
+import os
+import sys
+import threading
+from importlib import import_module
+
+MODULES = {
+    "aws": "tidemill_local.embedded_aws",
+    "broker": "tidemill_broker.__main__",
+    "functions": "tidemill_functions.__main__",
+    "gateway": "tidemill_local.gateway_main",
+    "poller": "tidemill_poller.__main__",
+    # A whole `up` below the demo.
+    "tidemill": "tidemill_cli.main",
+}
+_ORPHANED = 1
+
+
+def main() -> int:
+    """Run the program named first with the arguments that follow."""
+    # What programs write is for their user alone.
+    os.umask(0o077)
+    name, *arguments = sys.argv[1:]
+    threading.Thread(target=_end_with_launcher, daemon=True).start()
+    status: int = import_module(MODULES[name]).main(arguments)
+    return status
+
+
+def _end_with_launcher() -> None:
+    while os.read(0, 1):
+        pass
+    os._exit(_ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The gateway's process, started by the launcher: ``python -m tidemill_local.gateway_main --socket-fd 7 …``.
+
+The listening socket is the launcher's, handed down open.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvloop
+from aiohttp import web
+from yarl import URL
+
+from tidemill_local.gateway import Gateway
+from tidemill_local.ready import write_ready_file
+from tidemill_local.routes import Upstream
+
+# Requests in flight at a stop get this long; the programs behind have stopped by then.
+_SHUTDOWN_TIMEOUT_S = 2.0
+_UPSTREAMS: tuple[Upstream, ...] = ("functions", "poller", "broker", "aws")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="gateway", description="Tidemill's one endpoint")
+    parser.add_argument("--socket-fd", type=int, required=True, help="the open listening socket")
+    parser.add_argument("--ready-file", required=True)
+    for name in _UPSTREAMS:
+        parser.add_argument(f"--{name}", type=URL, required=True, help=f"base URL of {name}")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
+    upstreams: dict[Upstream, URL] = {name: getattr(arguments, name) for name in _UPSTREAMS}
+    uvloop.run(_serve(Gateway(upstreams), socket.socket(fileno=arguments.socket_fd), arguments.ready_file))
+    return 0
+
+
+async def _serve(gateway: Gateway, listener: socket.socket, ready_file: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    runner = web.AppRunner(
+        gateway.application(), access_log=None, auto_decompress=False, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener).start()
+        write_ready_file(ready_file, {"pid": os.getpid(), "port": listener.getsockname()[1]})
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What `tidemill up` was asked for: read once from the command line and the environment, then frozen."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill_broker.auth.identity_file import FILE_NAME
+from tidemill_broker.auth.tls import CA_FILE
+from tidemill_broker.listeners import PORTS, ListenerName
+from tidemill_local.auth import Auth, listeners
+
+DEFAULT_PORT = 4580
+DEFAULT_DATA_DIR = Path(".tidemill")
+DEFAULT_REGION = "us-east-1"
+DEFAULT_ACCOUNT_ID = "123456789012"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpSettings:
+    """One `tidemill up`. ``environ`` is the environment that its programs inherit.
+
+    ``listeners`` are the broker's ways in that ``auth`` opens, each with its port (0: any free one).
+    """
+
+    data_dir: Path
+    port: int
+    auth: frozenset[Auth]
+    listeners: Mapping[ListenerName, int]
+    aws_endpoint_url: str | None
+    ready_file: Path | None
+    region: str
+    account_id: str
+    environ: Mapping[str, str]
+
+    @property
+    def secured(self) -> bool:
+        """Whether there are certificates, secrets and client configurations to make."""
+        return self.auth != {"none"}
+
+    @property
+    def tls_dir(self) -> Path:
+        """The private CA, and what it issued."""
+        return self.data_dir / "tls"
+
+    @property
+    def ca_file(self) -> Path:
+        """The CA's certificate, which clients trust."""
+        return self.tls_dir / CA_FILE
+
+    @property
+    def clients_dir(self) -> Path:
+        """Client configurations, ready to use."""
+        return self.data_dir / "clients"
+
+    @property
+    def auth_file(self) -> Path:
+        """The secrets that are kept between starts."""
+        return self.data_dir / "auth.json"
+
+    @property
+    def identity_file(self) -> Path:
+        """Access keys that the user looks after, by `tidemill broker identity`."""
+        return self.data_dir / "broker" / FILE_NAME
+
+    @property
+    def handed_out_file(self) -> Path:
+        """Access keys that the embedded AWS hands out."""
+        return self.data_dir / "broker" / "identities-aws.json"
+
+
+def read_settings(
+    *,
+    data_dir: Path = DEFAULT_DATA_DIR,
+    port: int = DEFAULT_PORT,
+    auth: frozenset[Auth] = frozenset({"none"}),
+    ports: Mapping[ListenerName, int] = PORTS,
+    aws_endpoint_url: str | None = None,
+    ready_file: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> UpSettings:
+    """Settings with region and account from AWS's and Tidemill's variables."""
+    return UpSettings(
+        data_dir=data_dir.absolute(),
+        port=port,
+        auth=auth,
+        listeners={name: ports[name] for name in listeners(auth)},
+        aws_endpoint_url=aws_endpoint_url.rstrip("/") if aws_endpoint_url else None,
+        ready_file=ready_file,
+        region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
+        account_id=environ.get("TIDEMILL_ACCOUNT_ID") or DEFAULT_ACCOUNT_ID,
+        environ=dict(environ),
+    )

@@ -1,0 +1,252 @@
+"""The poller as a program: start, serve, drain, close.
+
+Owns the wiring, the ready file, the signals and the routes under /_tidemill/; knows nothing of what the rooms
+do. `tidemill poller` calls `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+import uvloop
+from aiohttp import web
+from botocore.exceptions import ProfileNotFound
+
+from tidemill_poller.batch import ByteBudget
+from tidemill_poller.control_api import application
+from tidemill_poller.control_api.functions import LambdaFunctions
+from tidemill_poller.destinations import open_destination
+from tidemill_poller.errors import InvalidSettings, PollerError
+from tidemill_poller.fleet import Fleet, Surroundings
+from tidemill_poller.invoke import Invoker
+from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
+from tidemill_poller.mapping import Mapping as EventSourceMapping
+from tidemill_poller.metrics import Metrics, open_metrics
+from tidemill_poller.settings import Settings, read_settings
+from tidemill_poller.source import GroupClient, KafkaGroupClient
+from tidemill_poller.status import StatusBoard
+from tidemill_poller.store import MappingStore
+from tidemill_poller.tracing import Tracing, open_tracing
+
+log = logging.getLogger("poller")
+
+_USAGE_ERROR = 2
+_START_ERROR = 1
+_REPEAT_AFTER_S = 30.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the poller until a signal ends it; the exit status."""
+    arguments = vars(_parser().parse_args(argv))
+    ready_file: Path | None = arguments.pop("ready_file")
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_once_in_a_while())
+    # What the poller writes is for its user alone.
+    os.umask(0o077)
+    # A dump of our memory would hold passwords and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    _collect_seldom()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(read_settings(**arguments), ready_file))
+    except InvalidSettings as error:
+        print(error, file=sys.stderr)  # noqa: T201  # a mistake in the settings, told as argparse tells one
+        return _USAGE_ERROR
+    except (PollerError, OSError) as error:
+        log.error("cannot start: %s", error)  # noqa: TRY400  # the sentence is for people, the trace is not
+        return _START_ERROR
+    return 0
+
+
+def _collect_seldom() -> None:
+    """Look for cyclic garbage after 50,000 new objects, not after 700: records make no cycles.
+
+    They come and go by the hundred thousand; looking through them cost a fifth of the poller's time.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tidemill poller", description="Runs Lambda event source mappings for Kafka."
+    )
+    parser.add_argument("--host", help="the address of the ESM API (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="its port; 0: any (4581)")
+    parser.add_argument("--data-dir", type=Path, help="where the mappings are kept (.tidemill/poller)")
+    parser.add_argument("--ready-file", type=Path, help="written as JSON once the poller answers")
+    return parser
+
+
+def _aws_sessions(settings: Settings) -> tuple[botocore.session.Session, boto3.Session]:
+    session = botocore.session.Session()
+    try:
+        region = session.get_config_variable("region") or settings.region
+        return session, boto3.Session(botocore_session=session, region_name=region)
+    except ProfileNotFound as error:
+        raise InvalidSettings(f"{error}: mend AWS_PROFILE, or name it in ~/.aws/config") from None
+
+
+async def _run(settings: Settings, ready_file: Path | None) -> None:
+    stop = asyncio.Event()
+    _heed_signals(stop)
+    session, aws = _aws_sessions(settings)
+    tracing = open_tracing(os.environ, recent_deliveries=settings.trace_buffer_deliveries)
+    metrics = open_metrics(os.environ)
+    access = KafkaAccess(aws, ca_file=settings.ca_file, version_age_s=settings.secret_refresh_s / 10)
+    board = StatusBoard()
+    async with AsyncExitStack() as closing:
+        store = MappingStore(settings.data_dir)
+        closing.callback(store.close)
+        closing.push_async_callback(asyncio.to_thread, tracing.close)
+        closing.push_async_callback(asyncio.to_thread, metrics.close)
+        fleet = Fleet(
+            Surroundings(
+                store=store,
+                settings=settings,
+                invoker=await closing.enter_async_context(Invoker(session)),
+                open_destination=lambda arn: open_destination(arn, aws),
+                access=access,
+                open_client=lambda options, mapping, number: _open_client(options, mapping, number, settings),
+                tracing=tracing,
+                metrics=metrics,
+                board=board,
+                budget=ByteBudget(settings.fetch_budget_bytes),
+                now_ms=_now_ms,
+            )
+        )
+        routes = _routes(store, board, tracing, metrics)
+        app = application(store, LambdaFunctions(settings.region), settings, access.check, routes)
+        port = await _listen(app, settings, closing)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(fleet.run(), name="fleet")
+            log.info("listening port=%d data_dir=%s", port, settings.data_dir)
+            if ready_file is not None:
+                _write_json(ready_file, {"pid": os.getpid(), "port": port})
+            await stop.wait()
+            # The API goes on answering while lanes drain: whoever waits can see what for.
+            log.info("draining")
+            fleet.stop()
+    log.info("stopped")
+
+
+async def _listen(app: web.Application, settings: Settings, closing: AsyncExitStack) -> int:
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    closing.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=1).start()
+    except OSError as error:
+        raise PollerError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; give another --port"
+        ) from error
+    return int(runner.addresses[0][1])
+
+
+def _open_client(
+    options: ClientOptions, mapping: EventSourceMapping, number: int, settings: Settings
+) -> GroupClient:
+    return KafkaGroupClient(
+        options,
+        topic=mapping.topic,
+        group=mapping.consumer_group_id,
+        client_id=f"tidemill-{mapping.uuid}-{number}",
+        isolation_level=settings.isolation_level,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+
+def _routes(
+    store: MappingStore, board: StatusBoard, tracing: Tracing, metrics: Metrics
+) -> list[web.RouteDef]:
+    async def status(request: web.Request) -> web.Response:
+        uuid = request.match_info["uuid"]
+        mapping = store.get(uuid)
+        if mapping is None:
+            return web.json_response({"message": f"There is no mapping {uuid}."}, status=404)
+        shown = board.as_json(uuid)
+        result = shown["result"] or mapping.last_processing_result
+        return web.json_response(
+            {**shown, "state": mapping.state, "result": result, "metrics": metrics.of(uuid)}
+        )
+
+    async def deliveries(request: web.Request) -> web.Response:
+        uuid = request.match_info["uuid"]
+        recent = tracing.recent
+        return web.json_response([] if recent is None else recent.deliveries(uuid))
+
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    return [
+        web.get("/_tidemill/mappings/{uuid}/status", status),
+        web.get("/_tidemill/mappings/{uuid}/deliveries", deliveries),
+        web.get("/_tidemill/health", health),
+    ]
+
+
+def _heed_signals(stop: asyncio.Event) -> None:
+    """Drain on the first signal, end at once on the second: safe, as every start recovers from kill -9."""
+    loop = asyncio.get_running_loop()
+
+    def heed() -> None:
+        if stop.is_set():
+            log.warning("forced to stop")
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heed)
+
+
+def _once_in_a_while() -> logging.Filter:
+    """Let each kind of aiokafka's lines through once in a while: it repeats itself while a broker is away."""
+    last: dict[tuple[str, str], float] = {}
+
+    class OnceInAWhile(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if not record.name.startswith("aiokafka"):
+                return True
+            key, now_s = (record.name, str(record.msg)), time.monotonic()
+            if now_s - last.get(key, -_REPEAT_AFTER_S) < _REPEAT_AFTER_S:
+                return False
+            last[key] = now_s
+            return True
+
+    return OnceInAWhile()
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write it whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.tmp")
+    partial.unlink(missing_ok=True)
+    with partial.open("x") as stream:  # never through a link that somebody put there
+        json.dump(content, stream)
+    partial.replace(file)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

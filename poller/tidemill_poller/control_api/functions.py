@@ -1,0 +1,131 @@
+"""Functions as the control API needs them: how they are named, whether they exist, how long they may run.
+
+The one place that asks the Lambda API; with boto3, found as every AWS client is (profile, region,
+AWS_ENDPOINT_URL_LAMBDA), in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from tidemill_poller.errors import FunctionLookupFailed
+
+_NAME: Final = re.compile(
+    r"(?:arn:aws[a-zA-Z-]*:lambda:)?"
+    r"(?:(?P<region>[a-z]{2,4}(?:-[a-z]+)+-\d):)?"
+    r"(?:(?P<account>\d{12}):)?"
+    r"(?:function:)?"
+    r"(?P<name>[a-zA-Z0-9_.-]+)"
+    r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]+))?"
+)
+_LATEST: Final = "$LATEST"
+_CONNECT_TIMEOUT_S: Final = 3
+_READ_TIMEOUT_S: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionView:
+    """A function that exists; `arn` keeps the qualifier that was asked for."""
+
+    arn: str
+    timeout_s: int
+
+
+class FunctionLookup(Protocol):
+    """Where functions are looked up."""
+
+    async def resolve(self, function_name: str) -> FunctionView | None:
+        """The function by any form of its name, or None when there is no such function, version or alias.
+
+        Raises:
+            FunctionLookupFailed: nobody could say.
+
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionName:
+    """A FunctionName taken apart; what was not given is None."""
+
+    region: str | None
+    account: str | None
+    name: str
+    qualifier: str | None
+
+    def names(self, function_arn: str) -> bool:
+        """Whether a mapping of `function_arn` belongs to this function; no qualifier is $LATEST's."""
+        _, _, _, region, account, _, name, *qualifier = function_arn.split(":")
+        return (
+            name == self.name
+            and self.region in (None, region)
+            and self.account in (None, account)
+            and (self.qualifier or _LATEST) == (qualifier[0] if qualifier else _LATEST)
+        )
+
+
+def parse_function_name(text: str) -> FunctionName:
+    """A name, partial ARN or ARN, with or without a qualifier; anything else is taken as a bare name."""
+    match = _NAME.fullmatch(text)
+    if match is None:
+        return FunctionName(region=None, account=None, name=text, qualifier=None)
+    return FunctionName(**match.groupdict())
+
+
+class LambdaFunctions:
+    """A FunctionLookup on the Lambda API's GetFunctionConfiguration."""
+
+    def __init__(self, region: str) -> None:
+        """Keep the region for when AWS's own configuration names none; nothing is opened yet."""
+        self._region = region
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    async def resolve(self, function_name: str) -> FunctionView | None:
+        """As the Protocol says."""
+        return await asyncio.to_thread(self._resolve, function_name)
+
+    def _resolve(self, function_name: str) -> FunctionView | None:
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # kept out of the start
+
+        qualifier = parse_function_name(function_name).qualifier
+        asked = {"FunctionName": function_name}
+        if qualifier is not None:
+            asked = {"FunctionName": function_name.removesuffix(f":{qualifier}"), "Qualifier": qualifier}
+        try:
+            client = self._opened()
+            reply = client.get_function_configuration(**asked)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                return None
+            raise FunctionLookupFailed(f"Lambda did not describe the function: {error}") from error
+        except (BotoCoreError, ValueError) as error:
+            raise FunctionLookupFailed(
+                f"Lambda cannot be asked about the function: {error}."
+                " Is it running, and does AWS_ENDPOINT_URL_LAMBDA (or AWS_ENDPOINT_URL) point to it?"
+            ) from error
+        unqualified = ":".join(reply["FunctionArn"].split(":")[:7])
+        arn = unqualified if qualifier is None else f"{unqualified}:{qualifier}"
+        return FunctionView(arn=arn, timeout_s=reply.get("Timeout", 0))
+
+    def _opened(self) -> Any:
+        import boto3  # noqa: PLC0415  # a third of a second that the start need not wait for
+        from botocore.config import Config  # noqa: PLC0415
+
+        with self._lock:  # sessions are not thread-safe, clients are
+            if self._client is None:
+                session = boto3.session.Session()
+                self._client = session.client(
+                    "lambda",
+                    region_name=session.region_name or self._region,
+                    config=Config(
+                        connect_timeout=_CONNECT_TIMEOUT_S,
+                        read_timeout=_READ_TIMEOUT_S,
+                        retries={"total_max_attempts": 2},
+                    ),
+                )
+            return self._client

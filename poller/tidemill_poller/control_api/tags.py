@@ -1,0 +1,48 @@
+"""Tags on mappings: whose they are, and how many. Facts: AWS Lambda API reference, TagResource."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from tidemill_poller.errors import InvalidParameter, MappingNotFound
+
+if TYPE_CHECKING:
+    from collections import abc
+
+TAGS_MAX: Final = 50
+"""Per resource, in all of AWS."""
+
+_MAPPING_ARN: Final = re.compile(
+    r"arn:aws[a-zA-Z-]*:lambda:[^:]*:\d{12}:event-source-mapping:(?P<uuid>[0-9a-f-]{36})"
+)
+_RESERVED: Final = "aws:"
+
+
+def mapping_uuid(resource: str) -> str:
+    """The UUID in a mapping's ARN.
+
+    Raises:
+        MappingNotFound: the ARN is of something else; functions are tagged by the functions' own API.
+
+    """
+    match = _MAPPING_ARN.fullmatch(resource)
+    if match is None:
+        raise MappingNotFound
+    return match["uuid"]
+
+
+def check_tags(tags: abc.Mapping[str, str]) -> None:
+    """Refuse tags that a resource may not have; the lengths were checked before.
+
+    Raises:
+        InvalidParameter: too many, or a key that only AWS may set.
+
+    """
+    if len(tags) > TAGS_MAX:
+        raise InvalidParameter(f"A mapping can have {TAGS_MAX} tags, and this would make {len(tags)}.")
+    for key in tags:
+        if key.lower().startswith(_RESERVED):
+            raise InvalidParameter(
+                f"The tag key '{key}' is reserved: choose one that does not begin with aws:."
+            )

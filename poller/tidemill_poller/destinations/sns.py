@@ -1,0 +1,32 @@
+"""A standard SNS topic as failure destination: one message per discarded batch, metadata only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tidemill_poller.destinations.aws_call import AwsCalls
+from tidemill_poller.destinations.record import FailureRecord, failure_json
+from tidemill_poller.destinations.trace_context import message_attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import boto3
+
+
+class SnsDestination:
+    """Publishes to one topic; the body is far below SNS's 256 KB, since no payload goes along."""
+
+    def __init__(self, session: boto3.Session, *, region: str, topic_arn: str) -> None:
+        self._calls = AwsCalls(session, "sns", region=region or None, target=f"The SNS topic {topic_arn}")
+        self._topic_arn = topic_arn
+
+    async def send(self, record: FailureRecord, *, trace_headers: Mapping[str, str]) -> None:
+        """See Destination."""
+        body = failure_json(record).decode()
+        attributes = message_attributes(trace_headers)
+
+        def call(client: Any) -> None:
+            client.publish(TopicArn=self._topic_arn, Message=body, MessageAttributes=attributes)
+
+        await self._calls.run(call)

@@ -1,0 +1,356 @@
+"""One mapping and the pollers that run for it.
+
+Owns the state transitions on the fleet's side, restarts with back-off, the number of pollers, and
+LastProcessingResult. Reads its mapping from the store, writes nothing but its status there.
+A cluster that cannot be entered leaves the mapping Enabled, for AWS's reason, until it heals (decision 0960).
+
+    Creating, Enabling, Updating ── the group is joined, or cannot be for now ──> Enabled
+    Updating, Disabling ── pollers drained ──> Disabled        Deleting ── pollers drained ──> gone
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from tidemill_poller.batch import BatchLimits, ByteBudget
+from tidemill_poller.destinations import Destination
+from tidemill_poller.errors import PollerError, SourceUnavailable, StoreError
+from tidemill_poller.filters import compile_filters
+from tidemill_poller.kafka_auth import ClientOptions
+from tidemill_poller.lane import Invoking, LaneSetup
+from tidemill_poller.mapping import UNLIMITED, USER_INITIATED, State
+from tidemill_poller.mapping import Mapping as EventSourceMapping
+from tidemill_poller.metrics import Metrics
+from tidemill_poller.retry import RetryPolicy, backoff_s
+from tidemill_poller.settings import Settings
+from tidemill_poller.source import GroupClient, Source, SourceSetup
+from tidemill_poller.status import OK, PollerStatus, StatusBoard
+from tidemill_poller.store import MappingStore
+from tidemill_poller.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+_REPORT_INTERVAL_S = 0.5
+_SCALE_INTERVAL_S = 10.0
+_SCALE_AFTER = 3  # intervals in a row in which the lag grew
+_RESTART_DELAY_S_MAX = 30.0
+_STORE_RETRY_S = 1.0
+
+OpenDestination = Callable[[str], Destination]
+OpenClient = Callable[[ClientOptions, EventSourceMapping, int], GroupClient]
+
+
+class Access(Protocol):
+    """How clusters are entered; both calls raise SourceUnavailable."""
+
+    async def options(self, mapping: EventSourceMapping) -> ClientOptions:
+        """Give what a client needs, with the secrets as they are now."""
+        ...
+
+    async def secret_versions(self, mapping: EventSourceMapping) -> Mapping[str, str]:
+        """Give the versions of the mapping's secrets as they are now; {} when it names none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the fleet stands in: the store, the settings, and the ways out."""
+
+    store: MappingStore
+    settings: Settings
+    invoker: Invoking
+    open_destination: OpenDestination
+    access: Access
+    open_client: OpenClient
+    tracing: Tracing
+    metrics: Metrics
+    board: StatusBoard
+    budget: ByteBudget
+    now_ms: Callable[[], int]
+
+
+class Keeper:
+    """Keeps one mapping as the store says, until it is deleted or the fleet stops."""
+
+    def __init__(self, uuid: str, surroundings: Surroundings) -> None:
+        self._uuid = uuid
+        self._s = surroundings
+        self._stopping = False
+        self._seen: tuple[int, bool] | None = None  # version, deleting
+        self._changed = asyncio.Event()
+
+    def look_at(self, mapping: EventSourceMapping) -> None:
+        """Note what the store holds now; a new version, or a deletion, ends what runs."""
+        seen = (mapping.version, mapping.state is State.DELETING)
+        if seen != self._seen:
+            self._seen = seen
+            self._changed.set()
+
+    def stop(self) -> None:
+        """Ask `run` to drain and return."""
+        self._stopping = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Run the mapping through its life."""
+        while not self._stopping:
+            self._changed.clear()
+            try:
+                if not await self._keep():
+                    return
+            except StoreError as error:
+                log.error("mapping=%s store: %s", self._uuid, error)  # noqa: TRY400  # the sentence says it all
+                await asyncio.sleep(_STORE_RETRY_S)
+
+    async def _keep(self) -> bool:
+        """Do what the stored mapping asks until it changes; False when it is gone."""
+        mapping = self._s.store.get(self._uuid)
+        if mapping is None or mapping.state is State.DELETING:
+            self._s.store.delete(self._uuid)
+            self._s.board.forget(self._uuid)
+            self._s.metrics.forget(self._uuid)
+            log.info("mapping deleted mapping=%s", self._uuid)
+            return False
+        if not mapping.enabled:
+            self._s.store.set_status(self._uuid, state=State.DISABLED, version=mapping.version)
+            await self._changed.wait()
+            return True
+        await _Pollers(mapping, self._s, self._changed).run()
+        return True
+
+
+class _Pollers:
+    """The pollers of one version of a mapping."""
+
+    def __init__(
+        self, mapping: EventSourceMapping, surroundings: Surroundings, ending: asyncio.Event
+    ) -> None:
+        self._mapping = mapping
+        self._s = surroundings
+        self._ending = ending
+        self._status = surroundings.board.mapping(mapping.uuid)
+        self._sources: dict[int, tuple[Source, Mapping[str, str]]] = {}  # and its secrets' versions
+        self._joined = asyncio.Event()
+        self._partitions = 1
+        self._told = mapping.last_processing_result
+
+    async def run(self) -> None:
+        """Run pollers until the mapping changes or the fleet stops, and drain them."""
+        log.info("mapping starts mapping=%s version=%d", self._mapping.uuid, self._mapping.version)
+        async with asyncio.TaskGroup() as tasks:
+            workers = [
+                tasks.create_task(self._report(), name="report"),
+                tasks.create_task(self._scale(tasks), name="scale"),
+                tasks.create_task(self._follow_secrets(), name="secrets"),
+            ]
+            tasks.create_task(self._poll(0), name="poller 0")
+            await self._ending.wait()
+            for source, _ in self._sources.values():
+                source.stop()
+            for worker in workers:
+                worker.cancel()
+        self._tell()
+        self._s.board.forget(self._mapping.uuid)
+
+    async def _poll(self, number: int) -> None:
+        """Run one poller, again and again with back-off while it fails."""
+        status = self._status.pollers[number] = PollerStatus(number=number)
+        restart = self._restart_policy()
+        failures = 0
+        while not self._ending.is_set():
+            joined, reason = asyncio.Event(), None
+            status.state, status.since_ms = "connecting", self._s.now_ms()
+            try:
+                await self._run_source(number, status, joined)
+                failures = 0
+                continue  # it was asked to stop: the mapping ends here, or connects anew with new secrets
+            except SourceUnavailable as error:
+                self._failed(status, error.problem, str(error))
+                reason = error.transition_reason
+            except PollerError as error:
+                self._failed(status, f"PROBLEM: {error}", str(error))
+            except Exception as error:
+                # A fault of ours: this poller starts anew, and nothing else suffers.
+                log.exception("poller crashed mapping=%s poller=%d", self._mapping.uuid, number)
+                # No repr: that of a UnicodeError holds all of the text.
+                told = f"{type(error).__name__}: {error}"
+                self._failed(status, "PROBLEM: Internal error, see the poller's log.", told)
+            self._settle_state(reason)
+            failures = 1 if joined.is_set() else failures + 1
+            await self._wait(backoff_s(restart, failures))
+        del self._status.pollers[number]
+
+    async def _run_source(self, number: int, status: PollerStatus, joined: asyncio.Event) -> None:
+        options = await self._s.access.options(self._mapping)
+        servers = tuple(options.bootstrap_servers.split(","))
+        client = self._s.open_client(options, self._mapping, number)
+
+        def on_joined() -> None:
+            joined.set()
+            self._partitions = max(len(client.partitions()), 1)
+            self._settle_state()
+            self._joined.set()
+
+        source = Source(
+            self._source_setup(servers),
+            client,
+            mapping_status=self._status,
+            status=status,
+            on_joined=on_joined,
+        )
+        self._sources[number] = source, options.secret_versions
+        try:
+            if not self._ending.is_set():
+                await source.run()
+        finally:
+            del self._sources[number]
+
+    def _failed(self, status: PollerStatus, problem: str, reason: str) -> None:
+        status.state, status.problem, status.reason = "failed", problem, reason
+        status.since_ms = self._s.now_ms()
+        self._s.metrics.count("esm.errors.polling", 1, mapping=self._mapping.uuid)
+        log.warning("poller failed mapping=%s poller=%d reason=%s", self._mapping.uuid, status.number, reason)
+
+    async def _wait(self, delay_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await self._ending.wait()
+
+    async def _follow_secrets(self) -> None:
+        """Let pollers drain and connect anew when a secret has a new version.
+
+        One that cannot be used changes nothing: connections that stand go on while the cluster lets them.
+        """
+        told = ""
+        while True:
+            await asyncio.sleep(self._s.settings.secret_refresh_s)
+            try:
+                versions = await self._s.access.secret_versions(self._mapping)
+                outdated = [source for source, used in self._sources.values() if used != versions]
+                if outdated:
+                    await self._s.access.options(self._mapping)
+            except SourceUnavailable as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("secrets not followed mapping=%s reason=%s", self._mapping.uuid, error)
+                continue
+            except Exception:
+                # A fault of ours: it must not end the pollers, nor those of other mappings.
+                log.exception("secrets not followed mapping=%s", self._mapping.uuid)
+                continue
+            told = ""
+            for source in outdated:
+                log.info("secret rotated, connecting anew mapping=%s", self._mapping.uuid)
+                source.stop()
+
+    # How many
+
+    async def _scale(self, tasks: asyncio.TaskGroup) -> None:
+        """Start MinimumPollers, then one more whenever the lag has grown for a while, up to the partitions.
+
+        The first joins alone: it finds a group without offsets and commits where everything starts. On demand
+        there is one poller a process: its lanes run side by side already.
+        """
+        await self._joined.wait()
+        provisioned = self._mapping.provisioned
+        if provisioned is None:
+            return
+        count, lag, grown = 1, 0, 0
+        while True:
+            most = min(provisioned.maximum_pollers, self._partitions)
+            while count < most and (count < provisioned.minimum_pollers or grown >= _SCALE_AFTER):
+                tasks.create_task(self._poll(count), name=f"poller {count}")
+                count, grown = count + 1, 0
+            await asyncio.sleep(_SCALE_INTERVAL_S)
+            before, lag = lag, self._status.lag()
+            grown = grown + 1 if lag > before else 0
+
+    # What the outside sees
+
+    def _settle_state(self, reason: str | None = None) -> None:
+        """Move the mapping on to Enabled, whether it works or not; `reason` is what AWS would end it for."""
+        with suppress(StoreError):  # told again at the next attempt
+            self._s.store.set_status(
+                self._mapping.uuid,
+                state=State.ENABLED,
+                reason=reason or USER_INITIATED,
+                version=self._mapping.version,
+            )
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_INTERVAL_S)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Write LastProcessingResult, if it changed, and the gauges."""
+        uuid, status, metrics = self._mapping.uuid, self._status, self._s.metrics
+        result = status.result() or (OK if status.heals(self._told) else self._told)
+        try:
+            self._s.store.set_status(uuid, last_processing_result=result, version=self._mapping.version)
+            self._told = result
+        except StoreError as error:
+            log.warning("status not written mapping=%s reason=%s", uuid, error)
+        partitions = list(status.partitions.values())
+        now_ms = self._s.now_ms()
+        blocked_ms = [now_ms - p.since_ms for p in partitions if p.blocked_by is not None]
+        metrics.gauge("esm.offset_lag.max", max((p.lag or 0 for p in partitions), default=0), mapping=uuid)
+        metrics.gauge("esm.offset_lag.sum", status.lag(), mapping=uuid)
+        metrics.gauge("esm.pollers", len(status.pollers), mapping=uuid)
+        metrics.gauge("esm.partition.blocked_s", max(blocked_ms, default=0) / 1000, mapping=uuid)
+
+    # What pollers and lanes are given
+
+    def _restart_policy(self) -> RetryPolicy:
+        return RetryPolicy(
+            retry_attempts=None,
+            bisect=False,
+            report_batch_item_failures=False,
+            backoff_base_s=self._s.settings.retry_backoff_base_s,
+            backoff_max_s=min(_RESTART_DELAY_S_MAX, self._s.settings.retry_backoff_max_s),
+        )
+
+    def _source_setup(self, bootstrap_servers: tuple[str, ...]) -> SourceSetup:
+        mapping, settings = self._mapping, self._s.settings
+        return SourceSetup(
+            topic=mapping.topic,
+            starting_position=mapping.starting_position,
+            starting_timestamp_ms=mapping.starting_position_timestamp_ms,
+            commit_interval_s=settings.commit_interval_ms / 1000,
+            drain_timeout_s=settings.drain_timeout_s,
+            lanes=self._lane_setup(bootstrap_servers),
+        )
+
+    def _lane_setup(self, bootstrap_servers: tuple[str, ...]) -> LaneSetup:
+        mapping, settings, around = self._mapping, self._s.settings, self._s
+        age_s = mapping.maximum_record_age_s
+        return LaneSetup(
+            mapping=mapping,
+            event_source_arn=mapping.event_source_arn,
+            bootstrap_servers=bootstrap_servers,
+            destination_arn=mapping.on_failure,
+            destination=around.open_destination(mapping.on_failure) if mapping.on_failure else None,
+            drop_undeliverable=settings.destination_failure == "drop",
+            policy=RetryPolicy(
+                retry_attempts=mapping.retry_attempts,
+                bisect=mapping.bisect_batch_on_function_error,
+                report_batch_item_failures=mapping.report_batch_item_failures,
+                backoff_base_s=settings.retry_backoff_base_s,
+                backoff_max_s=settings.retry_backoff_max_s,
+            ),
+            limits=BatchLimits(records=mapping.batch_size, window_s=mapping.window_ms / 1000),
+            overlap_window=mapping.provisioned is not None,
+            age_ms_max=None if age_s == UNLIMITED else age_s * 1000,
+            filter=compile_filters(mapping.filter_patterns),
+            invoker=around.invoker,
+            tracing=around.tracing,
+            metrics=around.metrics,
+            budget=around.budget,
+            buffer_bytes=settings.partition_buffer_bytes,
+            now_ms=around.now_ms,
+        )

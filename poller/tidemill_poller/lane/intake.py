@@ -1,0 +1,117 @@
+"""The inlet of a lane: filtered records wait here, counted in bytes, until a batch of them is taken.
+
+Owns when a partition wants to be polled, when a batch may go, and the parts of a batch that was cut before
+this lane opened: they are put together as they were, with the tries they had. Called by the lane alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from tidemill_poller.batch import Batch, Buffer, ByteBudget, held_bytes
+from tidemill_poller.event import EventSource, Record, records_json
+from tidemill_poller.lane.setup import LaneSetup
+from tidemill_poller.offsets import Pending
+from tidemill_poller.retry import Tries, resumed
+
+# How long a cut part waits for its last record, beyond the window: retention may have taken it meanwhile.
+_RESTORE_WAIT_S = 5.0
+
+
+class Intake:
+    """Records in, batches out; `now_s` is the event loop's time."""
+
+    def __init__(self, setup: LaneSetup, source: EventSource, restored: Sequence[Pending]) -> None:
+        self.restored = deque(restored)
+        self._filter = setup.filter
+        self._policy = setup.policy
+        self._buffer = Buffer(source, setup.limits)
+        self._budget: ByteBudget = setup.budget
+        self._buffer_bytes_max = setup.buffer_bytes
+        self._waiting_bytes = 0  # fed, not taken
+        self._taken_bytes = 0  # taken, not released
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits and what is taken and not settled."""
+        return self._waiting_bytes + self._taken_bytes
+
+    @property
+    def wants_records(self) -> bool:
+        """Whether to poll: by this partition's bytes, and by those of all together. Empty always may."""
+        held = self.held_bytes
+        return not held or (held < self._buffer_bytes_max and not self._budget.spent)
+
+    @property
+    def first_offset(self) -> int | None:
+        """The oldest offset that waits."""
+        return self._buffer.first_offset
+
+    def feed(self, records: Sequence[Record], *, now_s: float) -> int:
+        """Keep the records that the filter wants; gives their number."""
+        wanted = self._filter
+        kept = records if wanted is None else [r for r in records if wanted.matches(r.value)]
+        parts = records_json(kept)
+        parts_bytes = sum(map(len, parts))
+        held = held_bytes(len(parts), parts_bytes)
+        self._waiting_bytes += held
+        self._budget.take(held)
+        self._buffer.add(kept, parts, parts_bytes=parts_bytes, now_s=now_s, filtered=len(records) - len(kept))
+        return len(kept)
+
+    def deadline_s(self, opened_s: float) -> float | None:
+        """When to look again though nothing new came; None: never."""
+        if not len(self._buffer):
+            return None
+        return self._buffer.deadline_s(opened_s) + (_RESTORE_WAIT_S if self.restored else 0.0)
+
+    def take(self, *, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Tries] | None:
+        """Take the next batch if it may go now, and the tries it had."""
+        if self.restored:
+            return self._take_restored(now_s, opened_s, polled_to)
+        closed_by = self._buffer.closes(now_s=now_s, opened_s=opened_s, full=not self.wants_records)
+        batch = self._buffer.take(closed_by) if closed_by else None
+        if batch is None:
+            return None
+        self._count_out(batch)
+        return batch, Tries()
+
+    def release(self) -> None:
+        """Forget the batch that was taken last: it is settled."""
+        self._budget.give_back(self._taken_bytes)
+        self._taken_bytes = 0
+
+    def clear(self) -> None:
+        """Give every byte back; what waits will be read again by the next owner."""
+        self._budget.give_back(self.held_bytes)
+        self._waiting_bytes = self._taken_bytes = 0
+
+    def _take_restored(self, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Tries] | None:
+        head = self.restored[0]
+        deadline_s = self.deadline_s(opened_s)
+        whole = polled_to > head.last_offset
+        if not whole and self.wants_records and (deadline_s is None or now_s < deadline_s):
+            return None
+        batch = self._buffer.take("size", up_to_offset=head.last_offset)
+        self._shorten_head(head, batch, whole=whole)
+        if batch is None:
+            return None
+        self._count_out(batch)
+        left = [i for i, record in enumerate(batch.records) if head.holds(record.offset)]
+        if not left:
+            self.release()  # settled before the lane opened
+            return None
+        return batch.keep(left), resumed(self._policy, head.tries)
+
+    def _shorten_head(self, head: Pending, batch: Batch | None, *, whole: bool) -> None:
+        """Keep what the taken batch leaves of the head; records that no longer exist are not waited for."""
+        more = not whole or (self.first_offset is not None and self.first_offset <= head.last_offset)
+        rest = head.after(batch.last_offset) if batch and more else None
+        self.restored.popleft()
+        if rest:
+            self.restored.appendleft(rest)
+
+    def _count_out(self, batch: Batch) -> None:
+        self._taken_bytes = held_bytes(len(batch), batch.parts_bytes)
+        self._waiting_bytes -= self._taken_bytes

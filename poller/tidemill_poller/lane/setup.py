@@ -1,0 +1,54 @@
+"""What a lane is given: the mapping's rules and the seams to the outside. Made by the fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tidemill_poller.batch import BatchLimits, ByteBudget
+from tidemill_poller.destinations import Destination
+from tidemill_poller.metrics import Metrics
+from tidemill_poller.retry import Outcome, RetryPolicy
+from tidemill_poller.tracing import MappingView, Tracing
+
+
+class Invoking(Protocol):
+    """Calls a function; every reply, error and timeout is an Outcome, nothing is raised."""
+
+    async def invoke(
+        self, function_arn: str, payload: bytes, *, trace_headers: Mapping[str, str] = ...
+    ) -> Outcome:
+        """Invoke and wait for the reply."""
+        ...
+
+
+class Filtering(Protocol):
+    """Says which values a mapping wants."""
+
+    def matches(self, value: bytes | None) -> bool:
+        """Tell whether a record with this value is delivered."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneSetup:
+    """What all lanes of a mapping share."""
+
+    mapping: MappingView
+    event_source_arn: str | None
+    bootstrap_servers: tuple[str, ...]
+    destination_arn: str | None
+    destination: Destination | None
+    drop_undeliverable: bool  # AWS's way: a failure record that is not taken is lost
+    policy: RetryPolicy
+    limits: BatchLimits
+    overlap_window: bool  # provisioned: the next window opens when a batch closes, not when it is done
+    age_ms_max: int | None
+    filter: Filtering | None
+    invoker: Invoking
+    tracing: Tracing
+    metrics: Metrics
+    budget: ByteBudget
+    buffer_bytes: int
+    now_ms: Callable[[], int]

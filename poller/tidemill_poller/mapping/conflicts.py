@@ -1,0 +1,74 @@
+"""What two mappings may not have in common. Pure: the control API asks before it writes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tidemill_poller.errors import InvalidParameter, MappingConflict
+from tidemill_poller.mapping import Mapping, MskSource
+
+if TYPE_CHECKING:
+    from collections import abc
+
+GROUP_MAPPINGS_MAX: Final = 100
+GROUP_POLLERS_MAX: Final = 2000
+"""Of all mappings with one PollerGroupName (AWS: kafka-scaling-modes)."""
+
+
+def check_conflicts(mapping: Mapping, stored: abc.Iterable[Mapping]) -> None:
+    """Refuse a mapping that collides with another; itself among the stored ones is passed over.
+
+    Raises:
+        MappingConflict: the same records would go to the same function twice, or one consumer group would
+            serve two mappings.
+        InvalidParameter: the poller group would be too large.
+
+    """
+    others = [other for other in stored if other.uuid != mapping.uuid]
+    for other in others:
+        _check_duplicate(mapping, other)
+        if other.consumer_group_id == mapping.consumer_group_id:
+            raise MappingConflict(
+                f"The consumer group '{mapping.consumer_group_id}' is that of the mapping with UUID"
+                f" {other.uuid}; every Kafka mapping needs its own ConsumerGroupId."
+            )
+    _check_poller_group(mapping, others)
+
+
+def _check_duplicate(mapping: Mapping, other: Mapping) -> None:
+    """AWS: any shared bootstrap server, the same function and the same topic make a duplicate."""
+    same_target = (other.function_arn, other.topic) == (mapping.function_arn, mapping.topic)
+    if same_target and not _servers(mapping).isdisjoint(_servers(other)):
+        raise MappingConflict(
+            f'An event source mapping with event source ("{",".join(_quoted(mapping))}"),'
+            f' function ("{mapping.function_arn}"), topics ("{mapping.topic}") already exists.'
+            f" Please update or delete the existing mapping with UUID {other.uuid}"
+        )
+
+
+def _quoted(mapping: Mapping) -> tuple[str, ...]:
+    source = mapping.source
+    return (source.arn,) if isinstance(source, MskSource) else source.bootstrap_servers
+
+
+def _servers(mapping: Mapping) -> frozenset[str]:
+    return frozenset(_quoted(mapping))
+
+
+def _check_poller_group(mapping: Mapping, others: abc.Sequence[Mapping]) -> None:
+    if mapping.provisioned is None or not mapping.provisioned.group_name:
+        return
+    name = mapping.provisioned.group_name
+    members = [
+        one.provisioned
+        for one in (mapping, *others)
+        if one.provisioned is not None and one.provisioned.group_name == name
+    ]
+    if len(members) > GROUP_MAPPINGS_MAX:
+        raise InvalidParameter(f"The poller group '{name}' is full: {GROUP_MAPPINGS_MAX} mappings at most.")
+    pollers = sum(member.maximum_pollers for member in members)
+    if pollers > GROUP_POLLERS_MAX:
+        raise InvalidParameter(
+            f"The poller group '{name}' would have MaximumPollers of {pollers} in all;"
+            f" {GROUP_POLLERS_MAX} at most."
+        )

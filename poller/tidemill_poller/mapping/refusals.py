@@ -1,0 +1,35 @@
+"""The two ways to refuse a field as a whole: AWS does not know it for Kafka, or Tidemill has not built it."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from tidemill_poller.errors import InvalidParameter
+
+
+def camel(field: str) -> str:
+    """`BatchSize` as AWS's error texts spell it: `batchSize`."""
+    return field[0].lower() + field[1:]
+
+
+def unsupported(field: str) -> NoReturn:
+    """Refuse a field with AWS's own text for one that does not fit the mapping.
+
+    Raises:
+        InvalidParameter: always.
+
+    """
+    raise InvalidParameter(f"Unsupported '{camel(field)}' parameter for given event source mapping type.")
+
+
+def not_built(field: str) -> NoReturn:
+    """Refuse what Lambda can and Tidemill cannot yet, rather than accept and ignore it.
+
+    Raises:
+        InvalidParameter: always; it names the field and the document that lists them.
+
+    """
+    raise InvalidParameter(
+        f"Tidemill does not support {field} yet and refuses it rather than ignore it:"
+        " leave it out, or see docs/parity.md for what is planned."
+    )

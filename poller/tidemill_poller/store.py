@@ -1,0 +1,295 @@
+"""Mappings on disk: one SQLite file in the poller's data directory, durable at every return.
+
+Two writers, two kinds of column: the control API writes configurations (`create`, `replace`), the fleet
+writes statuses (`set_status`) and takes deleted mappings away (`delete`). Knows nothing of HTTP or Kafka.
+All methods are synchronous and quick; call them from the event loop's thread only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from contextlib import contextmanager
+from dataclasses import replace as with_fields
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from tidemill_poller.errors import StoreUnavailable, StoreUnreadable, VersionConflict
+from tidemill_poller.mapping import Mapping, State
+
+if TYPE_CHECKING:
+    from collections import abc
+    from pathlib import Path
+
+FILE_NAME: Final = "mappings.db"
+SCHEMA_VERSION: Final = 1
+"""Kept in PRAGMA user_version; a file with a higher one is from a newer Tidemill and is left alone."""
+
+_POLL_S: Final = 0.5
+"""How soon a change by another process is seen; changes in this one are seen at once."""
+_BUSY_TIMEOUT_S: Final = 5.0
+
+_SCHEMA: Final = (
+    """CREATE TABLE mappings (
+        uuid TEXT PRIMARY KEY,
+        configuration TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        tags TEXT NOT NULL,
+        state TEXT NOT NULL,
+        state_transition_reason TEXT NOT NULL,
+        last_processing_result TEXT NOT NULL,
+        last_modified_ms INTEGER NOT NULL
+    ) STRICT""",
+    "CREATE TABLE revision (number INTEGER NOT NULL) STRICT",
+    "INSERT INTO revision VALUES (0)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_STATUS_COLUMNS: Final = (
+    "version",
+    "state",
+    "state_transition_reason",
+    "last_processing_result",
+    "last_modified_ms",
+)
+_SELECT: Final = f"SELECT uuid, configuration, {', '.join(_STATUS_COLUMNS)} FROM mappings"  # noqa: S608  # our own constants
+_ADAPTER: Final = TypeAdapter(Mapping)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class MappingStore:
+    """All mappings of one poller; several processes may open the same directory."""
+
+    def __init__(self, data_dir: Path, *, now_ms: abc.Callable[[], int] = _now_ms) -> None:
+        """Open, or make, the store.
+
+        Raises:
+            StoreUnreadable: the file is damaged, foreign or newer; it is left as it is.
+            StoreUnavailable: the directory cannot be written, or another process holds the file.
+
+        """
+        self._path = data_dir / FILE_NAME
+        self._now_ms = now_ms
+        self._changed = asyncio.Event()
+        self._db = self._open()
+
+    def create(self, mapping: Mapping, *, tags: abc.Mapping[str, str] | None = None) -> None:
+        """Insert a new mapping with its tags; its UUID must be new."""
+        with self._configuration_change():
+            self._db.execute(
+                "INSERT INTO mappings VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    mapping.uuid,
+                    _configuration(mapping),
+                    mapping.version,
+                    orjson.dumps(dict(tags or {})).decode(),
+                    mapping.state,
+                    mapping.state_transition_reason,
+                    mapping.last_processing_result,
+                    mapping.last_modified_ms,
+                ),
+            )
+
+    def get(self, uuid: str) -> Mapping | None:
+        """The mapping as it stands, or None."""
+        rows = self._rows(f"{_SELECT} WHERE uuid = ?", (uuid,))
+        return self._mapping(rows[0]) if rows else None
+
+    def all(self) -> list[Mapping]:
+        """Every mapping, in the order of their UUIDs."""
+        return [self._mapping(row) for row in self._rows(f"{_SELECT} ORDER BY uuid")]
+
+    def replace(self, mapping: Mapping, *, expected_version: int) -> Mapping:
+        """Write a new configuration and its transitional state; the last processing result stays the fleet's.
+
+        Raises:
+            VersionConflict: the stored version is another, or the mapping is gone; nothing was written.
+
+        """
+        written = with_fields(mapping, version=expected_version + 1)
+        with self._configuration_change():
+            cursor = self._db.execute(
+                "UPDATE mappings SET configuration = ?, version = ?, state = ?, state_transition_reason = ?,"
+                " last_modified_ms = ? WHERE uuid = ? AND version = ?",
+                (
+                    _configuration(written),
+                    written.version,
+                    written.state,
+                    written.state_transition_reason,
+                    written.last_modified_ms,
+                    written.uuid,
+                    expected_version,
+                ),
+            )
+            if cursor.rowcount == 0:
+                raise VersionConflict(f"mapping {mapping.uuid} is no longer at version {expected_version}")
+        return written
+
+    def delete(self, uuid: str) -> None:
+        """Remove the row; of a mapping that is not there, nothing happens."""
+        with self._configuration_change():
+            self._db.execute("DELETE FROM mappings WHERE uuid = ?", (uuid,))
+
+    def set_status(
+        self,
+        uuid: str,
+        *,
+        state: State | None = None,
+        reason: str | None = None,
+        last_processing_result: str | None = None,
+        version: int | None = None,
+    ) -> bool:
+        """Move a mapping's status on, as its fleet; False when nothing was written.
+
+        A mapping in Deleting stays there whatever is asked, and with `version` given only the configuration
+        that the fleet acted on is moved: a newer one still has its own transition to make. Neither the
+        configuration nor the revision changes. A write that would change nothing is not made.
+        """
+        rows = self._rows(
+            "SELECT version, state, state_transition_reason, last_processing_result"
+            " FROM mappings WHERE uuid = ?",
+            (uuid,),
+        )
+        if not rows or (version is not None and rows[0][0] != version):
+            return False
+        found, *before = rows[0]
+        sticky = before[0] == State.DELETING
+        after = [
+            before[0] if state is None or sticky else str(state),
+            before[1] if reason is None or sticky else reason,
+            before[2] if last_processing_result is None else last_processing_result,
+        ]
+        if after == before:
+            return False
+        # LastModified: "last updated, or its state changed" (AWS API reference); a new result is neither.
+        moved_at_ms = self._now_ms() if after[:2] != before[:2] else None
+        with self._transaction():
+            # Another process may have written since; then its status stands.
+            cursor = self._db.execute(
+                "UPDATE mappings SET state = ?, state_transition_reason = ?, last_processing_result = ?,"
+                " last_modified_ms = coalesce(?, last_modified_ms)"
+                " WHERE uuid = ? AND version = ? AND state = ?",
+                (*after, moved_at_ms, uuid, found, before[0]),
+            )
+        return cursor.rowcount == 1
+
+    def tags(self, uuid: str) -> dict[str, str] | None:
+        """The mapping's tags, or None when there is no such mapping."""
+        rows = self._rows("SELECT tags FROM mappings WHERE uuid = ?", (uuid,))
+        return dict(orjson.loads(rows[0][0])) if rows else None
+
+    def set_tags(self, uuid: str, tags: abc.Mapping[str, str]) -> None:
+        """Replace the tags; no version, no revision: tags change nothing that runs."""
+        with self._transaction():
+            self._db.execute(
+                "UPDATE mappings SET tags = ? WHERE uuid = ?", (orjson.dumps(dict(tags)).decode(), uuid)
+            )
+
+    @property
+    def revision(self) -> int:
+        """Counts changes of configurations over all mappings, whoever made them; survives restarts."""
+        return int(self._rows("SELECT number FROM revision")[0][0])
+
+    async def changed(self, after_revision: int) -> int:
+        """The revision, once it is above `after_revision`; waits until then, or until it is cancelled."""
+        while True:
+            event = self._changed
+            revision = self.revision
+            if revision > after_revision:
+                return revision
+            try:
+                async with asyncio.timeout(_POLL_S):
+                    await event.wait()
+            except TimeoutError:
+                continue  # another process may have written
+
+    def close(self) -> None:
+        """Release the file; everything that returned is on disk already."""
+        self._db.close()
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnavailable(
+                f"{self._path}: {error}; --data-dir must be a writable directory"
+            ) from error
+        try:
+            self._adopt(db)
+        except sqlite3.OperationalError as error:
+            db.close()
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        except (sqlite3.DatabaseError, StoreUnreadable) as error:
+            db.close()
+            raise StoreUnreadable(
+                f"{self._path}: {error}; move the file away to start without mappings, or put a backup back"
+            ) from error
+        return db
+
+    @staticmethod
+    def _adopt(db: sqlite3.Connection) -> None:
+        """Make the schema in an empty file; refuse any file but ours."""
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("BEGIN IMMEDIATE")  # two pollers may start on one new directory
+        found = int(db.execute("PRAGMA user_version").fetchone()[0])
+        tables = int(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+        if found == 0 and tables == 0:
+            for statement in _SCHEMA:
+                db.execute(statement)
+        elif found != SCHEMA_VERSION:
+            raise StoreUnreadable(
+                f"schema version {found} is not {SCHEMA_VERSION}, the one this Tidemill knows"
+            )
+        elif (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise StoreUnreadable(" ".join(fault.split()))
+        db.execute("COMMIT")
+
+    @contextmanager
+    def _transaction(self) -> abc.Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self._path}: {error}; nothing was written") from error
+
+    @contextmanager
+    def _configuration_change(self) -> abc.Iterator[None]:
+        with self._transaction():
+            yield
+            self._db.execute("UPDATE revision SET number = number + 1")
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            raise StoreUnavailable(f"{self._path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreUnreadable(f"{self._path}: {error}") from error
+
+    def _mapping(self, row: tuple[Any, ...]) -> Mapping:
+        uuid, configuration, *status = row
+        try:
+            fields = orjson.loads(configuration)
+            return _ADAPTER.validate_python(
+                {**fields, "uuid": uuid, **dict(zip(_STATUS_COLUMNS, status, strict=True))}
+            )
+        except (orjson.JSONDecodeError, ValidationError, TypeError) as error:
+            raise StoreUnreadable(f"{self._path}: mapping {uuid} cannot be read: {error}") from error
+
+
+def _configuration(mapping: Mapping) -> str:
+    return _ADAPTER.dump_json(mapping, exclude={"uuid", *_STATUS_COLUMNS}).decode()
