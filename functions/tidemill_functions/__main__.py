@@ -21,14 +21,14 @@ import uvloop
 from aiohttp import web
 
 from tidemill_awsapi import Service
-from tidemill_functions.control_api import ControlApi
+from tidemill_functions.api.control import ControlApi
+from tidemill_functions.api.extension import ExtensionApi
+from tidemill_functions.api.front import Front, FrontConnection
+from tidemill_functions.api.invoke import InvokeApi
+from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import InvalidSettings
-from tidemill_functions.event_queue import EventQueue, delivering
-from tidemill_functions.extension_api import ExtensionApi
-from tidemill_functions.front import Front, FrontConnection
-from tidemill_functions.invoke_api import InvokeApi
-from tidemill_functions.pool import Pool, running
-from tidemill_functions.registry import Registry
+from tidemill_functions.runtime.event_queue import EventQueue, delivering
+from tidemill_functions.runtime.pool import Pool, running
 from tidemill_functions.settings import Settings, handed_on, read_settings
 
 log = logging.getLogger("functions")

@@ -20,12 +20,12 @@ from urllib.parse import unquote_to_bytes
 import orjson
 
 from tidemill_awsapi import ApiError, is_public_name
-from tidemill_functions.environment import Invocation, Result
+from tidemill_functions.api.invoke import REQUEST_BYTES_MAX, accepted_trace_id
+from tidemill_functions.api.lookup import find_function
+from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import TooManyInvocations
-from tidemill_functions.invoke_api import REQUEST_BYTES_MAX, accepted_trace_id
-from tidemill_functions.lookup import find_function
-from tidemill_functions.pool import Pool
-from tidemill_functions.registry import Registry
+from tidemill_functions.runtime.environment import Invocation, Result
+from tidemill_functions.runtime.pool import Pool
 
 _REQUEST_LINE = re.compile(rb"POST /2015-03-31/functions/([^/?\s]+)/invocations HTTP/1\.1\r\n")
 _START = b"POST /2015-03-31/functions/"

@@ -22,11 +22,11 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidemill_awsapi import ApiError
-from tidemill_functions.control_api import checked, describe
+from tidemill_functions.api.control import checked, describe
+from tidemill_functions.code.registry import LOCAL_RUNTIME, Function, LocalCode, Registry, local_code
 from tidemill_functions.errors import FunctionsError, InvalidFunction
-from tidemill_functions.event_queue import EventQueue
-from tidemill_functions.pool import Pool
-from tidemill_functions.registry import LOCAL_RUNTIME, Function, LocalCode, Registry, local_code
+from tidemill_functions.runtime.event_queue import EventQueue
+from tidemill_functions.runtime.pool import Pool
 
 _LOG_LINES_MAX = 10_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tidemill_functions.logs import FunctionLog
+from tidemill_functions.runtime.logs import FunctionLog
 
 
 def names_in(folder: Path) -> list[str]:

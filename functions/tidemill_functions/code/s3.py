@@ -1,4 +1,4 @@
-"""Fetches a function's zip from S3, wherever boto3's configuration finds it. Called by control_api."""
+"""Fetches a function's zip from S3, wherever boto3's configuration finds it. Called by api.control."""
 
 from __future__ import annotations
 

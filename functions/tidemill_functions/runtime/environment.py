@@ -31,11 +31,11 @@ from typing import Protocol, cast
 
 import orjson
 
-from tidemill_functions.guard import Guard
-from tidemill_functions.logs import FunctionLog
-from tidemill_functions.registry import LATEST, Function, LocalCode
-from tidemill_functions.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
-from tidemill_functions.transcript import Transcript
+from tidemill_functions.code.registry import LATEST, Function, LocalCode
+from tidemill_functions.runtime.guard import Guard
+from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
+from tidemill_functions.runtime.transcript import Transcript
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

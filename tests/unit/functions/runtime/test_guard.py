@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tidemill_functions.guard import Guard
+from tidemill_functions.runtime.guard import Guard
 
 
 @pytest.fixture

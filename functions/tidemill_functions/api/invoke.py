@@ -16,11 +16,11 @@ from typing import Any
 import orjson
 
 from tidemill_awsapi import ApiError, Call
+from tidemill_functions.api.lookup import find_function
+from tidemill_functions.code.registry import LATEST, Function, Registry
 from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
-from tidemill_functions.event_queue import EventQueue
-from tidemill_functions.lookup import find_function
-from tidemill_functions.pool import Pool
-from tidemill_functions.registry import LATEST, Function, Registry
+from tidemill_functions.runtime.event_queue import EventQueue
+from tidemill_functions.runtime.pool import Pool
 
 # Lambda's quotas for a request: 6 MB synchronous, 1 MB (since October 2025) asynchronous.
 REQUEST_BYTES_MAX = 6_291_456

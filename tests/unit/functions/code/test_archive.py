@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill_functions.archive import unpack
+from tidemill_functions.code.archive import unpack
 from tidemill_functions.errors import InvalidArchive
 
 BROKEN = "Could not unzip uploaded file. Please check your file, then try to upload again."

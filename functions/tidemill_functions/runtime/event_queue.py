@@ -11,9 +11,9 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 
+from tidemill_functions.code.registry import Function, Registry
 from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
-from tidemill_functions.pool import Pool
-from tidemill_functions.registry import Function, Registry
+from tidemill_functions.runtime.pool import Pool
 from tidemill_functions.settings import Settings
 
 log = logging.getLogger(__name__)

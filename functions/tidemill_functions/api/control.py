@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tidemill_awsapi import ApiError, Call
-from tidemill_functions import s3
+from tidemill_functions.api.lookup import find_function, name_of
+from tidemill_functions.code import s3
+from tidemill_functions.code.registry import LATEST, LOCAL_RUNTIME, Function, LocalCode, Registry, ZipCode
 from tidemill_functions.errors import FunctionExists, InvalidFunction
-from tidemill_functions.lookup import find_function, name_of
-from tidemill_functions.pool import Pool
-from tidemill_functions.registry import LATEST, LOCAL_RUNTIME, Function, LocalCode, Registry, ZipCode
+from tidemill_functions.runtime.pool import Pool
 
 # Lambda's limits; its model allows more for kinds of function that are not built here.
 NAME_LENGTH_MAX = 64

@@ -15,11 +15,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from tidemill_functions.environment import Environment, Invocation, Result, Site
+from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
-from tidemill_functions.guard import Guard
-from tidemill_functions.logs import FunctionLog
-from tidemill_functions.registry import Function, LocalCode, Registry
+from tidemill_functions.runtime.environment import Environment, Invocation, Result, Site
+from tidemill_functions.runtime.guard import Guard
+from tidemill_functions.runtime.logs import FunctionLog
 from tidemill_functions.settings import Settings
 
 log = logging.getLogger(__name__)

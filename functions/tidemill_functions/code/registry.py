@@ -24,9 +24,9 @@ from typing import Any
 
 import orjson
 
-from tidemill_functions.archive import unpack
+from tidemill_functions.code.archive import unpack
+from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
-from tidemill_functions.sources import fingerprint
 
 log = logging.getLogger(__name__)
 

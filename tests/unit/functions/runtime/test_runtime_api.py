@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill_functions.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
+from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
 
 NEXT = b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 

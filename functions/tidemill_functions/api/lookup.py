@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from tidemill_awsapi import ApiError
-from tidemill_functions.registry import LATEST, Function, Registry
+from tidemill_functions.code.registry import LATEST, Function, Registry
 
 # The pattern of the model's NamespacedFunctionName, with its parts named: a name, a partial or a full ARN.
 _REFERENCE = re.compile(

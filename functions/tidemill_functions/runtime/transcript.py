@@ -11,8 +11,8 @@ import math
 import os
 import sys
 
-from tidemill_functions.logs import FunctionLog
-from tidemill_functions.registry import LATEST
+from tidemill_functions.code.registry import LATEST
+from tidemill_functions.runtime.logs import FunctionLog
 
 # Lambda's LogType=Tail answers the last 4 KB of the log.
 TAIL_BYTES = 4096

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill_functions.environment import Invocation, Result
+from tidemill_functions.api.front import Front, FrontConnection
+from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import TooManyInvocations
-from tidemill_functions.front import Front, FrontConnection
-from tidemill_functions.registry import Function, LocalCode, Registry
+from tidemill_functions.runtime.environment import Invocation, Result
 
 LINE = b"POST /2015-03-31/functions/orders/invocations HTTP/1.1\r\n"
 PLAIN = LINE + b"Host: h\r\nContent-Length: 2\r\n\r\n{}"
