@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     os.environ |= reach_loopback_directly(os.environ)
     if arguments and arguments[0] in _PROGRAMS:
-        status: int = import_module(f"{arguments[0]}.__main__").main(arguments[1:])
+        status: int = import_module(f"tidemill_{arguments[0]}.__main__").main(arguments[1:])
         return status
     try:
         app(arguments)

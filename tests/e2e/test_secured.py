@@ -211,7 +211,11 @@ def own_poller(up: Up, tmp_path: Path) -> Iterator[Program]:
     }
     arguments = ("--data-dir", str(tmp_path / "poller"))
     poller = Program(
-        name="poller", module="poller", arguments=arguments, environ=environ, run_dir=tmp_path / "run"
+        name="poller",
+        module="tidemill_poller",
+        arguments=arguments,
+        environ=environ,
+        run_dir=tmp_path / "run",
     )
     yield poller
     poller.kill()

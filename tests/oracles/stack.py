@@ -259,7 +259,7 @@ def poller_program(
         environ["AWS_ENDPOINT_URL_KAFKA"] = f"http://127.0.0.1:{kafka.ready['control_port']}"
     return Program(
         name=name,
-        module="poller",
+        module="tidemill_poller",
         arguments=("--data-dir", str(data_dir / name)),
         environ=environ,
         run_dir=data_dir / "run",
@@ -282,7 +282,7 @@ def running(data_dir: Path, kafka: TidemillBroker | ApacheKafka) -> Iterator[Sta
         aws.start()
         functions = Program(
             name="functions",
-            module="functions",
+            module="tidemill_functions",
             arguments=("--data-dir", str(data_dir / "functions")),
             environ={"AWS_ENDPOINT_URL": aws.url},
             run_dir=run_dir,
