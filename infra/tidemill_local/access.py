@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tidemill_broker.auth.identity_file import VERSION, write_document
-from tidemill_broker.auth.issuing import Authority, client_file
-from tidemill_broker.auth.tls import KEYSTORE_FILE
+from tidemill_broker.auth.iam.identity_file import VERSION, write_document
+from tidemill_broker.auth.tls.contexts import KEYSTORE_FILE
+from tidemill_broker.auth.tls.issuing import Authority, client_file
 from tidemill_broker.listeners import ListenerName
 from tidemill_local.aws_setup import (
     CA_SECRET,

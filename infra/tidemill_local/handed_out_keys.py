@@ -21,8 +21,8 @@ from moto.iam.models import AccessKey, Group, IAMBackend, ManagedPolicy, Role, U
 from moto.sts.models import AssumedRole, sts_backends
 from moto.utilities.utils import get_partition
 
-from tidemill_broker.auth.identities import read_identity
-from tidemill_broker.auth.identity_file import VERSION, IdentityFileError, write_document
+from tidemill_broker.auth.iam.identities import read_identity
+from tidemill_broker.auth.iam.identity_file import VERSION, IdentityFileError, write_document
 from tidemill_local.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
 log = logging.getLogger(__name__)

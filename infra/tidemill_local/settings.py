@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill_broker.auth.identity_file import FILE_NAME
-from tidemill_broker.auth.tls import CA_FILE
+from tidemill_broker.auth.iam.identity_file import FILE_NAME
+from tidemill_broker.auth.tls.contexts import CA_FILE
 from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_local.auth import Auth, listeners
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.oracles.apache_kafka import jars_or_skip
 from tests.oracles.java_names import JavaNames
-from tidemill_broker.auth.distinguished_name import spell_name
-from tidemill_broker.auth.principal_rules import NoRuleApplies, PrincipalRules
+from tidemill_broker.auth.tls.distinguished_name import spell_name
+from tidemill_broker.auth.tls.principal_rules import NoRuleApplies, PrincipalRules
 
 pytestmark = pytest.mark.kafka
 

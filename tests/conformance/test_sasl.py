@@ -34,7 +34,7 @@ from tests.fakes.sasl_client import (
 )
 from tests.fakes.sasl_script import Script
 from tests.oracles.apache_kafka import ApacheKafka, free_port_pair, jars_or_skip
-from tidemill_broker.auth.scram_keys import SCRAM_NAMES, salted_password
+from tidemill_broker.auth.scram.keys import SCRAM_NAMES, salted_password
 from tidemill_broker.protocol.errors import ErrorCode
 
 pytestmark = pytest.mark.kafka

@@ -12,11 +12,11 @@ import pytest
 
 from tests.fakes.iam_identities import CLUSTER_ARN, usual, write
 from tests.oracles.iam_tokens import HOST, LONG_TERM, REGION, Keys, json_token, signer, url_token
-from tidemill_broker.auth.iam_authorizer import IamAuthorizer
-from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.iam.authorizer import IamAuthorizer
+from tidemill_broker.auth.iam.identities import Identities
+from tidemill_broker.auth.iam.msk_iam import MskIamMechanism
+from tidemill_broker.auth.iam.oauthbearer import OauthBearerMechanism
 from tidemill_broker.auth.mechanism import AuthenticationFailed, Mechanism, Step
-from tidemill_broker.auth.msk_iam import MskIamMechanism
-from tidemill_broker.auth.oauthbearer import OauthBearerMechanism
 from tidemill_broker.auth.session import Session
 
 NOW_MS = 1_763_740_000_000

@@ -19,10 +19,10 @@ from tests.fakes.kafka_frames import read_response, request, request_frame
 from tidemill_broker.apis import CloseConnection, Connection, dispatch
 from tidemill_broker.apis.sasl import SaslStage
 from tidemill_broker.auth.mechanism import Mechanism
-from tidemill_broker.auth.plain import PlainMechanism
-from tidemill_broker.auth.scram import ScramMechanism
-from tidemill_broker.auth.scram_keys import SCRAM_NAMES, derive
-from tidemill_broker.auth.scram_users import ScramUsers
+from tidemill_broker.auth.scram.keys import SCRAM_NAMES, derive
+from tidemill_broker.auth.scram.mechanism import ScramMechanism
+from tidemill_broker.auth.scram.plain import PlainMechanism
+from tidemill_broker.auth.scram.users import ScramUsers
 
 METADATA, SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE = 3, 17, 18, 36
 HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}

@@ -10,8 +10,8 @@ from typing import Any
 from tests.fakes.iam_identities import EVERYTHING, ROLE_SESSION, entry, write_raw
 from tests.fakes.mutation import mutate
 from tests.oracles.iam_tokens import LONG_TERM, TEMPORARY
-from tidemill_broker.auth.identities import Identities
-from tidemill_broker.auth.identity_file import IdentityFileError
+from tidemill_broker.auth.iam.identities import Identities
+from tidemill_broker.auth.iam.identity_file import IdentityFileError
 
 SEED = 20131231
 FILES = 500

@@ -36,7 +36,7 @@ from tests.fakes.sasl_client import (
 from tests.oracles.iam_tokens import LONG_TERM
 from tidemill_broker.auth.audit import Audit
 from tidemill_broker.auth.mechanism import AuthenticationFailed, Mechanism, Step
-from tidemill_broker.auth.scram_keys import SCRAM_NAMES
+from tidemill_broker.auth.scram.keys import SCRAM_NAMES
 from tidemill_broker.protocol.errors import ErrorCode
 
 SEED = 20131231

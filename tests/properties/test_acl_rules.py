@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill_broker.auth.acl_rules import Acl, AclFilter, AclRules, PatternType, Permission
+from tidemill_broker.auth.acl.rules import Acl, AclFilter, AclRules, PatternType, Permission
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 
 TYPES = (ResourceType.TOPIC, ResourceType.GROUP)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
-from tidemill_broker.auth.policies import Grants, Request, evaluate, parse_policy
-from tidemill_broker.auth.policies.patterns import Pattern, Style
+from tidemill_broker.auth.iam.policies import Grants, Request, evaluate, parse_policy
+from tidemill_broker.auth.iam.policies.patterns import Pattern, Style
 
 ACCOUNT = "111122223333"
 PREFIX = f"arn:aws:kafka:us-east-1:{ACCOUNT}"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tidemill_broker.auth.audit import Audit
+from tidemill_broker.auth.authorization_cache import Rights
 from tidemill_broker.auth.authorizer import Authorizer
-from tidemill_broker.auth.rights import Rights
 from tidemill_broker.auth.session import UNAUTHENTICATED, Session
 from tidemill_broker.listeners import ListenerName
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from tidemill_broker.apis.groups import GroupService
     from tidemill_broker.apis.producers import ProducerIds
     from tidemill_broker.apis.sasl import SaslStage
-    from tidemill_broker.auth.acl_store import AclStore
+    from tidemill_broker.auth.acl.store import AclStore
     from tidemill_broker.auth.mechanism import Mechanism
-    from tidemill_broker.auth.scram_users import ScramUsers
+    from tidemill_broker.auth.scram.users import ScramUsers
     from tidemill_broker.log.topics import Topics
     from tidemill_broker.settings import Settings
 

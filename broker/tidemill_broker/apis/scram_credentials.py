@@ -11,14 +11,14 @@ from typing import Any, Final
 from tidemill_broker.apis.api import Api, Refused
 from tidemill_broker.apis.broker import Broker, Connection
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
-from tidemill_broker.auth.scram_keys import (
+from tidemill_broker.auth.scram.keys import (
     ITERATIONS_MAX,
     ITERATIONS_MIN,
     ScramCredential,
     ScramName,
     credential_of,
 )
-from tidemill_broker.auth.scram_users import Credentials
+from tidemill_broker.auth.scram.users import Credentials
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.frames import RequestHeader
 from tidemill_broker.protocol.schema import response_schema

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tidemill_broker.auth.acl_store import AclStore
-from tidemill_broker.auth.acls import AclAuthorizer, parse_super_users
+from tidemill_broker.auth.acl.authorizer import AclAuthorizer, parse_super_users
+from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.authorizer import Authorizer
 from tidemill_broker.auth.authorizers import ByPrincipal
-from tidemill_broker.auth.principal_rules import PrincipalRules
-from tidemill_broker.auth.scram_users import ScramUsers
-from tidemill_broker.auth.tls import CA_FILE, KEYSTORE_FILE, ClientAuth, TlsFault
+from tidemill_broker.auth.scram.users import ScramUsers
+from tidemill_broker.auth.tls.contexts import CA_FILE, KEYSTORE_FILE, ClientAuth, TlsFault
+from tidemill_broker.auth.tls.principal_rules import PrincipalRules
 
 if TYPE_CHECKING:
-    from tidemill_broker.auth.certificates import Certificates
     from tidemill_broker.auth.mechanism import Mechanism
+    from tidemill_broker.auth.tls.certificates import Certificates
     from tidemill_broker.listeners import ListenerName
     from tidemill_broker.settings import Settings
 
@@ -94,7 +94,7 @@ def _check(settings: Settings) -> None:
 
 
 def _certificates(settings: Settings) -> Certificates:
-    from tidemill_broker.auth.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
+    from tidemill_broker.auth.tls.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
 
     listeners = [name for name in settings.listening if name != "plaintext"]
     keystore = _file(settings.ssl_keystore_location, settings.tls_dir, KEYSTORE_FILE)
@@ -122,9 +122,9 @@ def _file(location: str, directory: Path | None, name: str) -> Path | None:
 
 
 def _add_scram(settings: Settings, auth: Auth) -> None:
-    from tidemill_broker.auth.plain import PlainMechanism  # noqa: PLC0415  # as all below: for who needs it
-    from tidemill_broker.auth.scram import ScramMechanism  # noqa: PLC0415
-    from tidemill_broker.auth.scram_secrets import follow  # noqa: PLC0415
+    from tidemill_broker.auth.scram.mechanism import ScramMechanism  # noqa: PLC0415
+    from tidemill_broker.auth.scram.plain import PlainMechanism  # noqa: PLC0415  # as all below: for who needs it
+    from tidemill_broker.auth.scram.secrets_manager import follow  # noqa: PLC0415
 
     users = auth.scram_users
     offered: dict[str, Callable[[], Mechanism]] = {
@@ -142,11 +142,11 @@ def _add_scram(settings: Settings, auth: Auth) -> None:
 def _add_iam(
     settings: Settings, auth: Auth, acls: Authorizer, cluster_arn: str, now_ms: Callable[[], int]
 ) -> None:
-    from tidemill_broker.auth.iam_authorizer import IamAuthorizer  # noqa: PLC0415
-    from tidemill_broker.auth.identities import Identities  # noqa: PLC0415
-    from tidemill_broker.auth.identity_file import FILE_NAME  # noqa: PLC0415
-    from tidemill_broker.auth.msk_iam import MskIamMechanism  # noqa: PLC0415
-    from tidemill_broker.auth.oauthbearer import OauthBearerMechanism  # noqa: PLC0415
+    from tidemill_broker.auth.iam.authorizer import IamAuthorizer  # noqa: PLC0415
+    from tidemill_broker.auth.iam.identities import Identities  # noqa: PLC0415
+    from tidemill_broker.auth.iam.identity_file import FILE_NAME  # noqa: PLC0415
+    from tidemill_broker.auth.iam.msk_iam import MskIamMechanism  # noqa: PLC0415
+    from tidemill_broker.auth.iam.oauthbearer import OauthBearerMechanism  # noqa: PLC0415
 
     named = [Path(name.strip()) for name in settings.tidemill_identity_files.split(",") if name.strip()]
     files = named or [settings.data_dir / FILE_NAME]

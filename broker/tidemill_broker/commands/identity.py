@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tidemill_broker.auth.identities import Identities, read_identity
-from tidemill_broker.auth.identity_file import (
+from tidemill_broker.auth.iam.identities import Identities, read_identity
+from tidemill_broker.auth.iam.identity_file import (
     FILE_NAME,
     VERSION,
     IdentityFileError,
@@ -23,8 +23,8 @@ from tidemill_broker.auth.identity_file import (
     read_document,
     write_document,
 )
-from tidemill_broker.auth.policies import Policy
-from tidemill_broker.auth.policies.actions import ACTIONS, CONNECT
+from tidemill_broker.auth.iam.policies import Policy
+from tidemill_broker.auth.iam.policies.actions import ACTIONS, CONNECT
 from tidemill_broker.settings import Settings
 
 ADMINISTRATOR: Final = {

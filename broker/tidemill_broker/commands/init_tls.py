@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tidemill_broker.auth.issuing import (
+from tidemill_broker.auth.tls.contexts import CA_FILE, KEYSTORE_FILE
+from tidemill_broker.auth.tls.issuing import (
     DEFAULT_HOSTS,
     Authority,
     IssuingFault,
     client_file,
     hosts_of,
 )
-from tidemill_broker.auth.tls import CA_FILE, KEYSTORE_FILE
 
 DEFAULT_CLIENT: Final = "client"
 _HELP: Final = """\

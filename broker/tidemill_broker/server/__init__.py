@@ -13,7 +13,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from tidemill_broker.auth.principal_rules import PrincipalRules
+from tidemill_broker.auth.tls.principal_rules import PrincipalRules
 from tidemill_broker.server.entrance import Entrance
 from tidemill_broker.server.peer import BUFFER_BYTES, PENDING_MAX, Peer
 from tidemill_broker.server.strangers import Strangers
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tidemill_broker.apis import Broker
-    from tidemill_broker.auth.certificates import Certificates
+    from tidemill_broker.auth.tls.certificates import Certificates
     from tidemill_broker.listeners import ListenerName
     from tidemill_broker.settings import Settings
 

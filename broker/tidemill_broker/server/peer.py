@@ -20,7 +20,7 @@ from tidemill_broker.apis import CloseConnection, dispatch
 from tidemill_broker.apis.api import Reply
 from tidemill_broker.apis.sasl import SaslStage
 from tidemill_broker.auth.session import UNAUTHENTICATED, Session
-from tidemill_broker.auth.tls import SSL, NotLetIn, certificate_session
+from tidemill_broker.auth.tls.contexts import SSL, NotLetIn, certificate_session
 
 if TYPE_CHECKING:
     import ssl

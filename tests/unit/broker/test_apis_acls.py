@@ -11,9 +11,9 @@ import pytest
 
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tidemill_broker.apis import CloseConnection, acls
-from tidemill_broker.auth import acl_store
-from tidemill_broker.auth.acl_rules import PatternType, Permission
-from tidemill_broker.auth.acl_store import AclStore
+from tidemill_broker.auth.acl import store as acl_store
+from tidemill_broker.auth.acl.rules import PatternType, Permission
+from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.auth.session import Principal, Session
 from tidemill_broker.protocol.errors import ErrorCode

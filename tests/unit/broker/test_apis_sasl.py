@@ -403,7 +403,7 @@ async def test_a_thousand_logins_at_once_use_no_more_threads_than_two(
         threads.add(threading.current_thread().name)
         return False
 
-    monkeypatch.setattr("tidemill_broker.auth.plain.matches", doubt)
+    monkeypatch.setattr("tidemill_broker.auth.scram.plain.matches", doubt)
     offered = mechanisms(inner.broker.scram_users)
 
     async def fail() -> None:

@@ -11,8 +11,8 @@ import pytest
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.sasl_client import ALICE, BOB, PASSWORD, Dialogue, ScramClient, add_user, mechanisms
 from tidemill_broker.apis import scram_credentials
-from tidemill_broker.auth.scram_keys import SCRAM_NAMES, derive, salted_password
-from tidemill_broker.auth.scram_users import SecretUser
+from tidemill_broker.auth.scram.keys import SCRAM_NAMES, derive, salted_password
+from tidemill_broker.auth.scram.users import SecretUser
 from tidemill_broker.protocol.errors import ErrorCode
 
 DESCRIBE, ALTER = 50, 51

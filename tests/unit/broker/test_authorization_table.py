@@ -21,11 +21,11 @@ from tests.oracles.authorization_table import CASES, Case
 from tests.oracles.authorization_world import Right, World
 from tests.oracles.iam_tokens import LONG_TERM
 from tidemill_broker.apis import APIS, dispatch
-from tidemill_broker.auth.acl_rules import Acl, PatternType, Permission
+from tidemill_broker.auth.acl.rules import Acl, PatternType, Permission
 from tidemill_broker.auth.authorizer import ResourceType
 from tidemill_broker.auth.authorizers import ByPrincipal
-from tidemill_broker.auth.iam_authorizer import IamAuthorizer
-from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.iam.authorizer import IamAuthorizer
+from tidemill_broker.auth.iam.identities import Identities
 from tidemill_broker.auth.session import Principal, Session
 
 # AWS's word for each right (Service Authorization Reference; the developer guide's Kafka ACL equivalents).

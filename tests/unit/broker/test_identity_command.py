@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.iam_identities import EVERYTHING, USER
-from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.iam.identities import Identities
 from tidemill_broker.commands.identity import main
 
 SECRET = "wJal+rXUt/nFEMI+K7MDENG/bPxRfiCYEXAMPLEKEY"

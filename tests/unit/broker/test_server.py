@@ -19,7 +19,7 @@ from tests.fakes.inner_broker import inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import Record, batch
-from tidemill_broker.auth.certificates import Certificates
+from tidemill_broker.auth.tls.certificates import Certificates
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.server import BUFFER_BYTES, PENDING_MAX, Server, serve

@@ -14,7 +14,7 @@ from moto.core.base_backend import BackendDict
 from moto.iam.models import IAMBackend, iam_backends
 from moto.sts.models import STSBackend, sts_backends
 
-from tidemill_broker.auth.identities import Identities
+from tidemill_broker.auth.iam.identities import Identities
 from tidemill_local.handed_out_keys import SESSIONS_MAX, Export, restore_user
 from tidemill_local.kept_secrets import keep_secrets
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
 
-from tidemill_broker.auth import issuing
+from tidemill_broker.auth.tls import issuing
 from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_cli.announcement import announcement
 from tidemill_cli.errors import Complaint, explain

@@ -22,7 +22,7 @@ from tests.fakes.raw_kafka import Disconnected, LoginFailed, RawKafka
 from tests.fakes.sasl_client import ALICE, METADATA, PASSWORD
 from tests.oracles.processes import wait_until
 from tests.oracles.tls_broker import TlsBroker, tls_broker
-from tidemill_broker.auth.scram_keys import SCRAM_NAMES, salted_password
+from tidemill_broker.auth.scram.keys import SCRAM_NAMES, salted_password
 
 ALTER_USERS = 51
 SALT = b"a salt of at least some length"

@@ -1,0 +1,1 @@
+"""Kafka's ACLs: their rules, the file that keeps them, and the authorizer that decides by them."""

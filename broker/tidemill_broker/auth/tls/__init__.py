@@ -1,0 +1,1 @@
+"""TLS: contexts for the listeners, certificates and their names, a private certificate authority."""
