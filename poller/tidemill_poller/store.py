@@ -10,19 +10,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections import abc
 from contextlib import contextmanager
 from dataclasses import replace as with_fields
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from tidemill_poller.errors import StoreUnavailable, StoreUnreadable, VersionConflict
 from tidemill_poller.mapping import Mapping, State
-
-if TYPE_CHECKING:
-    from collections import abc
-    from pathlib import Path
 
 FILE_NAME: Final = "mappings.db"
 SCHEMA_VERSION: Final = 1

@@ -12,6 +12,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
 from tidemill_poller.errors import FunctionLookupFailed
 
 _NAME: Final = re.compile(
@@ -90,8 +94,6 @@ class LambdaFunctions:
         return await asyncio.to_thread(self._resolve, function_name)
 
     def _resolve(self, function_name: str) -> FunctionView | None:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415  # kept out of the start
-
         qualifier = parse_function_name(function_name).qualifier
         asked = {"FunctionName": function_name}
         if qualifier is not None:
@@ -113,9 +115,6 @@ class LambdaFunctions:
         return FunctionView(arn=arn, timeout_s=reply.get("Timeout", 0))
 
     def _opened(self) -> Any:
-        import boto3  # noqa: PLC0415  # a third of a second that the start need not wait for
-        from botocore.config import Config  # noqa: PLC0415
-
         with self._lock:  # sessions are not thread-safe, clients are
             if self._client is None:
                 session = boto3.session.Session()

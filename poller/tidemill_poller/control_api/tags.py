@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections import abc
+from typing import Final
 
 from tidemill_poller.errors import InvalidParameter, MappingNotFound
-
-if TYPE_CHECKING:
-    from collections import abc
 
 TAGS_MAX: Final = 50
 """Per resource, in all of AWS."""

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from tidemill_poller.errors import DestinationUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import boto3
 
 CALLS_MAX: Final = 4
 # Two attempts of connect and read, and botocore's pause between them, stay under the limit of a call.

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import boto3
 
 from tidemill_poller.destinations.aws_call import AwsCalls
 from tidemill_poller.destinations.record import FailureRecord, failure_json
 from tidemill_poller.destinations.trace_context import context_out
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import boto3
 
 
 class S3Destination:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
 
 from tidemill_poller.destinations.aws_call import AwsCalls
 from tidemill_poller.destinations.record import FailureRecord, failure_json
 from tidemill_poller.destinations.trace_context import message_attributes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import boto3
 
 
 class SnsDestination:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
 
 # W3C Trace Context. X-Amzn-Trace-Id stays behind: SQS knows it as a system attribute that only AWS may
 # interpret.

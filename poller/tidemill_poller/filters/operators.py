@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import operator
-from typing import TYPE_CHECKING, Any, Final
+from collections import abc
+from typing import Any, Final
 
 from tidemill_poller.errors import InvalidPattern
 from tidemill_poller.filters.values import is_number, number_text
 
-if TYPE_CHECKING:
-    from collections import abc
-
-    Test = abc.Callable[[Any], bool]
+Test = abc.Callable[[Any], bool]
 
 _COMPARISONS: Final[dict[str, abc.Callable[[Any, Any], bool]]] = {
     "=": operator.eq,

@@ -10,7 +10,8 @@ no leaf, and for `exists` only leaves are there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections import abc
+from typing import Any, Final
 
 from tidemill_poller.errors import InvalidPattern, UnfilterableField
 from tidemill_poller.filters.operators import compile_operator
@@ -24,10 +25,7 @@ from tidemill_poller.filters.values import (
     parse_keeping_text,
 )
 
-if TYPE_CHECKING:
-    from collections import abc
-
-    Clause = abc.Callable[[Any], bool]
+Clause = abc.Callable[[Any], bool]
 
 DEPTH_MAX: Final = 50
 """Levels of a pattern; EventBridge documents no limit, Python's stack has one."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import abc
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
-
-if TYPE_CHECKING:
-    from collections import abc
+from typing import Any, Final, NoReturn, Self
 
 _PLAIN_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import boto3
 from aws_msk_iam_sasl_signer.MSKAuthTokenProvider import generate_auth_token_from_credentials_provider
 from botocore.credentials import CredentialProvider
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from tidemill_poller.aws import sentence
 from tidemill_poller.errors import LoginFailed
-from tidemill_poller.kafka_auth.aws import sentence
-
-if TYPE_CHECKING:
-    import boto3
-
-    from tidemill_poller.kafka_auth.options import Sign
+from tidemill_poller.kafka_auth.options import Sign
 
 _MSK_HOST: Final = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws\.")
 

@@ -8,19 +8,15 @@ msk-cluster-auth. `choose` is pure; `ask` blocks, call it in a thread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tidemill_poller.aws import AwsClients, region_of, sentence
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
-from tidemill_poller.kafka_auth.aws import region_of, sentence
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tidemill_poller.kafka_auth.aws import AwsClients
 
 
 class Way(StrEnum):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tidemill_poller.aws import AwsClients, for_now, region_of, sentence
 from tidemill_poller.errors import SecretDenied, SecretInvalid, SecretUnreadable
-from tidemill_poller.kafka_auth.aws import for_now, region_of, sentence
 from tidemill_poller.kafka_auth.secrets import Secret
-
-if TYPE_CHECKING:
-    from tidemill_poller.kafka_auth.aws import AwsClients
 
 
 def read_secret(clients: AwsClients, secret_id: str) -> Secret:

@@ -11,8 +11,9 @@ import os
 import secrets
 import ssl
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -21,12 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tidemill_poller.errors import CertificateInvalid, InvalidSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tidemill_poller.kafka_auth.certificates import ClientCertificate
+from tidemill_poller.kafka_auth.certificates import ClientCertificate
 
 
 def client_context(

@@ -6,14 +6,12 @@ msk-cluster-auth. AWS's texts for these refusals are unknown, so each says in ou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections import abc
+from typing import Any, Final
 
 from tidemill_poller.errors import InvalidParameter
-from tidemill_poller.mapping import SourceAccess
+from tidemill_poller.mapping.model import SourceAccess
 from tidemill_poller.mapping.refusals import not_built
-
-if TYPE_CHECKING:
-    from collections import abc
 
 MECHANISMS: Final = frozenset(
     {

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections import abc
+from typing import Final
 
 from tidemill_poller.errors import InvalidParameter, MappingConflict
-from tidemill_poller.mapping import Mapping, MskSource
-
-if TYPE_CHECKING:
-    from collections import abc
+from tidemill_poller.mapping.model import Mapping, MskSource
 
 GROUP_MAPPINGS_MAX: Final = 100
 GROUP_POLLERS_MAX: Final = 2000

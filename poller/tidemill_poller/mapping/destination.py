@@ -7,15 +7,12 @@ found out when a record is sent there.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections import abc
+from typing import Any, Final
 
 from tidemill_poller.errors import InvalidParameter
+from tidemill_poller.mapping.model import Mapping
 from tidemill_poller.mapping.refusals import not_built, unsupported
-
-if TYPE_CHECKING:
-    from collections import abc
-
-    from tidemill_poller.mapping import Mapping
 
 KINDS: Final = (
     re.compile(r"arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]+"),

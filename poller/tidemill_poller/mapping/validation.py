@@ -9,11 +9,15 @@ What is not built is refused by name: no field is accepted and ignored (docs/par
 from __future__ import annotations
 
 import re
+from collections import abc
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import Any, Final
 
 from tidemill_poller.errors import InvalidParameter, MappingInUse
-from tidemill_poller.mapping import (
+from tidemill_poller.mapping.access import read_access
+from tidemill_poller.mapping.destination import read_destination
+from tidemill_poller.mapping.model import (
     UNLIMITED,
     USER_INITIATED,
     Mapping,
@@ -23,17 +27,10 @@ from tidemill_poller.mapping import (
     StartingPosition,
     State,
 )
-from tidemill_poller.mapping.access import read_access
-from tidemill_poller.mapping.destination import read_destination
 from tidemill_poller.mapping.refusals import camel, not_built, unsupported
+from tidemill_poller.settings import Settings
 
-if TYPE_CHECKING:
-    from collections import abc
-    from datetime import datetime
-
-    from tidemill_poller.settings import Settings
-
-    Params = abc.Mapping[str, Any]
+Params = abc.Mapping[str, Any]
 
 MSK_BLOCK: Final = "AmazonManagedKafkaEventSourceConfig"
 SELF_MANAGED_BLOCK: Final = "SelfManagedKafkaEventSourceConfig"

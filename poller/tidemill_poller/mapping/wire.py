@@ -6,13 +6,10 @@ Pure. Which members are absent when unset was recorded from the service (docs/pa
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tidemill_poller.mapping import Mapping, MskSource
+from tidemill_poller.mapping.model import Mapping, MskSource, Provisioned
 from tidemill_poller.mapping.validation import BOOTSTRAP_KEY, MSK_BLOCK, SELF_MANAGED_BLOCK
-
-if TYPE_CHECKING:
-    from tidemill_poller.mapping import Provisioned
 
 
 def configuration(mapping: Mapping) -> dict[str, Any]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
-
-if TYPE_CHECKING:
-    import boto3
 
 # At DEBUG it tells requests with their tokens, and replies with their secrets.
 logging.getLogger("botocore").setLevel(logging.INFO)
