@@ -27,7 +27,7 @@ from tests.benchmarks.broker import QUICK, Bench, Figures, Load, fetch
 from tests.benchmarks.report import Row
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.record_batches import Record, batch
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.tidemill_broker import TidemillBroker
 
 ACLS = 1_000
 PASSES, SMALL_PASSES, TRIES = 5, 12, 8

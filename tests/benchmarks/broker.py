@@ -23,8 +23,8 @@ from confluent_kafka.cimpl import NewTopic
 
 from tests.benchmarks.librdkafka import BatchProducer
 from tests.benchmarks.report import Row
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import LEAN_FLAGS, PEER_FLAGS, VERSION, ApacheKafka
-from tests.oracles.tidemill_broker import TidemillBroker
 
 PEER = f"Apache Kafka {VERSION}"
 RECORD_BYTES = 1024

@@ -25,8 +25,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.benchmarks.null_lambda import NullLambdaProcess
 from tests.benchmarks.report import Row
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka
-from tests.oracles.tidemill_broker import TidemillBroker
 from tidemill_poller.mapping import Mapping, SelfManagedSource, State
 from tidemill_poller.store import MappingStore
 

@@ -19,10 +19,8 @@ from tests.benchmarks import authorization
 from tests.benchmarks.broker import PEER, QUICK, Bench, Figures, Load, fetch
 from tests.benchmarks.logins import Plan, log_in_often
 from tests.benchmarks.report import Row
-from tests.oracles import iam_tokens, secure_brokers
-from tests.oracles.apache_kafka import PEER_FLAGS
-from tests.oracles.secure_apache_kafka import SecureApacheKafka
-from tests.oracles.secure_brokers import (
+from tests.harness import secure_brokers
+from tests.harness.secure_brokers import (
     ACCESS_KEY_ID,
     PASSWORD,
     REGION,
@@ -31,6 +29,9 @@ from tests.oracles.secure_brokers import (
     USER,
     SecureBroker,
 )
+from tests.oracles import iam_tokens
+from tests.oracles.apache_kafka import PEER_FLAGS
+from tests.oracles.secure_apache_kafka import SecureApacheKafka
 
 PASSES = 4
 LOGIN_PASSES = 3

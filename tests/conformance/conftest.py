@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
-from tests.oracles.acl_brokers import AclBroker, apache_kafka_with_acls, tidemill_with_acls
+from tests.harness.acl_brokers import AclBroker, apache_kafka_with_acls, tidemill_with_acls
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
 from tests.oracles.group_members import SHORT_SESSIONS
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import TidemillBroker
 
 KafkaLike = TidemillBroker | ApacheKafka
 PARTITIONS = 6

@@ -23,7 +23,7 @@ from kafka.admin import ACLPermissionType as Permission
 from kafka.admin import ACLResourcePatternType as PatternType
 from kafka.admin import ResourceType as Type
 
-from tests.oracles.acl_brokers import AclBroker
+from tests.harness.acl_brokers import AclBroker
 from tests.oracles.apache_kafka import run_tool
 
 pytestmark = pytest.mark.kafka

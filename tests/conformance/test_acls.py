@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.raw_kafka import Disconnected, RawKafka
-from tests.oracles.acl_brokers import (
+from tests.harness.acl_brokers import (
     ANY_ACL,
     CREATE_ACLS,
     DELETE_ACLS,

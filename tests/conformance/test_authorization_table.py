@@ -1,6 +1,6 @@
 """Every API times every right, on Tidemill and on Apache Kafka's StandardAuthorizer: the same verdicts.
 
-The table is `tests/oracles/authorization_table.py`; the unit tests ask the same of the handlers, and of IAM.
+The table is `tests/harness/authorization_table.py`; the unit tests ask the same of the handlers, and of IAM.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any, Final
 import pytest
 
 from tests.fakes.record_batches import batch
-from tests.oracles.acl_brokers import AclBroker, Rule, apache_kafka_with_acls, tidemill_with_acls
+from tests.harness.acl_brokers import AclBroker, Rule, apache_kafka_with_acls, tidemill_with_acls
+from tests.harness.authorization_table import CASES, Case
+from tests.harness.authorization_world import World
+from tests.harness.processes import wait_until
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
-from tests.oracles.authorization_table import CASES, Case
-from tests.oracles.authorization_world import World
-from tests.oracles.processes import wait_until
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, ResourceType
 
 PRODUCE, OFFSET_COMMIT, FIND_COORDINATOR, CREATE_TOPICS = 0, 8, 10, 19

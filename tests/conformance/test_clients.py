@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from tests.conformance.conftest import PARTITIONS, KafkaLike
+from tests.harness.processes import wait_until
 from tests.oracles.group_members import Member, in_order, read_all
 from tests.oracles.kafka_clients import CODECS, LIBRARIES, open_consumer, open_producer
-from tests.oracles.processes import wait_until
 
 EACH_LIBRARY = pytest.mark.parametrize("library", LIBRARIES)
 KEYS = [f"tail-{number}".encode() for number in range(20)]

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.harness.functions_server import FunctionsServer, running
 from tests.oracles import rie
-from tests.oracles.functions_server import FunctionsServer, running
 
 APP = """
 import os, sys

@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient
 
 from tests.conformance.conftest import KafkaLike
 from tests.conformance.test_clients import produce
+from tests.harness.processes import wait_until
 from tests.oracles.group_members import Member, MemberProcess, in_order
 from tests.oracles.kafka_clients import LIBRARIES
-from tests.oracles.processes import wait_until
 
 
 def numbers(*members: Member) -> list[int]:

@@ -13,10 +13,10 @@ import pytest
 
 from tests.conformance.conftest import KafkaLike
 from tests.conformance.test_clients import produce
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import VERSION, jars_or_skip, run_tool
 from tests.oracles.group_members import Member
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import TidemillBroker
 
 pytestmark = pytest.mark.kafka
 

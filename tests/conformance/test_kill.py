@@ -13,9 +13,9 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
 from tests.conformance.test_clients import produce
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.group_members import SHORT_SESSIONS, Member, in_order, read_all
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import TidemillBroker
 
 pytestmark = pytest.mark.slow
 

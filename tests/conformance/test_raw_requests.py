@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from tests.conformance.conftest import PARTITIONS, KafkaLike
 from tests.fakes.kafka_frames import read_response, request, request_frame
-from tests.oracles.processes import wait_until
+from tests.harness.processes import wait_until
 from tidemill_broker.protocol.errors import ErrorCode
 
 LIST_OFFSETS, METADATA, API_VERSIONS, CREATE, DELETE, INIT_PRODUCER_ID = 2, 3, 18, 19, 20, 22

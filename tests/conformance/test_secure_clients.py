@@ -15,10 +15,8 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
-from tests.oracles.apache_kafka import had_or_skip, jars_or_skip
-from tests.oracles.kafka_clients import LIBRARIES, open_consumer, open_producer
-from tests.oracles.processes import wait_until
-from tests.oracles.secure_brokers import (
+from tests.harness.processes import wait_until
+from tests.harness.secure_brokers import (
     ACCESS_KEY_ID,
     IDENTITIES,
     PASSWORD,
@@ -32,6 +30,8 @@ from tests.oracles.secure_brokers import (
     start_tidemill,
     write_identities,
 )
+from tests.oracles.apache_kafka import had_or_skip, jars_or_skip
+from tests.oracles.kafka_clients import LIBRARIES, open_consumer, open_producer
 from tests.oracles.secure_clients import Keys, Login, options, refusal
 from tests.oracles.secure_java import msk_iam_auth_jar, run_as
 

@@ -13,11 +13,11 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.harness.processes import wait_until
+from tests.harness.recording import SOURCE, Proof
+from tests.harness.stack import Stack, running
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
-from tests.oracles.processes import wait_until
-from tests.oracles.recording import SOURCE, Proof
-from tests.oracles.stack import Stack, running
-from tests.oracles.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

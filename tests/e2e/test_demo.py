@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.oracles.up import TIDEMILL, clean_environ
+from tests.harness.up import TIDEMILL, clean_environ
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.oracles.processes import wait_until
+from tests.harness.processes import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

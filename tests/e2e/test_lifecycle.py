@@ -7,7 +7,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from tests.oracles.processes import wait_until
+from tests.harness.processes import wait_until
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bench

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.oracles.processes import wait_until
-from tests.oracles.stack import ACCOUNT
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.processes import wait_until
+from tests.harness.stack import ACCOUNT
+from tests.harness.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Bench

@@ -13,8 +13,8 @@ from botocore.exceptions import ClientError
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.oracles.processes import wait_until
-from tests.oracles.up import REGION, Up, running_up
+from tests.harness.processes import wait_until
+from tests.harness.up import REGION, Up, running_up
 from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles.up import Up, clean_environ, running_up
+from tests.harness.up import Up, clean_environ, running_up
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 BIN = Path(sys.executable).parent

@@ -22,9 +22,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
 from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 
-from tests.oracles.processes import wait_until
-from tests.oracles.stack import POLLER_ENVIRON, Program
-from tests.oracles.up import REGION, Up, running_up
+from tests.harness.processes import wait_until
+from tests.harness.stack import POLLER_ENVIRON, Program
+from tests.harness.up import REGION, Up, running_up
 from tidemill_broker.auth.tls.issuing import Authority
 from tidemill_local.access import certificate_secret
 from tidemill_local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn

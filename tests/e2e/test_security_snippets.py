@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from tests.harness.processes import wait_until
+from tests.harness.up import Up, clean_environ, running_up
 from tests.oracles.apache_kafka import TOOL_FLAGS, VERSION, jars, jars_or_skip
-from tests.oracles.processes import wait_until
 from tests.oracles.secure_java import TOOLS, msk_iam_auth_jar
-from tests.oracles.up import Up, clean_environ, running_up
 
 pytestmark = pytest.mark.slow
 

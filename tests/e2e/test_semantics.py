@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.oracles.processes import wait_until
-from tests.oracles.stack import poller_program
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.processes import wait_until
+from tests.harness.stack import poller_program
+from tests.harness.tidemill_broker import TidemillBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.conftest import Bench
-    from tests.oracles.stack import Program, Stack
+    from tests.harness.stack import Program, Stack
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from tests.oracles.processes import wait_until
-from tests.oracles.up import Up, clean_environ, running_up
+from tests.harness.processes import wait_until
+from tests.harness.up import Up, clean_environ, running_up
 
 AWS_CLI = str(Path(sys.executable).with_name("aws"))
 HANDLER = """

@@ -22,9 +22,9 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from tests.oracles.processes import is_alive, wait_until
-from tests.oracles.recording import SOURCE, Proof
-from tests.oracles.up import REGION, Up, running_up
+from tests.harness.processes import is_alive, wait_until
+from tests.harness.recording import SOURCE, Proof
+from tests.harness.up import REGION, Up, running_up
 from tidemill_broker.auth.tls.issuing import Authority
 from tidemill_local.access import certificate_secret
 from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.raw_kafka import RawKafka
 from tests.fakes.record_batches import batch
-from tests.oracles.acl_brokers import (
+from tests.harness.acl_brokers import (
     ANY_ACL,
     CREATE_ACLS,
     DESCRIBE_ACLS,
@@ -21,8 +21,8 @@ from tests.oracles.acl_brokers import (
     Rule,
     tidemill_with_acls,
 )
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_broker.protocol.errors import ErrorCode
 
 PRODUCE, FETCH, CREATE_TOPICS = 0, 1, 19

@@ -13,8 +13,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from tests.oracles.tidemill_broker import TidemillBroker
-from tests.oracles.tls_broker import tls_broker
+from tests.harness.tidemill_broker import TidemillBroker
+from tests.harness.tls_broker import tls_broker
 from tidemill_broker.control_plane import client_authentication, client_broker
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.settings import Settings

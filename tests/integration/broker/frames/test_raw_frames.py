@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.kafka_frames import read_response, request, request_frame
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_broker.protocol.errors import ErrorCode
 
 PRODUCE, FETCH, METADATA, JOIN_GROUP, API_VERSIONS = 0, 1, 3, 11, 18

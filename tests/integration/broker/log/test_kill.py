@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.tidemill_broker import TidemillBroker
 
 PARTITIONS = 3
 KILLS = 3

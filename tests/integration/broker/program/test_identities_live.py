@@ -15,6 +15,8 @@ import pytest
 
 from tests.fakes.iam_identities import USER
 from tests.fakes.kafka_frames import read_response, request, request_frame
+from tests.harness.processes import wait_until
+from tests.harness.tls_broker import TlsBroker, tls_broker
 from tests.oracles.iam_tokens import (
     LONG_TERM,
     REGION,
@@ -25,8 +27,6 @@ from tests.oracles.iam_tokens import (
     signer,
     url_token,
 )
-from tests.oracles.processes import wait_until
-from tests.oracles.tls_broker import TlsBroker, tls_broker
 from tidemill_broker.commands import identity
 
 METADATA, SASL_HANDSHAKE, SASL_AUTHENTICATE = 3, 17, 36

@@ -18,8 +18,8 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.fakes.kafka_frames import read_response, request, request_frame
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import ROOT, TidemillBroker
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import ROOT, TidemillBroker
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 READY_S = 0.4

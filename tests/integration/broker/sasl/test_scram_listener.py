@@ -20,8 +20,8 @@ from moto.server import ThreadedMotoServer
 from tests.fakes.kafka_frames import request, request_frame
 from tests.fakes.raw_kafka import Disconnected, LoginFailed, RawKafka
 from tests.fakes.sasl_client import ALICE, METADATA, PASSWORD
-from tests.oracles.processes import wait_until
-from tests.oracles.tls_broker import TlsBroker, tls_broker
+from tests.harness.processes import wait_until
+from tests.harness.tls_broker import TlsBroker, tls_broker
 from tidemill_broker.auth.scram.keys import SCRAM_NAMES, salted_password
 
 ALTER_USERS = 51

@@ -13,9 +13,9 @@ import pytest
 
 from tests.fakes.certificates import Authority
 from tests.fakes.raw_kafka import RawKafka
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import ROOT
-from tests.oracles.tls_broker import TlsBroker, tls_broker
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import ROOT
+from tests.harness.tls_broker import TlsBroker, tls_broker
 from tidemill_broker.commands import init_tls
 
 METADATA = 3

@@ -14,8 +14,8 @@ import pytest
 
 from tests.fakes.certificates import DAY, Authority
 from tests.fakes.raw_kafka import Disconnected, RawKafka
-from tests.oracles.processes import wait_until
-from tests.oracles.tls_broker import TlsBroker, tls_broker
+from tests.harness.processes import wait_until
+from tests.harness.tls_broker import TlsBroker, tls_broker
 from tidemill_broker.commands import init_tls
 
 METADATA, CREATE_TOPICS, DESCRIBE_CLUSTER = 3, 19, 60

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.raw_kafka import RawKafka
-from tests.oracles.processes import wait_until
-from tests.oracles.tls_broker import TlsBroker, tls_broker
+from tests.harness.processes import wait_until
+from tests.harness.tls_broker import TlsBroker, tls_broker
 
 METADATA = 3
 TIMEOUT_S = 2.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.oracles.functions_server import FunctionsServer, running
+from tests.harness.functions_server import FunctionsServer, running
 
 _numbers = itertools.count()
 

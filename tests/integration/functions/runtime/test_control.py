@@ -21,7 +21,7 @@ import pytest
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from tests.oracles.functions_server import ROLE, FunctionsServer, running, zip_of
+from tests.harness.functions_server import ROLE, FunctionsServer, running, zip_of
 
 Name = Callable[[], str]
 

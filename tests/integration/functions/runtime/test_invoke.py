@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.oracles.functions_server import FunctionsServer, running
-from tests.oracles.processes import is_alive, wait_until
+from tests.harness.functions_server import FunctionsServer, running
+from tests.harness.processes import is_alive, wait_until
 from tidemill_functions.api.invoke import EVENT_BYTES_MAX, REQUEST_BYTES_MAX
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX
 

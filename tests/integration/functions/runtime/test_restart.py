@@ -8,8 +8,8 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.oracles.functions_server import running
-from tests.oracles.processes import is_alive, wait_until
+from tests.harness.functions_server import running
+from tests.harness.processes import is_alive, wait_until
 
 ECHO = "def handler(event, context):\n    return event\n"
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.oracles.processes import wait_until
-from tests.oracles.up import Up, running_up
+from tests.harness.processes import wait_until
+from tests.harness.up import Up, running_up
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles.processes import is_alive, wait_until
-from tests.oracles.up import TIDEMILL, Up, clean_environ, running_up, start_up
+from tests.harness.processes import is_alive, wait_until
+from tests.harness.up import TIDEMILL, Up, clean_environ, running_up, start_up
 
 pytestmark = pytest.mark.slow
 HANDLER = "def handler(event, context):\n    return event\n"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.oracles.processes import wait_until
-from tests.oracles.stack import ACCOUNT, Program
-from tests.oracles.up import Up, running_up
+from tests.harness.processes import wait_until
+from tests.harness.stack import ACCOUNT, Program
+from tests.harness.up import Up, running_up
 from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET
 
 pytestmark = pytest.mark.slow

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from tests.benchmarks.poller import PollerProcess, produce, store_mapping, wait_until
 from tests.fakes.http_thread import serving
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_poller.__main__ import main
 from tidemill_poller.store import MappingStore
 

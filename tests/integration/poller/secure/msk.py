@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.oracles.tidemill_broker import ROOT, TidemillBroker
+from tests.harness.tidemill_broker import ROOT, TidemillBroker
 from tidemill_poller.mapping import MskSource
 
 SESSION_MS = 800

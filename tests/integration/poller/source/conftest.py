@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka
-from tests.oracles.tidemill_broker import TidemillBroker
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes.group_contract import CONTRACT, PARTITIONS, Cluster, RecordingListener, becomes
 from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_setup
 from tests.fakes.real_cluster import RealCluster
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_poller.errors import SourceUnavailable
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import StartingPosition

@@ -15,7 +15,7 @@ from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import batch
 from tests.fakes.recording_authorizer import Question, RecordingAuthorizer, everything, nothing
-from tests.oracles.processes import wait_until
+from tests.harness.processes import wait_until
 from tidemill_broker.apis import CloseConnection, dispatch
 from tidemill_broker.auth.audit import Audit
 from tidemill_broker.auth.authorization_cache import DECISIONS_MAX, Rights

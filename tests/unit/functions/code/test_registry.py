@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles.functions_server import zip_of
+from tests.harness.functions_server import zip_of
 from tidemill_functions.code.registry import LocalCode, Registry, local_code
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidArchive, InvalidFunction

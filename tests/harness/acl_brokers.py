@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.fakes.raw_kafka import LoginFailed, RawKafka, salted_password
+from tests.harness.processes import wait_until
+from tests.harness.secure_brokers import make_certificates
+from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka, free_port_pair
-from tests.oracles.processes import wait_until
-from tests.oracles.secure_brokers import make_certificates
-from tests.oracles.tidemill_broker import TidemillBroker
 
 FIND_COORDINATOR, DESCRIBE_GROUPS, INIT_PRODUCER_ID = 10, 15, 22
 DESCRIBE_ACLS, CREATE_ACLS, DELETE_ACLS, ALTER_USERS = 29, 30, 31, 51

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from tests.fakes.record_batches import TRANSACTIONAL, batch
-from tests.oracles.authorization_world import BROKER, Right
+from tests.harness.authorization_world import BROKER, Right
 
 SOON: Final = timedelta(seconds=10)
 NOTHING, ALL = "nothing", "all"

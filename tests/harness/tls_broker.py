@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.oracles.tidemill_broker import TidemillBroker
+from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_broker.commands import init_tls
 
 LISTENERS = ("plaintext", "tls", "scram", "iam")

@@ -16,9 +16,9 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from tests.harness.tidemill_broker import ROOT, TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka
 from tests.oracles.secure_apache_kafka import DELAY, SecureApacheKafka, set_password
-from tests.oracles.tidemill_broker import ROOT, TidemillBroker
 
 USER, PASSWORD = "alice", "pencil,=ü-secret"
 PLAIN_USERS = {USER: PASSWORD}

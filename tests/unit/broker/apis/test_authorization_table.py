@@ -17,8 +17,8 @@ from tests.fakes.iam_identities import USER, entry, write
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.record_batches import batch
-from tests.oracles.authorization_table import CASES, Case
-from tests.oracles.authorization_world import Right, World
+from tests.harness.authorization_table import CASES, Case
+from tests.harness.authorization_world import Right, World
 from tests.oracles.iam_tokens import LONG_TERM
 from tidemill_broker.apis import APIS, dispatch
 from tidemill_broker.auth.acl.rules import Acl, PatternType, Permission

@@ -18,7 +18,7 @@ from unittest.mock import patch
 import boto3
 from botocore.config import Config
 
-from tests.oracles.processes import wait_until
+from tests.harness.processes import wait_until
 from tidemill_cli.main import main
 
 TIDEMILL = str(Path(sys.executable).with_name("tidemill"))

@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from tests.oracles.processes import wait_until
+from tests.harness.processes import wait_until
 
 ROLE = "arn:aws:iam::123456789012:role/lambda"
 _DEADLINE_S = 30.0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-SAMPLE = Path(__file__).resolve().parents[3] / "functions" / "samples" / "tidemill_samples" / "delays.py"
+SAMPLE = Path(__file__).resolve().parents[4] / "functions" / "samples" / "tidemill_samples" / "delays.py"
 
 
 def environment(name: str = "delays_under_test") -> ModuleType:

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
-from tests.oracles.processes import wait_until
-from tests.oracles.tidemill_broker import ROOT, TidemillBroker
+from tests.harness.processes import wait_until
+from tests.harness.tidemill_broker import ROOT, TidemillBroker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

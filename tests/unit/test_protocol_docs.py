@@ -1,0 +1,19 @@
+"""docs/protocol.md says what the table of APIs says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.oracles.protocol_matrix import FILE, with_matrix
+from tidemill_broker.apis import APIS
+
+
+def test_the_matrix_is_up_to_date() -> None:
+    text = FILE.read_text()
+    assert with_matrix(text) == text, "run python -m tests.oracles.protocol_matrix"
+
+
+@pytest.mark.parametrize("name", [api.name for api in APIS.values()])
+def test_every_api_has_a_word_on_how_it_differs(name: str) -> None:
+    _, _, deviations = FILE.read_text().partition("## How it differs from Apache Kafka")
+    assert f"**{name}**" in deviations
