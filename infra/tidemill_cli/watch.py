@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tidemill_cli.clients import Endpoint
 from tidemill_cli.output import open_console
-from tidemill_poller.tracing.tree import render_tree
+from tidemill_poller.reporting.tracing.tree import render_tree
 
 _REFRESH_S = 0.5
 # Process, invoke, commit: a delivery without trouble has no more.

@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import random
 import resource
 import signal
 import sys
@@ -32,16 +33,16 @@ from tidemill_poller.control_api import application
 from tidemill_poller.control_api.functions import LambdaFunctions
 from tidemill_poller.destinations import open_destination
 from tidemill_poller.errors import InvalidSettings, PollerError
-from tidemill_poller.fleet import Fleet, Surroundings
+from tidemill_poller.fleet import Dependencies, Fleet
 from tidemill_poller.invoke import Invoker
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
-from tidemill_poller.metrics import Metrics, open_metrics
+from tidemill_poller.reporting.metrics import Metrics, open_metrics
+from tidemill_poller.reporting.status import StatusBoard
+from tidemill_poller.reporting.tracing import Tracing, open_tracing
 from tidemill_poller.settings import Settings, read_settings
 from tidemill_poller.source import GroupClient, KafkaGroupClient
-from tidemill_poller.status import StatusBoard
 from tidemill_poller.store import MappingStore
-from tidemill_poller.tracing import Tracing, open_tracing
 
 log = logging.getLogger("poller")
 
@@ -119,7 +120,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
         closing.push_async_callback(asyncio.to_thread, tracing.close)
         closing.push_async_callback(asyncio.to_thread, metrics.close)
         fleet = Fleet(
-            Surroundings(
+            Dependencies(
                 store=store,
                 settings=settings,
                 invoker=await closing.enter_async_context(Invoker(session)),
@@ -131,6 +132,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 board=board,
                 budget=ByteBudget(settings.fetch_budget_bytes),
                 now_ms=_now_ms,
+                random=random.random,
             )
         )
         routes = _routes(store, board, tracing, metrics)

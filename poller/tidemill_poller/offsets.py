@@ -4,8 +4,8 @@ Owns the commit point: the lowest offset that was polled and is not settled (nev
 compaction and transaction markers leave gaps). Pure; the lane tells what is pending, the source commits what
 is due. A revoked partition has nothing due, ever.
 
-The commit's metadata carries the tries and the cuts of the batch in progress, so that a rebalance, a restart
-or a kill -9 neither resets a retry count nor joins halves again:
+The commit's metadata carries the attempts and the cuts of the batch in progress, so that a rebalance, a
+restart or a kill -9 neither resets a retry count nor joins halves again:
 
     {"tidemill":1,"pending":[[failed,first,last,first,last…],…]}      offsets relative to the committed one
 """
@@ -15,22 +15,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from tidemill_poller.retry import Tries
+from tidemill_poller.retry import Attempts
 
-METADATA_BYTES_MAX = 4096  # Kafka's offset.metadata.max.bytes
-_VERSION = 1
+METADATA_BYTES_MAX: Final = 4096  # Kafka's offset.metadata.max.bytes
+_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """A part of a batch that is not settled: stretches of polled offsets, and how often it was tried."""
+    """A sub-batch that is not settled: stretches of polled offsets, and how often it was invoked."""
 
     runs: Sequence[tuple[int, int]]  # (first, last), ascending
-    tries: Tries
+    attempts: Attempts
 
     @property
     def first_offset(self) -> int:
@@ -45,7 +45,7 @@ class Pending:
     def after(self, offset: int) -> Pending | None:
         """Give what is left beyond an offset."""
         runs = [(max(first, offset + 1), last) for first, last in self.runs if last > offset]
-        return Pending(runs=runs, tries=self.tries) if runs else None
+        return Pending(runs=runs, attempts=self.attempts) if runs else None
 
     def holds(self, offset: int) -> bool:
         """Say whether the record at this offset is still to be delivered."""
@@ -85,7 +85,7 @@ class PartitionOffsets:
         self.polled_to = last_offset + 1
 
     def settle(self, pending: Sequence[Pending], *, waiting: int | None) -> None:
-        """Move the commit point: `pending` are the parts in progress, `waiting` what comes after them."""
+        """Move the commit point: `pending` are the sub-batches in progress, `waiting` what follows them."""
         behind = self.polled_to if waiting is None else waiting
         offset = pending[0].first_offset if pending else behind
         assert offset >= self._settled.offset, "what was settled stays settled"
@@ -106,12 +106,12 @@ class PartitionOffsets:
 
 def encode(offset: int, pending: Sequence[Pending]) -> str:
     """Write the metadata for a commit at `offset`; empty when the offset says it all."""
-    if not _telling(pending):
+    if not _worth_writing(pending):
         return ""
-    parts = [[p.tries.failed, *(o - offset for run in p.runs for o in run)] for p in pending]
+    parts = [[p.attempts.failed, *(o - offset for run in p.runs for o in run)] for p in pending]
     text = _dump(parts)
     if len(text) > METADATA_BYTES_MAX:
-        # Too many gaps: what was settled between is delivered again, but no try is forgotten.
+        # Too many gaps: what was settled between is delivered again, but no attempt is forgotten.
         text = _dump([[part[0], part[1], part[-1]] for part in parts])
     return text if len(text) <= METADATA_BYTES_MAX else ""
 
@@ -129,7 +129,7 @@ def decode(offset: int, metadata: str) -> list[Pending]:
         return []
     pending = [
         Pending(
-            tries=Tries(failed=part[0]),
+            attempts=Attempts(failed=part[0]),
             runs=[(offset + a, offset + b) for a, b in zip(part[1::2], part[2::2], strict=True)],
         )
         for part in parts
@@ -137,8 +137,8 @@ def decode(offset: int, metadata: str) -> list[Pending]:
     return pending if _ascending(pending) else []
 
 
-def _telling(pending: Sequence[Pending]) -> bool:
-    return len(pending) > 1 or any(p.tries.failed or len(p.runs) > 1 for p in pending)
+def _worth_writing(pending: Sequence[Pending]) -> bool:
+    return len(pending) > 1 or any(p.attempts.failed or len(p.runs) > 1 for p in pending)
 
 
 def _dump(parts: list[list[int]]) -> str:

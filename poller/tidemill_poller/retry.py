@@ -15,16 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import orjson
-from tenacity import RetryCallState, Retrying
-from tenacity.wait import wait_exponential_jitter
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "MaximumPayloadSizeExceeded"]
 
-# What a Lambda endpoint answers (413) to an event that is too large for it; no time can mend that.
-_TOO_LARGE = frozenset({"RequestTooLargeException", "RequestEntityTooLargeException"})
+# What a Lambda endpoint answers (413) to an event that is too large for it; waiting does not help.
+_TOO_LARGE: Final = frozenset({"RequestTooLargeException", "RequestEntityTooLargeException"})
+_JITTER: Final = 0.25
+_DOUBLINGS_MAX: Final = 64  # beyond it every wait is the longest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class FunctionError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttled:
-    """Lambda refused for now (429): the function never saw the batch."""
+    """Lambda answered 429: the function never received the batch."""
 
     request_id: str
     reason: str
@@ -60,7 +60,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreachable:
-    """The function could not be asked: network fault, 5xx, missing function, missing permission."""
+    """The function was not reached: network fault, 5xx, missing function, missing permission."""
 
     reason: str
     error_type: str
@@ -81,11 +81,20 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tries:
-    """How often a part was tried: `failed` counts against the quota, `refused` only lengthens the waits."""
+class Attempts:
+    """How often a batch or sub-batch was invoked, to no success.
 
-    failed: int = 0
-    refused: int = 0
+    An attempt is an invocation that the function received, numbered from 1; one that is throttled or does not
+    reach the function is repeated as the same attempt.
+    """
+
+    failed: int = 0  # counts against MaximumRetryAttempts
+    throttled: int = 0  # not received since the last failure; only lengthens the waits
+
+    @property
+    def number(self) -> int:
+        """The number of the coming attempt."""
+        return self.failed + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +107,12 @@ class RetryIn:
     """Invoke the same records again after a wait."""
 
     delay_s: float
-    tries: Tries
+    attempts: Attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Bisect:
-    """Try each half by itself, in order and at once; the halves keep the tries of the whole."""
+    """Invoke each half by itself, in order and at once; the halves keep the attempts of the whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +121,7 @@ class RetryRest:
 
     indices: Sequence[int]
     delay_s: float
-    tries: Tries
+    attempts: Attempts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,43 +136,51 @@ Decision = Commit | RetryIn | Bisect | RetryRest | GiveUp
 
 
 def decide(
-    outcome: Outcome, *, policy: RetryPolicy, tries: Tries, partition_key: str, offsets: Sequence[int]
+    outcome: Outcome,
+    *,
+    policy: RetryPolicy,
+    attempts: Attempts,
+    partition_key: str,
+    offsets: Sequence[int],
+    random: float,
 ) -> Decision:
-    """Say what follows the outcome of invoking with these offsets of one partition; `tries` came before it.
+    """Return what follows an invocation with these offsets of one partition; `attempts` came before it.
 
-    Age is not judged here: the lane asks `expired` before every invocation.
+    `random` is a number from 0 to 1 that spreads the waits. Age is not considered here: the lane calls
+    `expired` before every invocation.
     """
     match outcome:
         case Delivered():
-            return _answered(outcome, policy, tries, partition_key, offsets)
+            return _answered(outcome, policy, attempts, partition_key, offsets, random)
         case FunctionError():
             if policy.bisect and len(offsets) > 1:
                 return Bisect()
-            return _again(policy, tries, None, len(offsets))
+            return _again(policy, attempts, None, len(offsets), random)
         case Throttled():
-            return _refused(policy, tries, outcome.retry_after_s or 0.0)
+            return _not_received(policy, attempts, outcome.retry_after_s or 0.0, random)
         case Unreachable(error_type=error_type) if error_type in _TOO_LARGE:
             return _too_large(len(offsets))
         case Unreachable():
-            return _refused(policy, tries, 0.0)
+            return _not_received(policy, attempts, 0.0, random)
         case _:
             assert_never(outcome)
 
 
-def exhausted(policy: RetryPolicy, tries: Tries) -> bool:
-    """Say whether no invocation is left: it was given up before, by whoever held the partition then."""
-    return policy.retry_attempts is not None and tries.failed > policy.retry_attempts
+def exhausted(policy: RetryPolicy, attempts: Attempts) -> bool:
+    """Return whether no invocation is left: it was given up before, by an earlier owner of the partition."""
+    return policy.retry_attempts is not None and attempts.failed > policy.retry_attempts
 
 
-def resumed(policy: RetryPolicy, tries: Tries) -> Tries:
-    """Give the tries that a part goes on with which another owner, or another policy, left behind.
+def resumed(policy: RetryPolicy, attempts: Attempts) -> Attempts:
+    """Return the attempts with which a sub-batch goes on that another owner, or another policy, left behind.
 
     More failures than the policy allows were never given up under it: the mapping was updated since. Such a
-    part gets one invocation by the new rules, or enabling bisect would discard the good records with the bad.
+    sub-batch gets one invocation by the new rules, or enabling bisect would discard the good records with
+    the bad.
     """
-    if policy.retry_attempts is not None and tries.failed > policy.retry_attempts + 1:
-        return Tries(failed=policy.retry_attempts)
-    return tries
+    if policy.retry_attempts is not None and attempts.failed > policy.retry_attempts + 1:
+        return Attempts(failed=policy.retry_attempts)
+    return attempts
 
 
 def expired(timestamps_ms: Sequence[int], *, now_ms: int, age_ms_max: int | None) -> int:
@@ -181,7 +198,7 @@ def expired(timestamps_ms: Sequence[int], *, now_ms: int, age_ms_max: int | None
 
 
 def failed_indices(body: bytes, *, partition_key: str, offsets: Sequence[int]) -> list[int] | None:
-    """Read a partial batch response: which records failed, [] for none, None when the reply is at fault.
+    """Return which records a partial batch response names, [] for none, None when the response is malformed.
 
     AWS: null, {}, "" and an empty or null list are success; an identifier that was not in the event, or is
     no identifier, fails the whole batch.
@@ -201,31 +218,35 @@ def failed_indices(body: bytes, *, partition_key: str, offsets: Sequence[int]) -
     return None if None in failed else sorted(index for index in failed if index is not None)
 
 
-def backoff_s(policy: RetryPolicy, attempt: int) -> float:
-    """Give the wait after the `attempt`-th failure: exponential up to the policy's most, with jitter."""
-    if not policy.backoff_base_s:
-        return 0.0
-    wait = wait_exponential_jitter(
-        multiplier=policy.backoff_base_s, max=policy.backoff_max_s, jitter=policy.backoff_base_s / 4
-    )
-    # Tenacity's strategies ask only for the number; an exponent beyond 64 overflows nothing but patience.
-    state = RetryCallState(Retrying(), None, (), {})
-    state.attempt_number = min(attempt, 64)
-    return float(wait(state))
+def backoff_s(policy: RetryPolicy, failures: int, *, random: float) -> float:
+    """Return the wait after so many failures in a row: exponential up to the policy's most, with jitter.
+
+    `random` (0 to 1) takes away up to a quarter, of the longest wait as well: partitions that fail together
+    must not go on in step.
+    """
+    longest_s = min(policy.backoff_base_s * 2.0 ** min(failures - 1, _DOUBLINGS_MAX), policy.backoff_max_s)
+    return longest_s * (1 - _JITTER * random)
 
 
 def _answered(
-    outcome: Delivered, policy: RetryPolicy, tries: Tries, partition_key: str, offsets: Sequence[int]
+    outcome: Delivered,
+    policy: RetryPolicy,
+    attempts: Attempts,
+    partition_key: str,
+    offsets: Sequence[int],
+    random: float,
 ) -> Decision:
     if not policy.report_batch_item_failures:
         return Commit()
     failed = failed_indices(outcome.body, partition_key=partition_key, offsets=offsets)
-    return Commit() if failed == [] else _again(policy, tries, failed, len(offsets))
+    return Commit() if failed == [] else _again(policy, attempts, failed, len(offsets), random)
 
 
-def _refused(policy: RetryPolicy, tries: Tries, delay_s_min: float) -> Decision:
-    refused = Tries(failed=tries.failed, refused=tries.refused + 1)
-    return RetryIn(delay_s=max(backoff_s(policy, refused.refused), delay_s_min), tries=refused)
+def _not_received(policy: RetryPolicy, attempts: Attempts, delay_s_min: float, random: float) -> Decision:
+    throttled = Attempts(failed=attempts.failed, throttled=attempts.throttled + 1)
+    return RetryIn(
+        delay_s=max(backoff_s(policy, throttled.throttled, random=random), delay_s_min), attempts=throttled
+    )
 
 
 def _too_large(count: int) -> Decision:
@@ -234,19 +255,21 @@ def _too_large(count: int) -> Decision:
     return GiveUp(indices=range(count), condition="MaximumPayloadSizeExceeded")
 
 
-def _again(policy: RetryPolicy, tries: Tries, failed: Sequence[int] | None, count: int) -> Decision:
+def _again(
+    policy: RetryPolicy, attempts: Attempts, failed: Sequence[int] | None, count: int, random: float
+) -> Decision:
     """Retry what failed (None: all `count` records), or give it up when this was the last attempt allowed."""
-    now = Tries(failed=tries.failed + 1)
+    now = Attempts(failed=attempts.failed + 1)
     if exhausted(policy, now):
         given_up = range(count) if failed is None else failed
         return GiveUp(indices=given_up, condition="RetryAttemptsExhausted")
-    delay_s = backoff_s(policy, now.failed)
+    delay_s = backoff_s(policy, now.failed, random=random)
     if failed is None:
-        return RetryIn(delay_s=delay_s, tries=now)
-    return RetryRest(indices=failed, delay_s=delay_s, tries=now)
+        return RetryIn(delay_s=delay_s, attempts=now)
+    return RetryRest(indices=failed, delay_s=delay_s, attempts=now)
 
 
-_NOT_JSON = object()
+_NOT_JSON: Final = object()
 
 
 def _json(body: bytes) -> Any:

@@ -15,12 +15,12 @@ from tests.fakes.poller import TOPIC, FakeRecord, until
 from tests.fakes.virtual_time import now_ms
 from tidemill_poller.errors import AccessDenied, SourceUnavailable
 from tidemill_poller.event import Record
-from tidemill_poller.lane import LaneSetup
+from tidemill_poller.lane import LaneDependencies
 from tidemill_poller.mapping import StartingPosition
 from tidemill_poller.offsets import CommitPoint
-from tidemill_poller.source import Source, SourceSetup
+from tidemill_poller.reporting.status import MappingStatus, PollerStatus
+from tidemill_poller.source import Source, SourceDependencies
 from tidemill_poller.source.client import Listener, OffsetsOutOfRange, RecordsUnreadable
-from tidemill_poller.status import MappingStatus, PollerStatus
 
 SESSION_TIMEOUT_S = 10.0
 POLL_RECORDS_MAX = 50
@@ -251,7 +251,7 @@ class PollerWorld:
     """A cluster, a mapping's rules, and any number of pollers."""
 
     kafka: FakeKafka
-    lanes: LaneSetup
+    lanes: LaneDependencies
     starting_position: StartingPosition = StartingPosition.TRIM_HORIZON
     starting_timestamp_ms: int | None = None
     drain_timeout_s: float = 30.0
@@ -264,7 +264,7 @@ class PollerWorld:
         number = len(self.pollers)
         client = self.kafka.client(f"poller-{number}")
         status = PollerStatus(number=number)
-        setup = SourceSetup(
+        setup = SourceDependencies(
             topic=TOPIC,
             starting_position=self.starting_position,
             starting_timestamp_ms=self.starting_timestamp_ms,

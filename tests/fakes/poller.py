@@ -13,14 +13,14 @@ from tidemill_poller.batch import BatchLimits, ByteBudget
 from tidemill_poller.destinations import FailureRecord
 from tidemill_poller.errors import DestinationUnavailable
 from tidemill_poller.event import EventSource, event_source
-from tidemill_poller.lane import Lane, LaneSetup
+from tidemill_poller.lane import Lane, LaneDependencies
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import SelfManagedSource
-from tidemill_poller.metrics import Metrics
 from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.reporting.metrics import Metrics
+from tidemill_poller.reporting.status import PartitionStatus
+from tidemill_poller.reporting.tracing import NO_TRACING
 from tidemill_poller.retry import Delivered, FunctionError, Outcome, RetryPolicy, Throttled, Unreachable
-from tidemill_poller.status import PartitionStatus
-from tidemill_poller.tracing import NO_TRACING
 
 TOPIC = "orders"
 MAPPING = EventSourceMapping(
@@ -137,9 +137,9 @@ class RecordingDestination:
         return [(record.first_offset, record.last_offset) for record in self.sent]
 
 
-def lane_setup(
+def lane_dependencies(
     function: Any, *, destination: RecordingDestination | None = None, **changes: Any
-) -> LaneSetup:
+) -> LaneDependencies:
     """A mapping's lanes without a window; `changes` go to whichever part has the name."""
     policy = RetryPolicy(
         retry_attempts=None,
@@ -149,7 +149,7 @@ def lane_setup(
         backoff_max_s=60.0,
     )
     limits = BatchLimits(records=100, window_s=0.0)
-    setup = LaneSetup(
+    setup = LaneDependencies(
         mapping=MAPPING,
         event_source_arn=None,
         bootstrap_servers=("b-1:9092", "b-2:9092"),
@@ -167,6 +167,7 @@ def lane_setup(
         budget=ByteBudget(64 * 1024 * 1024),
         buffer_bytes=16 * 1024 * 1024,
         now_ms=now_ms,
+        random=lambda: 0.0,  # no jitter: the times in a test are exact
     )
     return replace(setup, **changes)
 
@@ -180,7 +181,7 @@ def _changed(part: Any, changes: dict[str, Any]) -> Any:
 class LaneWorld:
     """One lane and what a source does for it: `commit` is what Kafka would keep."""
 
-    setup: LaneSetup
+    setup: LaneDependencies
     committed: CommitPoint = field(default_factory=lambda: CommitPoint(0))
     lane: Lane = field(init=False)
     status: PartitionStatus = field(init=False)

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 import tidemill_broker.settings
 import tidemill_functions.settings
 import tidemill_poller.settings
-from tidemill_poller.metrics import COUNTERS, GAUGES
+from tidemill_poller.reporting.metrics import COUNTERS, GAUGES
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 

@@ -29,7 +29,7 @@ from tests.fakes.poller import (
     RecordingDestination,
     ScriptedFunction,
     failing,
-    lane_setup,
+    lane_dependencies,
     until,
 )
 from tidemill_poller.errors import SourceUnavailable
@@ -114,7 +114,7 @@ def test_no_record_is_lost_order_holds_and_nothing_else_goes_wrong(life: dict[st
 async def live(life: dict[str, Any]) -> None:
     function = FlakyFunction(seed=life["seed"], poison=life["poison"], partial=life["partial"])
     destination = RecordingDestination() if life["destination"] else None
-    lanes = lane_setup(
+    lanes = lane_dependencies(
         function,
         destination=destination,
         records=life["batch_size"],

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill_poller.offsets import METADATA_BYTES_MAX, Pending, decode, encode
-from tidemill_poller.retry import Tries
+from tidemill_poller.retry import Attempts
 
 
 @st.composite
@@ -23,7 +23,7 @@ def parts(draw: st.DrawFn) -> tuple[int, list[Pending]]:
             last = first + draw(st.integers(0, 1000))
             runs.append((first, last))
             at = last + 1
-        pending.append(Pending(runs=runs, tries=Tries(failed=draw(st.integers(0, 10_000)))))
+        pending.append(Pending(runs=runs, attempts=Attempts(failed=draw(st.integers(0, 10_000)))))
     return start, pending
 
 
@@ -37,7 +37,7 @@ def test_tries_are_never_lost_and_no_pending_record_is_taken_for_settled(
     found = decode(offset, text)
     if not text:
         return  # the offset says it all
-    assert [part.tries for part in found] == [part.tries for part in pending]
+    assert [part.attempts for part in found] == [part.attempts for part in pending]
     for before, after in zip(pending, found, strict=True):
         assert all(after.holds(edge) for run in before.runs for edge in run)
 

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from tests.oracles.operations_tables import FILE, with_tables
-from tidemill_poller.status import PartitionState
+from tidemill_poller.reporting.status import PartitionState
 
 DOCS = FILE.parent
 PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])

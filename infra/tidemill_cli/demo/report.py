@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidemill_cli.demo.proof import Verdict
-from tidemill_poller.tracing.tree import render_tree
+from tidemill_poller.reporting.tracing.tree import render_tree
 
 _CARRIERS_SHOWN = 5
 

@@ -1,29 +1,34 @@
-"""A discarded part as the record that goes to the failure destination. Pure but for the clock it is given."""
+"""A sub-batch that was given up, as a failure record. Pure but for the clock it is given."""
 
 from __future__ import annotations
 
 from tidemill_poller.batch import Batch
 from tidemill_poller.destinations import FailureRecord, ResponseContext
-from tidemill_poller.lane.setup import LaneSetup
-from tidemill_poller.retry import Condition, Delivered, FunctionError, Outcome, Tries
+from tidemill_poller.lane.dependencies import LaneDependencies
+from tidemill_poller.retry import Attempts, Condition, Delivered, FunctionError, Outcome
 
 
 def failure_record(
-    setup: LaneSetup, batch: Batch, condition: Condition, *, tries: Tries, outcome: Outcome | None
+    dependencies: LaneDependencies,
+    batch: Batch,
+    condition: Condition,
+    *,
+    attempts: Attempts,
+    outcome: Outcome | None,
 ) -> FailureRecord:
-    """Say what was given up, and why; `outcome` is the last one, None when no function was asked."""
+    """Return what was given up, and why; `outcome` is the last one, None when nothing was invoked."""
     payload = batch.payload()
     return FailureRecord(
-        mapping_uuid=setup.mapping.uuid,
-        function_arn=setup.mapping.function_arn,
+        mapping_uuid=dependencies.mapping.uuid,
+        function_arn=dependencies.mapping.function_arn,
         condition=condition,
         # On AWS it is 1 for what expired before its first delivery (recorded there for Kinesis).
-        approximate_invoke_count=max(tries.failed, 1),
+        approximate_invoke_count=max(attempts.failed, 1),
         request_id=outcome.request_id if isinstance(outcome, Delivered | FunctionError) else "",
         response=_response(outcome) if condition == "RetryAttemptsExhausted" else None,
         batch_size=len(batch),
-        event_source_arn=setup.event_source_arn,
-        bootstrap_servers=",".join(setup.bootstrap_servers),
+        event_source_arn=dependencies.event_source_arn,
+        bootstrap_servers=",".join(dependencies.bootstrap_servers),
         payload_bytes=len(payload),
         partition_key=batch.source.key,
         first_offset=batch.first_offset,
@@ -31,7 +36,7 @@ def failure_record(
         first_timestamp_ms=batch.records[0].timestamp,
         last_timestamp_ms=batch.records[-1].timestamp,
         payload=payload,
-        timestamp_ms=setup.now_ms(),
+        timestamp_ms=dependencies.now_ms(),
     )
 
 

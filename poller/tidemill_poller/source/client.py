@@ -249,7 +249,7 @@ class KafkaGroupClient:
         return {tp.partition: at.offset if at else None for tp, at in found.items()}
 
     async def diagnosis(self) -> SourceUnavailable | None:
-        """See GroupClient. Tries the brokers that the cluster names; before it named any, the given ones."""
+        """See GroupClient. Tries the brokers that the cluster names, or at first the given ones."""
         known = self._brokers_named()
         fault = await diagnose(self._options, known or self._options.bootstrap_servers.split(","))
         if fault is None:

@@ -20,7 +20,7 @@ from tests.fakes.poller import (
     RecordingDestination,
     ScriptedFunction,
     failing,
-    lane_setup,
+    lane_dependencies,
     poison,
     records,
     until,
@@ -29,7 +29,7 @@ from tests.fakes.virtual_time import now_ms, now_s
 from tidemill_poller.batch import ByteBudget
 from tidemill_poller.filters import compile_filters
 from tidemill_poller.offsets import CommitPoint, Pending, encode
-from tidemill_poller.retry import Outcome, Tries
+from tidemill_poller.retry import Attempts, Outcome
 
 
 def delivered(
@@ -38,7 +38,7 @@ def delivered(
     """Deliver these offsets in one poll, to the end."""
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, destination=destination, **setup))
+        world = LaneWorld(lane_dependencies(function, destination=destination, **setup))
         await world.deliver(records(*offsets))
         return world
 
@@ -65,7 +65,7 @@ def test_a_window_waits_for_more_records() -> None:
     function = ScriptedFunction()
 
     async def scenario() -> None:
-        world = LaneWorld(lane_setup(function, window_s=10.0))
+        world = LaneWorld(lane_dependencies(function, window_s=10.0))
         task = asyncio.ensure_future(world.run_until(lambda: world.committed.offset == 3))
         world.lane.feed(records(0))
         await asyncio.sleep(4)
@@ -91,7 +91,7 @@ def test_the_next_window_opens_after_the_invocation_or_when_provisioned_with_the
     function = ScriptedFunction(takes_s=5.0)
 
     async def scenario() -> None:
-        world = LaneWorld(lane_setup(function, window_s=3.0, overlap_window=overlap))
+        world = LaneWorld(lane_dependencies(function, window_s=3.0, overlap_window=overlap))
         task = asyncio.ensure_future(world.run_until(lambda: world.committed.offset == 2))
         await asyncio.sleep(7)
         world.lane.feed(records(0))  # goes at 10, is done at 15
@@ -117,7 +117,7 @@ def test_records_that_the_filter_refuses_commit_without_an_invocation() -> None:
     wanted = compile_filters(['{"value":{"kind":["buy"]}}'])
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, filter=wanted))
+        world = LaneWorld(lane_dependencies(function, filter=wanted))
         sell, buy = b'{"kind":"sell"}', b'{"kind":"buy"}'
         await world.deliver([*records(0, value=sell), *records(1, 2, value=sell)])
         assert function.calls == []
@@ -135,7 +135,7 @@ def test_a_filtered_record_behind_a_failing_one_is_not_committed_past_it() -> No
     function = ScriptedFunction(answer=lambda *_: BROKEN)
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, filter=wanted))
+        world = LaneWorld(lane_dependencies(function, filter=wanted))
         world.lane.feed([*records(0, value=b'{"kind":"buy"}'), *records(1, value=b'{"kind":"sell"}')])
         await world.run_until(lambda: len(function.calls) == 3)
         return world
@@ -203,7 +203,7 @@ def test_three_outcomes_have_three_results_and_the_status_says_what_blocks(
     function = ScriptedFunction(answer=lambda *_: outcome)
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function))
+        world = LaneWorld(lane_dependencies(function))
         world.lane.feed(records(40, 41))
         await world.run_until(lambda: world.status.state == "retrying")
         return world
@@ -219,8 +219,8 @@ def test_a_retry_in_flight_is_shown_even_after_a_restart() -> None:
     function = ScriptedFunction(answer=lambda *_: BROKEN, takes_s=60.0)
 
     async def scenario() -> LaneWorld:
-        pending = [Pending(runs=[(10, 11)], tries=Tries(failed=2))]
-        world = LaneWorld(lane_setup(function), committed=CommitPoint(10, encode(10, pending)))
+        pending = [Pending(runs=[(10, 11)], attempts=Attempts(failed=2))]
+        world = LaneWorld(lane_dependencies(function), committed=CommitPoint(10, encode(10, pending)))
         world.lane.feed(records(10, 11))
         task = asyncio.ensure_future(world.lane.run())
         await until(lambda: function.running == 1)
@@ -262,7 +262,7 @@ def test_every_resolved_half_is_committed_before_the_next_is_tried() -> None:
     function = ScriptedFunction(answer=poison(7))
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, bisect=True))
+        world = LaneWorld(lane_dependencies(function, bisect=True))
         world.lane.feed(records(*range(8)))
         await world.run_until(lambda: len(function.calls) >= 10)
         return world
@@ -286,7 +286,7 @@ def test_a_poison_pill_without_a_way_out_blocks_its_partition_for_ever() -> None
     function = ScriptedFunction(answer=poison(3))
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, bisect=True))
+        world = LaneWorld(lane_dependencies(function, bisect=True))
         world.lane.feed(records(*range(8)))
         await world.run_until(lambda: len(function.calls) > 100, within_s=1e6)
         return world
@@ -353,7 +353,7 @@ def test_what_is_too_old_at_first_sight_is_discarded_and_the_rest_is_delivered()
     function, destination = ScriptedFunction(), RecordingDestination()
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, destination=destination, age_ms_max=60_000))
+        world = LaneWorld(lane_dependencies(function, destination=destination, age_ms_max=60_000))
         old, young = now_ms() - 60_001, now_ms()
         await world.deliver([*records(0, 1, timestamp=old), *records(2, timestamp=young)])
         return world
@@ -370,7 +370,7 @@ def test_a_batch_grows_too_old_while_it_is_retried() -> None:
     function, destination = ScriptedFunction(answer=lambda *_: BROKEN), RecordingDestination()
 
     async def scenario() -> None:
-        world = LaneWorld(lane_setup(function, destination=destination, age_ms_max=60_000))
+        world = LaneWorld(lane_dependencies(function, destination=destination, age_ms_max=60_000))
         await world.deliver(records(0, 1, timestamp=now_ms()))
 
     virtual_time.run(scenario())
@@ -384,7 +384,7 @@ def test_age_ends_what_is_throttled_for_ever() -> None:
     function, destination = ScriptedFunction(answer=lambda *_: THROTTLED), RecordingDestination()
 
     async def scenario() -> None:
-        world = LaneWorld(lane_setup(function, destination=destination, age_ms_max=600_000))
+        world = LaneWorld(lane_dependencies(function, destination=destination, age_ms_max=600_000))
         await world.deliver(records(0, timestamp=now_ms()))
 
     virtual_time.run(scenario())
@@ -395,7 +395,7 @@ def test_a_record_beyond_six_megabytes_is_never_invoked() -> None:
     function, destination = ScriptedFunction(), RecordingDestination()
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, destination=destination))
+        world = LaneWorld(lane_dependencies(function, destination=destination))
         await world.deliver([*records(0), *records(1, value=b"x" * 4_800_000), *records(2)])
         return world
 
@@ -413,7 +413,7 @@ def test_a_destination_that_is_away_holds_the_partition_and_says_so() -> None:
     function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination(away=10_000)
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, destination=destination, retry_attempts=0, records=1))
+        world = LaneWorld(lane_dependencies(function, destination=destination, retry_attempts=0, records=1))
         world.lane.feed(records(0, 1))
         await world.run_until(lambda: destination.tried > 5)
         return world
@@ -458,7 +458,7 @@ def test_what_was_given_up_before_a_restart_goes_to_the_destination_without_anot
     function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination(away=10_000)
 
     async def scenario() -> None:
-        setup = lane_setup(function, destination=destination, retry_attempts=2)
+        setup = lane_dependencies(function, destination=destination, retry_attempts=2)
         world = LaneWorld(setup)
         world.lane.feed(records(0))
         await world.run_until(lambda: destination.tried > 2)
@@ -479,7 +479,7 @@ def test_a_closed_lane_settles_what_is_in_flight_and_takes_nothing_more() -> Non
     function = ScriptedFunction(takes_s=5.0)
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, records=1))
+        world = LaneWorld(lane_dependencies(function, records=1))
         world.lane.feed(records(0, 1))
         await world.run_until(lambda: function.running == 1)
         return world
@@ -494,7 +494,7 @@ def test_a_closed_lane_leaves_the_halves_to_the_next_owner() -> None:
     function = ScriptedFunction(answer=poison(0, 3), takes_s=5.0)
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function, bisect=True))
+        world = LaneWorld(lane_dependencies(function, bisect=True))
         world.lane.feed(records(0, 1, 2, 3))
         await world.run_until(lambda: function.running == 1)
         return world
@@ -502,7 +502,8 @@ def test_a_closed_lane_leaves_the_halves_to_the_next_owner() -> None:
     world = virtual_time.run(scenario())
     assert function.batches == [[0, 1, 2, 3]]
     assert world.committed == CommitPoint(
-        0, encode(0, [Pending(runs=[(0, 1)], tries=Tries()), Pending(runs=[(2, 3)], tries=Tries())])
+        0,
+        encode(0, [Pending(runs=[(0, 1)], attempts=Attempts()), Pending(runs=[(2, 3)], attempts=Attempts())]),
     )
 
 
@@ -510,7 +511,7 @@ def test_a_closed_lane_does_not_wait_out_its_back_off() -> None:
     function = ScriptedFunction(answer=lambda *_: BROKEN, takes_s=0.0)
 
     async def scenario() -> float:
-        world = LaneWorld(lane_setup(function, backoff_base_s=50.0))
+        world = LaneWorld(lane_dependencies(function, backoff_base_s=50.0))
         world.lane.feed(records(0))
         await world.run_until(lambda: world.status.state == "retrying")
         return now_s()
@@ -522,7 +523,7 @@ def test_a_revoked_lane_commits_nothing() -> None:
     function = ScriptedFunction(takes_s=5.0)
 
     async def scenario() -> LaneWorld:
-        world = LaneWorld(lane_setup(function))
+        world = LaneWorld(lane_dependencies(function))
         task = asyncio.ensure_future(world.lane.run())
         world.lane.feed(records(0))
         await until(lambda: function.running == 1)
@@ -540,7 +541,7 @@ def test_three_retries_never_become_more_because_the_group_kept_rebalancing() ->
     function, destination = ScriptedFunction(answer=lambda *_: BROKEN), RecordingDestination()
 
     async def scenario() -> None:
-        setup = lane_setup(function, destination=destination, retry_attempts=3, backoff_base_s=10.0)
+        setup = lane_dependencies(function, destination=destination, retry_attempts=3, backoff_base_s=10.0)
         committed = CommitPoint(0)
         while not destination.sent:
             world = LaneWorld(setup, committed=committed)
@@ -560,10 +561,10 @@ def test_a_restart_keeps_the_halves_apart_and_their_tries() -> None:
 
     async def scenario() -> LaneWorld:
         pending = [
-            Pending(runs=[(10, 11)], tries=Tries(failed=2)),
-            Pending(runs=[(12, 12), (14, 15)], tries=Tries()),
+            Pending(runs=[(10, 11)], attempts=Attempts(failed=2)),
+            Pending(runs=[(12, 12), (14, 15)], attempts=Attempts()),
         ]
-        world = LaneWorld(lane_setup(function), committed=CommitPoint(10, encode(10, pending)))
+        world = LaneWorld(lane_dependencies(function), committed=CommitPoint(10, encode(10, pending)))
         await world.deliver(records(10, 11, 12), records(13, 14, 15, 16, 17))
         return world
 
@@ -577,8 +578,11 @@ def test_a_restored_part_whose_records_are_gone_is_not_waited_for() -> None:
     function = ScriptedFunction()
 
     async def scenario() -> LaneWorld:
-        pending = [Pending(runs=[(10, 20)], tries=Tries(failed=1)), Pending(runs=[(21, 30)], tries=Tries())]
-        world = LaneWorld(lane_setup(function), committed=CommitPoint(10, encode(10, pending)))
+        pending = [
+            Pending(runs=[(10, 20)], attempts=Attempts(failed=1)),
+            Pending(runs=[(21, 30)], attempts=Attempts()),
+        ]
+        world = LaneWorld(lane_dependencies(function), committed=CommitPoint(10, encode(10, pending)))
         await world.deliver(records(40, 41))  # retention, or compaction, took the rest
         return world
 
@@ -590,8 +594,8 @@ def test_a_restored_part_that_never_becomes_whole_goes_as_it_is() -> None:
     function = ScriptedFunction()
 
     async def scenario() -> LaneWorld:
-        pending = [Pending(runs=[(10, 20)], tries=Tries(failed=1))]
-        world = LaneWorld(lane_setup(function), committed=CommitPoint(10, encode(10, pending)))
+        pending = [Pending(runs=[(10, 20)], attempts=Attempts(failed=1))]
+        world = LaneWorld(lane_dependencies(function), committed=CommitPoint(10, encode(10, pending)))
         world.lane.feed(records(10, 11))  # the log was cut after 11
         await world.run_until(lambda: world.committed.offset == 12)
         return world
@@ -605,8 +609,10 @@ def test_a_stuck_batch_is_cut_to_a_batch_size_that_was_lowered() -> None:
     function = ScriptedFunction()
 
     async def scenario() -> LaneWorld:
-        pending = [Pending(runs=[(10, 14)], tries=Tries(failed=7))]
-        world = LaneWorld(lane_setup(function, records=2), committed=CommitPoint(10, encode(10, pending)))
+        pending = [Pending(runs=[(10, 14)], attempts=Attempts(failed=7))]
+        world = LaneWorld(
+            lane_dependencies(function, records=2), committed=CommitPoint(10, encode(10, pending))
+        )
         await world.deliver(records(10, 11, 12, 13, 14, 15))
         return world
 
@@ -620,8 +626,8 @@ def test_a_stuck_batch_is_bisected_by_the_rules_of_an_update_and_not_discarded_w
     function, destination = ScriptedFunction(answer=poison(12)), RecordingDestination()
 
     async def scenario() -> LaneWorld:
-        pending = [Pending(runs=[(10, 13)], tries=Tries(failed=57))]
-        setup = lane_setup(function, destination=destination, retry_attempts=2, bisect=True)
+        pending = [Pending(runs=[(10, 13)], attempts=Attempts(failed=57))]
+        setup = lane_dependencies(function, destination=destination, retry_attempts=2, bisect=True)
         world = LaneWorld(setup, committed=CommitPoint(10, encode(10, pending)))
         await world.deliver(records(10, 11, 12, 13))
         return world
@@ -636,7 +642,7 @@ def test_kill_nine_in_an_invocation_redelivers_the_batch_and_loses_nothing() -> 
     function = ScriptedFunction(takes_s=5.0)
 
     async def scenario() -> None:
-        world = LaneWorld(lane_setup(function))
+        world = LaneWorld(lane_dependencies(function))
         task = asyncio.ensure_future(world.lane.run())
         world.lane.feed(records(0, 1))
         await until(lambda: function.running == 1)
@@ -661,7 +667,7 @@ def test_a_lane_that_holds_its_share_wants_no_more_until_it_has_delivered() -> N
     function = ScriptedFunction(takes_s=5.0)
 
     async def scenario() -> None:
-        world = LaneWorld(lane_setup(function, buffer_bytes=10_000))
+        world = LaneWorld(lane_dependencies(function, buffer_bytes=10_000))
         assert wants(world)
         world.lane.feed(records(*range(50)))
         assert not wants(world)
@@ -677,9 +683,9 @@ def test_a_spent_budget_stops_every_lane_that_holds_something_but_no_empty_one()
 
     async def scenario() -> None:
         budget = ByteBudget(5_000)
-        stuck = LaneWorld(lane_setup(ScriptedFunction(answer=lambda *_: BROKEN), budget=budget))
+        stuck = LaneWorld(lane_dependencies(ScriptedFunction(answer=lambda *_: BROKEN), budget=budget))
         stuck.lane.feed(records(*range(50)))
-        other = LaneWorld(lane_setup(ScriptedFunction(), budget=budget, window_s=300.0))
+        other = LaneWorld(lane_dependencies(ScriptedFunction(), budget=budget, window_s=300.0))
         assert budget.spent
         assert not wants(stuck)
         assert wants(other)
@@ -697,7 +703,7 @@ def test_a_spent_budget_stops_every_lane_that_holds_something_but_no_empty_one()
 def test_every_byte_is_given_back() -> None:
     function, destination = ScriptedFunction(answer=poison(3)), RecordingDestination()
     budget = ByteBudget(1 << 30)
-    setup = lane_setup(function, destination=destination, retry_attempts=0, bisect=True)
+    setup = lane_dependencies(function, destination=destination, retry_attempts=0, bisect=True)
     setup = replace(setup, budget=budget)
 
     async def scenario() -> None:

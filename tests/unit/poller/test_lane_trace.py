@@ -11,17 +11,17 @@ from tests.fakes.poller import (
     RecordingDestination,
     ScriptedFunction,
     failing,
-    lane_setup,
+    lane_dependencies,
     poison,
     records,
 )
-from tidemill_poller.tracing import open_tracing
-from tidemill_poller.tracing.tree import render_tree
+from tidemill_poller.reporting.tracing import open_tracing
+from tidemill_poller.reporting.tracing.tree import render_tree
 
 
 def tree_of(function: ScriptedFunction, destination: RecordingDestination | None, **setup: object) -> str:
     tracing = open_tracing({}, recent_deliveries=10)
-    lanes = replace(lane_setup(function, destination=destination, **setup), tracing=tracing)
+    lanes = replace(lane_dependencies(function, destination=destination, **setup), tracing=tracing)
 
     async def scenario() -> None:
         await LaneWorld(lanes).deliver(records(100, 101, 102, 103))

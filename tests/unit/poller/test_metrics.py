@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from tidemill_poller.metrics import (
+from tidemill_poller.reporting.metrics import (
     COUNTERS,
     GAUGES,
     CounterName,

@@ -1,15 +1,15 @@
-"""Commit points and the tries that travel with them."""
+"""Commit points and the attempts that travel with them."""
 
 from __future__ import annotations
 
 import pytest
 
 from tidemill_poller.offsets import METADATA_BYTES_MAX, CommitPoint, PartitionOffsets, Pending, decode, encode
-from tidemill_poller.retry import Tries
+from tidemill_poller.retry import Attempts
 
 
 def part(*runs: tuple[int, int], failed: int = 0) -> Pending:
-    return Pending(runs=list(runs), tries=Tries(failed=failed))
+    return Pending(runs=list(runs), attempts=Attempts(failed=failed))
 
 
 def offsets(at: int = 100, polled_to: int = 200) -> PartitionOffsets:

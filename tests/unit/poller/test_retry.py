@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.poller import AWAY, BROKEN, OK, THROTTLED, failing
 from tidemill_poller.retry import (
+    Attempts,
     Bisect,
     Commit,
     Decision,
@@ -18,7 +19,6 @@ from tidemill_poller.retry import (
     RetryIn,
     RetryPolicy,
     RetryRest,
-    Tries,
     backoff_s,
     decide,
     exhausted,
@@ -28,7 +28,7 @@ from tidemill_poller.retry import (
 )
 
 OFFSETS = [100, 101, 105]
-NEW = Tries()
+NEW = Attempts()
 POLICY = RetryPolicy(
     retry_attempts=2,
     bisect=False,
@@ -40,9 +40,15 @@ PARTIAL = replace(POLICY, report_batch_item_failures=True)
 
 
 def decided(
-    outcome: Outcome, policy: RetryPolicy = POLICY, tries: Tries = NEW, offsets: list[int] = OFFSETS
+    outcome: Outcome,
+    policy: RetryPolicy = POLICY,
+    attempts: Attempts = NEW,
+    offsets: list[int] = OFFSETS,
+    random: float = 0.5,
 ) -> Decision:
-    return decide(outcome, policy=policy, tries=tries, partition_key="orders-0", offsets=offsets)
+    return decide(
+        outcome, policy=policy, attempts=attempts, partition_key="orders-0", offsets=offsets, random=random
+    )
 
 
 def test_a_function_that_returns_commits() -> None:
@@ -55,7 +61,7 @@ def test_batch_item_failures_are_ignored_unless_configured() -> None:
 
 @pytest.mark.parametrize(("failed", "given_up"), [(0, False), (1, False), (2, True), (9, True)])
 def test_n_retries_allow_n_plus_one_invocations(failed: int, given_up: bool) -> None:  # noqa: FBT001  # a table
-    decision = decided(BROKEN, tries=Tries(failed=failed))
+    decision = decided(BROKEN, attempts=Attempts(failed=failed))
     assert isinstance(decision, GiveUp if given_up else RetryIn)
 
 
@@ -68,15 +74,15 @@ def test_no_retries_give_up_after_the_first_invocation() -> None:
 
 def test_infinite_retries_never_give_up() -> None:
     policy = replace(POLICY, retry_attempts=None)
-    assert isinstance(decided(BROKEN, policy, Tries(failed=100_000)), RetryIn)
-    assert not exhausted(policy, Tries(failed=100_000))
+    assert isinstance(decided(BROKEN, policy, Attempts(failed=100_000)), RetryIn)
+    assert not exhausted(policy, Attempts(failed=100_000))
 
 
 @pytest.mark.parametrize("outcome", [THROTTLED, AWAY], ids=["throttled", "unreachable"])
 def test_what_never_reached_the_function_is_no_attempt_and_never_given_up(outcome: Outcome) -> None:
-    decision = decided(outcome, tries=Tries(failed=2, refused=500))
+    decision = decided(outcome, attempts=Attempts(failed=2, throttled=500))
     assert isinstance(decision, RetryIn)
-    assert decision.tries == Tries(failed=2, refused=501)
+    assert decision.attempts == Attempts(failed=2, throttled=501)
 
 
 @pytest.mark.parametrize("outcome", [THROTTLED, AWAY], ids=["throttled", "unreachable"])
@@ -111,11 +117,11 @@ def test_a_partial_failure_retries_only_what_failed() -> None:
     decision = decided(failing(105, 101), PARTIAL)
     assert isinstance(decision, RetryRest)
     assert list(decision.indices) == [1, 2]
-    assert decision.tries == Tries(failed=1)
+    assert decision.attempts == Attempts(failed=1)
 
 
 def test_each_round_of_partial_failures_counts_and_the_last_gives_up_what_failed() -> None:
-    decision = decided(failing(101), PARTIAL, Tries(failed=2))
+    decision = decided(failing(101), PARTIAL, Attempts(failed=2))
     assert isinstance(decision, GiveUp)
     assert list(decision.indices) == [1]
 
@@ -123,7 +129,7 @@ def test_each_round_of_partial_failures_counts_and_the_last_gives_up_what_failed
 def test_a_reply_that_names_a_foreign_record_fails_the_whole_batch() -> None:
     decision = decided(failing(101, 999), PARTIAL)
     assert isinstance(decision, RetryIn)
-    assert decision.tries == Tries(failed=1)
+    assert decision.attempts == Attempts(failed=1)
 
 
 @pytest.mark.parametrize(
@@ -179,13 +185,24 @@ def test_a_record_named_twice_failed_once() -> None:
 
 
 def test_back_off_doubles_up_to_its_most_with_a_quarter_of_jitter() -> None:
-    for attempt, least in ((1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0)):
-        assert least <= backoff_s(POLICY, attempt) <= least + 0.25
-    assert backoff_s(POLICY, 10) == backoff_s(POLICY, 1_000_000) == 60.0
+    for failures, most in ((1, 1.0), (2, 2.0), (3, 4.0), (6, 32.0), (7, 60.0), (1_000_000, 60.0)):
+        assert backoff_s(POLICY, failures, random=0.0) == most
+        assert backoff_s(POLICY, failures, random=1.0) == pytest.approx(most * 0.75)
+
+
+def test_partitions_that_have_failed_longest_do_not_retry_in_step() -> None:
+    """All wait the longest there is; only the jitter keeps them apart."""
+    for_ever = replace(POLICY, retry_attempts=None)
+    decisions = [decided(BROKEN, for_ever, Attempts(failed=50), random=n / 10) for n in range(10)]
+    assert len({decision.delay_s for decision in decisions if isinstance(decision, RetryIn)}) == 10
+
+
+def test_the_same_random_number_gives_the_same_decision() -> None:
+    assert decided(BROKEN, random=0.3) == decided(BROKEN, random=0.3)
 
 
 def test_no_back_off_base_means_no_wait() -> None:
-    assert backoff_s(replace(POLICY, backoff_base_s=0.0), 50) == 0.0
+    assert backoff_s(replace(POLICY, backoff_base_s=0.0), 50, random=0.5) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -216,5 +233,5 @@ def test_what_failed_more_often_than_an_update_allows_gets_one_more_invocation(
     failed: int, goes_on_with: int
 ) -> None:
     policy = replace(POLICY, retry_attempts=2)
-    assert resumed(policy, Tries(failed=failed)).failed == goes_on_with
-    assert resumed(replace(POLICY, retry_attempts=None), Tries(failed=failed)).failed == failed
+    assert resumed(policy, Attempts(failed=failed)).failed == goes_on_with
+    assert resumed(replace(POLICY, retry_attempts=None), Attempts(failed=failed)).failed == failed

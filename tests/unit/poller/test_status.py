@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tidemill_poller.status import PartitionStatus, PollerStatus, StatusBoard
+from tidemill_poller.reporting.status import PartitionStatus, PollerStatus, StatusBoard
 
 UUID = "u"
 

@@ -12,11 +12,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from tidemill_poller.tracing import NO_TRACING, Delivery, open_tracing, span_exporters
-from tidemill_poller.tracing.producers import LINKS_MAX, producer_contexts
-from tidemill_poller.tracing.recent import RecentDeliveries
-from tidemill_poller.tracing.recorded import CALLS_PER_TRACE, TRACE_AGE_MAX_S, RecordedTracing
-from tidemill_poller.tracing.tree import render_tree
+from tidemill_poller.reporting.tracing import NO_TRACING, Delivery, open_tracing, span_exporters
+from tidemill_poller.reporting.tracing.producers import LINKS_MAX, producer_contexts
+from tidemill_poller.reporting.tracing.recent import RecentDeliveries
+from tidemill_poller.reporting.tracing.recorded import RecordedTracing
+from tidemill_poller.reporting.tracing.recorded_delivery import CALLS_PER_TRACE, TRACE_AGE_MAX_S
+from tidemill_poller.reporting.tracing.tree import render_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,7 +14,8 @@ import pytest
 from aiohttp import web
 from botocore.credentials import Credentials, RefreshableCredentials
 
-import tidemill_poller.invoke
+import tidemill_poller.invoke.credentials
+import tidemill_poller.invoke.invoker
 from tidemill_poller.invoke import Invoker, InvokerMisconfigured
 from tidemill_poller.retry import Delivered, FunctionError, Throttled, Unreachable
 
@@ -139,7 +140,7 @@ async def test_replies_are_told_apart(
 
 
 async def test_a_reply_larger_than_lambda_allows_is_not_read_to_its_end(lambda_: Lambda) -> None:
-    lambda_.body = b"x" * (tidemill_poller.invoke.RESPONSE_BYTES_MAX + 1)
+    lambda_.body = b"x" * (tidemill_poller.invoke.invoker.RESPONSE_BYTES_MAX + 1)
     async with Invoker(session()) as invoker:
         outcome = await invoker.invoke(ARN, b"{}")
         assert isinstance(outcome, Unreachable)
@@ -164,7 +165,7 @@ async def test_a_refused_connection_is_an_outcome_that_names_the_endpoint(
 async def test_an_answer_that_never_comes_ends_in_a_timeout(
     lambda_: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tidemill_poller.invoke, "INVOKE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(tidemill_poller.invoke.invoker, "INVOKE_TIMEOUT_S", 0.05)
     lambda_.hold = asyncio.Event()
     async with Invoker(session()) as invoker:
         outcome = await invoker.invoke(ARN, b"{}")
@@ -234,7 +235,7 @@ async def test_without_credentials_the_outcome_says_what_to_set(
 async def test_rotated_credentials_sign_the_next_invocation(
     lambda_: Lambda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tidemill_poller.invoke, "CREDENTIAL_CHECK_S", 0)
+    monkeypatch.setattr(tidemill_poller.invoke.credentials, "CREDENTIAL_CHECK_S", 0)
     keys = iter(["FIRST", "SECOND", "THIRD"])
 
     def refresh() -> dict[str, str]:

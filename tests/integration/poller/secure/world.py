@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,16 +18,16 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 
 from tests.fakes.poller import ScriptedFunction
 from tidemill_poller.batch import ByteBudget
-from tidemill_poller.fleet import Fleet, Surroundings
+from tidemill_poller.fleet import Dependencies, Fleet
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import MskSource, SelfManagedSource, SourceAccess
-from tidemill_poller.metrics import Metrics
+from tidemill_poller.reporting.metrics import Metrics
+from tidemill_poller.reporting.status import StatusBoard
+from tidemill_poller.reporting.tracing import NO_TRACING
 from tidemill_poller.settings import Settings
 from tidemill_poller.source import GroupClient, KafkaGroupClient
-from tidemill_poller.status import StatusBoard
 from tidemill_poller.store import MappingStore
-from tidemill_poller.tracing import NO_TRACING
 
 WITHIN_S = 20.0
 
@@ -93,8 +94,8 @@ class SecureWorld:
             runner.run(main())
         self.store.close()
 
-    def _surroundings(self) -> Surroundings:
-        return Surroundings(
+    def _surroundings(self) -> Dependencies:
+        return Dependencies(
             store=self.store,
             settings=self.settings,
             invoker=self.function,
@@ -106,6 +107,7 @@ class SecureWorld:
             board=self.board,
             budget=ByteBudget(1 << 30),
             now_ms=lambda: time.time_ns() // 1_000_000,
+            random=random.random,
         )
 
     def _client(self, options: ClientOptions, mapping: EventSourceMapping, number: int) -> GroupClient:

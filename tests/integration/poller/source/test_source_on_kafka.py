@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from tests.fakes.group_contract import CONTRACT, PARTITIONS, Cluster, RecordingListener, becomes
-from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_setup
+from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_dependencies
 from tests.fakes.real_cluster import RealCluster
 from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_poller.errors import SourceUnavailable
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import StartingPosition
-from tidemill_poller.source import Source, SourceSetup
+from tidemill_poller.reporting.status import MappingStatus, PollerStatus
+from tidemill_poller.source import Source, SourceDependencies
 from tidemill_poller.source.client import KafkaGroupClient
-from tidemill_poller.status import MappingStatus, PollerStatus
 
 
 @pytest.mark.parametrize("contract", CONTRACT, ids=lambda contract: contract.__name__)
@@ -36,13 +36,13 @@ class RunningSource:
         self.status = PollerStatus(number=0)
         self.board = MappingStatus()
         self.joined = asyncio.Event()
-        setup = SourceSetup(
+        setup = SourceDependencies(
             topic=cluster.topic,
             starting_position=StartingPosition.TRIM_HORIZON,
             starting_timestamp_ms=None,
             commit_interval_s=0.1,
             drain_timeout_s=5.0,
-            lanes=lane_setup(function, **lanes),
+            lanes=lane_dependencies(function, **lanes),
         )
         self.client = cluster.client()
         self.source = Source(

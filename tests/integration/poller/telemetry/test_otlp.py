@@ -15,8 +15,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.fakes.http_thread import serving
-from tidemill_poller.metrics import open_metrics
-from tidemill_poller.tracing import open_tracing
+from tidemill_poller.reporting.metrics import open_metrics
+from tidemill_poller.reporting.tracing import open_tracing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,15 +16,15 @@ from tests.fakes.poller import BROKEN, MAPPING, ScriptedFunction, until
 from tests.fakes.virtual_time import now_ms
 from tidemill_poller.batch import ByteBudget
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
-from tidemill_poller.fleet import Fleet, Surroundings
+from tidemill_poller.fleet import Dependencies, Fleet
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import Mapping, Provisioned, State
-from tidemill_poller.metrics import Metrics
+from tidemill_poller.reporting.metrics import Metrics
+from tidemill_poller.reporting.status import StatusBoard
+from tidemill_poller.reporting.tracing import NO_TRACING
 from tidemill_poller.settings import Settings
 from tidemill_poller.source import GroupClient
-from tidemill_poller.status import StatusBoard
 from tidemill_poller.store import MappingStore
-from tidemill_poller.tracing import NO_TRACING
 
 CONNECTION_PROBLEM = SourceUnavailable.problem
 
@@ -43,7 +43,7 @@ class FleetWorld:
         self.store = MappingStore(directory, now_ms=now_ms)
         self.board = StatusBoard()
         self.fleet = Fleet(
-            Surroundings(
+            Dependencies(
                 store=self.store,
                 settings=Settings(data_dir=directory, drain_timeout_s=5.0),
                 invoker=self.function,
@@ -55,6 +55,7 @@ class FleetWorld:
                 board=self.board,
                 budget=ByteBudget(1 << 30),
                 now_ms=now_ms,
+                random=lambda: 0.0,  # no jitter: the times in a test are exact
             )
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict
 
-from tidemill_poller.invoke import REQUEST_TOO_LARGE, read_reply, split_qualifier
+from tidemill_poller.invoke.replies import REQUEST_TOO_LARGE, read_reply
+from tidemill_poller.invoke.signing import split_qualifier
 from tidemill_poller.retry import Delivered, FunctionError, Throttled, Unreachable
 
 FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:orders"

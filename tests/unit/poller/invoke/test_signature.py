@@ -13,7 +13,7 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill_poller.invoke import Endpoint, Signer
+from tidemill_poller.invoke.signing import Endpoint, Signer
 
 ARN = "arn:aws:lambda:eu-central-1:123456789012:function:orders"
 NOW = dt.datetime(2026, 11, 21, 10, 0, 1, tzinfo=dt.UTC)
@@ -87,7 +87,7 @@ def test_the_signing_key_follows_the_day_and_the_secret() -> None:
 
 def test_the_table_of_targets_stays_bounded(monkeypatch: Any) -> None:
     signer = Signer(Endpoint(url="http://127.0.0.1:1", region="eu-central-1", ca_bundle=None))
-    monkeypatch.setattr("tidemill_poller.invoke._TARGETS_MAX", 3)
+    monkeypatch.setattr("tidemill_poller.invoke.signing._TARGETS_MAX", 3)
     credentials = ReadOnlyCredentials("AK", "secret", None)
     for number in range(20):
         signer.sign(f"{ARN}-{number}", b"", credentials, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka, PollerWorld
-from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_setup, until
+from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_dependencies, until
 from tests.fakes.virtual_time import now_ms, now_s
 from tidemill_poller.errors import AccessDenied, LoginFailed, SourceUnavailable
 from tidemill_poller.mapping import StartingPosition
@@ -17,7 +17,7 @@ from tidemill_poller.retry import Outcome
 
 
 def world(function: ScriptedFunction, *, partitions: int = 1, **lanes: Any) -> PollerWorld:
-    return PollerWorld(FakeKafka(partition_count=partitions), lane_setup(function, **lanes))
+    return PollerWorld(FakeKafka(partition_count=partitions), lane_dependencies(function, **lanes))
 
 
 def values(count: int) -> list[bytes]:

@@ -22,16 +22,16 @@ from tidemill_poller.destinations import Destination
 from tidemill_poller.errors import PollerError, SourceUnavailable, StoreError
 from tidemill_poller.filters import compile_filters
 from tidemill_poller.kafka_auth import ClientOptions
-from tidemill_poller.lane import Invoking, LaneSetup
+from tidemill_poller.lane import Invoking, LaneDependencies
 from tidemill_poller.mapping import UNLIMITED, USER_INITIATED, State
 from tidemill_poller.mapping import Mapping as EventSourceMapping
-from tidemill_poller.metrics import Metrics
+from tidemill_poller.reporting.metrics import Metrics
+from tidemill_poller.reporting.status import OK, PollerStatus, StatusBoard
+from tidemill_poller.reporting.tracing import Tracing
 from tidemill_poller.retry import RetryPolicy, backoff_s
 from tidemill_poller.settings import Settings
-from tidemill_poller.source import GroupClient, Source, SourceSetup
-from tidemill_poller.status import OK, PollerStatus, StatusBoard
+from tidemill_poller.source import GroupClient, Source, SourceDependencies
 from tidemill_poller.store import MappingStore
-from tidemill_poller.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Access(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Dependencies:
     """What the fleet stands in: the store, the settings, and the ways out."""
 
     store: MappingStore
@@ -72,12 +72,13 @@ class Surroundings:
     board: StatusBoard
     budget: ByteBudget
     now_ms: Callable[[], int]
+    random: Callable[[], float]
 
 
-class Keeper:
+class Reconciler:
     """Keeps one mapping as the store says, until it is deleted or the fleet stops."""
 
-    def __init__(self, uuid: str, surroundings: Surroundings) -> None:
+    def __init__(self, uuid: str, surroundings: Dependencies) -> None:
         self._uuid = uuid
         self._s = surroundings
         self._stopping = False
@@ -128,7 +129,7 @@ class _Pollers:
     """The pollers of one version of a mapping."""
 
     def __init__(
-        self, mapping: EventSourceMapping, surroundings: Surroundings, ending: asyncio.Event
+        self, mapping: EventSourceMapping, surroundings: Dependencies, ending: asyncio.Event
     ) -> None:
         self._mapping = mapping
         self._s = surroundings
@@ -182,7 +183,7 @@ class _Pollers:
                 self._failed(status, "PROBLEM: Internal error, see the poller's log.", told)
             self._settle_state(reason)
             failures = 1 if joined.is_set() else failures + 1
-            await self._wait(backoff_s(restart, failures))
+            await self._wait(backoff_s(restart, failures, random=self._s.random()))
         del self._status.pollers[number]
 
     async def _run_source(self, number: int, status: PollerStatus, joined: asyncio.Event) -> None:
@@ -315,9 +316,9 @@ class _Pollers:
             backoff_max_s=min(_RESTART_DELAY_S_MAX, self._s.settings.retry_backoff_max_s),
         )
 
-    def _source_setup(self, bootstrap_servers: tuple[str, ...]) -> SourceSetup:
+    def _source_setup(self, bootstrap_servers: tuple[str, ...]) -> SourceDependencies:
         mapping, settings = self._mapping, self._s.settings
-        return SourceSetup(
+        return SourceDependencies(
             topic=mapping.topic,
             starting_position=mapping.starting_position,
             starting_timestamp_ms=mapping.starting_position_timestamp_ms,
@@ -326,10 +327,10 @@ class _Pollers:
             lanes=self._lane_setup(bootstrap_servers),
         )
 
-    def _lane_setup(self, bootstrap_servers: tuple[str, ...]) -> LaneSetup:
+    def _lane_setup(self, bootstrap_servers: tuple[str, ...]) -> LaneDependencies:
         mapping, settings, around = self._mapping, self._s.settings, self._s
         age_s = mapping.maximum_record_age_s
-        return LaneSetup(
+        return LaneDependencies(
             mapping=mapping,
             event_source_arn=mapping.event_source_arn,
             bootstrap_servers=bootstrap_servers,
@@ -353,4 +354,5 @@ class _Pollers:
             budget=around.budget,
             buffer_bytes=settings.partition_buffer_bytes,
             now_ms=around.now_ms,
+            random=around.random,
         )

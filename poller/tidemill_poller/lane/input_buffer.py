@@ -1,7 +1,7 @@
 """The inlet of a lane: filtered records wait here, counted in bytes, until a batch of them is taken.
 
 Owns when a partition wants to be polled, when a batch may go, and the parts of a batch that was cut before
-this lane opened: they are put together as they were, with the tries they had. Called by the lane alone.
+this lane opened: they are put together as they were, with the attempts they had. Called by the lane alone.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 
 from tidemill_poller.batch import Batch, Buffer, ByteBudget, held_bytes
 from tidemill_poller.event import EventSource, Record, records_json
-from tidemill_poller.lane.setup import LaneSetup
+from tidemill_poller.lane.dependencies import LaneDependencies
 from tidemill_poller.offsets import Pending
-from tidemill_poller.retry import Tries, resumed
+from tidemill_poller.retry import Attempts, resumed
 
 # How long a cut part waits for its last record, beyond the window: retention may have taken it meanwhile.
 _RESTORE_WAIT_S = 5.0
 
 
-class Intake:
+class InputBuffer:
     """Records in, batches out; `now_s` is the event loop's time."""
 
-    def __init__(self, setup: LaneSetup, source: EventSource, restored: Sequence[Pending]) -> None:
+    def __init__(self, setup: LaneDependencies, source: EventSource, restored: Sequence[Pending]) -> None:
         self.restored = deque(restored)
         self._filter = setup.filter
         self._policy = setup.policy
@@ -66,8 +66,8 @@ class Intake:
             return None
         return self._buffer.deadline_s(opened_s) + (_RESTORE_WAIT_S if self.restored else 0.0)
 
-    def take(self, *, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Tries] | None:
-        """Take the next batch if it may go now, and the tries it had."""
+    def take(self, *, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Attempts] | None:
+        """Take the next batch if it may go now, and the attempts it had."""
         if self.restored:
             return self._take_restored(now_s, opened_s, polled_to)
         closed_by = self._buffer.closes(now_s=now_s, opened_s=opened_s, full=not self.wants_records)
@@ -75,7 +75,7 @@ class Intake:
         if batch is None:
             return None
         self._count_out(batch)
-        return batch, Tries()
+        return batch, Attempts()
 
     def release(self) -> None:
         """Forget the batch that was taken last: it is settled."""
@@ -87,7 +87,7 @@ class Intake:
         self._budget.give_back(self.held_bytes)
         self._waiting_bytes = self._taken_bytes = 0
 
-    def _take_restored(self, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Tries] | None:
+    def _take_restored(self, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Attempts] | None:
         head = self.restored[0]
         deadline_s = self.deadline_s(opened_s)
         whole = polled_to > head.last_offset
@@ -102,7 +102,7 @@ class Intake:
         if not left:
             self.release()  # settled before the lane opened
             return None
-        return batch.keep(left), resumed(self._policy, head.tries)
+        return batch.keep(left), resumed(self._policy, head.attempts)
 
     def _shorten_head(self, head: Pending, batch: Batch | None, *, whole: bool) -> None:
         """Keep what the taken batch leaves of the head; records that no longer exist are not waited for."""

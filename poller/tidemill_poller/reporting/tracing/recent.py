@@ -7,14 +7,11 @@ retry or a loss outlive clean ones, because nobody looks for what went well. Liv
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import format_span_id, format_trace_id
-
-if TYPE_CHECKING:
-    from opentelemetry.context import Context
-    from opentelemetry.sdk.trace import ReadableSpan, Span
 
 BYTES_MAX: Final = 32 * 1024 * 1024
 MAPPING_ID: Final = "aws.lambda.resource_mapping.id"

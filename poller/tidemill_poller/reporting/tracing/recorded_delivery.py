@@ -1,186 +1,27 @@
-"""Tracing that is on: builds the span tree of a delivery with the OpenTelemetry SDK.
+"""The spans of one delivery: the nodes of its retry tree and the calls below each.
 
-    process orders                   CONSUMER  root; linked to the producers' traces
-    ├─ invoke fn #1                  CLIENT    ERROR if it failed
-    ├─ retry [100-149]               INTERNAL  a half, or what a partial response left
-    │  └─ invoke fn #1
-    ├─ retry [150-199]
-    │  └─ retry [173-173]            INTERNAL  esm.poison
-    │     ├─ invoke fn #1 … #n       ERROR
-    │     └─ send orders-dlq         PRODUCER
-    └─ commit orders                 CLIENT
-
-The root is ERROR only if records were dropped: a search for errors finds losses, not retries. Offset ranges
-are in the names of parts and in the attributes of all. A delivery that takes long goes on in a new trace,
-linked to the one before, since viewers do not show a root that has not ended.
-Imports the SDK; only `open_tracing` imports this.
+Owns their names, attributes and status, and when a long delivery goes on in a new trace. `recorded` opens the
+root; the OpenTelemetry SDK makes the spans.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
-from opentelemetry.trace import (
-    Link,
-    SpanContext,
-    SpanKind,
-    Status,
-    StatusCode,
-    TraceFlags,
-    set_span_in_context,
-)
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
-from tidemill_poller.tracing import Delivery, MappingView, SplitKind, Step, Tracing
-from tidemill_poller.tracing.producers import producer_contexts
-from tidemill_poller.tracing.recent import MAPPING_ID, RecentDeliveries
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import TracebackType
-
-    from opentelemetry.trace import Span, Tracer
-
-log = logging.getLogger(__name__)
+from tidemill_poller.reporting.tracing.spans import Delivery, SplitKind, Step
 
 # After either of these a delivery goes on in a new trace: a batch may be retried for ever, a root must end.
 CALLS_PER_TRACE: Final = 200
 TRACE_AGE_MAX_S: Final = 600
-# In an attribute as well as in links, because viewers find traces by attribute only.
-_TRACE_IDS_SHOWN: Final = 16
 _ERROR_CHARS_MAX: Final = 500
 
 
-def record(
-    exporters: Sequence[str], *, environ: Mapping[str, str], recent_deliveries: int = 0
-) -> RecordedTracing:
-    """Tracing with the named exporters and a buffer of that many deliveries."""
-    service = environ.get("OTEL_SERVICE_NAME") or "tidemill-poller"
-    opened = [exporter for exporter in map(_exporter, exporters) if exporter is not None]
-    # Without an exporter there is nothing to sample for: the buffer bounds itself.
-    sampler = None if opened else ALWAYS_ON
-    provider = TracerProvider(
-        resource=Resource.create({"service.name": service}), sampler=sampler, shutdown_on_exit=False
-    )
-    for exporter in opened:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
-    recent = RecentDeliveries(recent_deliveries) if recent_deliveries > 0 else None
-    if recent is not None:
-        provider.add_span_processor(recent)
-    return RecordedTracing(provider, recent=recent, exports=bool(opened))
-
-
-def _exporter(name: str) -> SpanExporter | None:
-    if name == "console":
-        return ConsoleSpanExporter()
-    if name != "otlp":
-        log.warning("no span exporter is called %s: set OTEL_TRACES_EXPORTER to otlp, console or none", name)
-        return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  # brings requests
-        OTLPSpanExporter,
-    )
-
-    return OTLPSpanExporter()
-
-
-class RecordedTracing(Tracing):
-    """Opens the spans; `clock` gives monotonic seconds."""
-
-    __slots__ = ("_clock", "_exports", "_provider", "_recent", "_tracer")
-    enabled = True
-
-    def __init__(
-        self,
-        provider: TracerProvider,
-        *,
-        recent: RecentDeliveries | None,
-        exports: bool,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._provider = provider
-        self._recent = recent
-        self._exports = exports
-        self._tracer = provider.get_tracer("tidemill.poller")
-        self._clock = clock
-
-    @property
-    def recent(self) -> RecentDeliveries | None:
-        """See Tracing."""
-        return self._recent
-
-    def poll(self, *, topic: str, group: str, records: int, bytes: int) -> None:  # noqa: A002  # see Tracing
-        """See Tracing. The buffer keeps deliveries only, so without an exporter there is no span to make."""
-        if not self._exports or not records:
-            return
-        self._tracer.start_span(
-            f"poll {topic}",
-            context=Context(),
-            kind=SpanKind.CLIENT,
-            attributes={
-                **_messaging("poll", "receive", topic),
-                "messaging.consumer.group.name": group,
-                "messaging.batch.message_count": records,
-                "esm.polled.bytes": bytes,
-            },
-        ).end()
-
-    def process(  # noqa: PLR0913  # see Tracing
-        self,
-        *,
-        mapping: MappingView,
-        topic: str,
-        partition: int,
-        first_offset: int,
-        last_offset: int,
-        record_count: int,
-        payload_bytes: int,
-        closed_by: str,
-        filtered: int,
-        headers: Iterable[Sequence[tuple[str, bytes]]],
-    ) -> Delivery:
-        """See Tracing."""
-        contexts, unlinked = producer_contexts(headers)
-        attributes: dict[str, Any] = {
-            **_messaging("process", "process", topic),
-            "messaging.destination.partition.id": str(partition),
-            "messaging.consumer.group.name": mapping.consumer_group_id,
-            "messaging.batch.message_count": record_count,
-            MAPPING_ID: mapping.uuid,
-            "faas.invoked_name": function_name(mapping.function_arn),
-            "esm.offset.first": first_offset,
-            "esm.offset.last": last_offset,
-            "esm.payload.bytes": payload_bytes,
-            "esm.window.closed_by": closed_by,
-            "esm.filtered": filtered,
-        }
-        if contexts:
-            attributes["esm.producer.trace_ids"] = [f"{c.trace_id:032x}" for c in contexts[:_TRACE_IDS_SHOWN]]
-        if unlinked:
-            attributes["esm.links.dropped"] = unlinked
-        links = [
-            Link(
-                SpanContext(
-                    c.trace_id, c.span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
-                ),
-                {"messaging.destination.partition.id": str(partition)},
-            )
-            for c in contexts
-        ]
-        trace = _Trace(self._tracer, mapping.function_arn, topic, self._clock)
-        return _RecordedDelivery(trace, None, f"process {topic}", attributes, links)
-
-    def close(self) -> None:
-        """See Tracing."""
-        self._provider.shutdown()
-
-
-class _Trace:
+class Trace:
     """What the nodes of one delivery share; `part` counts the traces it has gone on in."""
 
     __slots__ = (
@@ -219,13 +60,15 @@ class _Trace:
         self.calls += 1
 
 
-class _RecordedDelivery(Delivery):
+class RecordedDelivery(Delivery):
+    """A node of the tree whose spans are recorded."""
+
     __slots__ = ("_attributes", "_name", "_parent", "_part", "_span", "_trace")
 
     def __init__(
         self,
-        trace: _Trace,
-        parent: _RecordedDelivery | None,
+        trace: Trace,
+        parent: RecordedDelivery | None,
         name: str,
         attributes: dict[str, Any],
         links: Sequence[Link] = (),
@@ -238,6 +81,7 @@ class _RecordedDelivery(Delivery):
         self._span = self._opened(links)
 
     def invoke(self, *, attempt: int, first_offset: int, last_offset: int) -> Step:
+        """See Delivery."""
         trace = self._trace
         trace.call()
         trace.retried = trace.retried or attempt > 1
@@ -256,10 +100,12 @@ class _RecordedDelivery(Delivery):
         )
 
     def retry_scheduled(self, *, delay_s: float, attempt: int) -> None:
+        """See Delivery."""
         self._trace.retried = True
         self._now().add_event("retry.scheduled", {"esm.delay_s": delay_s, "esm.attempt": attempt})
 
     def split(self, *, kind: SplitKind, first_offset: int, last_offset: int, depth: int) -> Delivery:
+        """See Delivery."""
         self._trace.retried = True
         attributes = {
             "esm.split": kind,
@@ -267,9 +113,10 @@ class _RecordedDelivery(Delivery):
             "esm.offset.first": first_offset,
             "esm.offset.last": last_offset,
         }
-        return _RecordedDelivery(self._trace, self, f"retry [{first_offset}-{last_offset}]", attributes)
+        return RecordedDelivery(self._trace, self, f"retry [{first_offset}-{last_offset}]", attributes)
 
     def send(self, *, destination: str, condition: str) -> Step:
+        """See Delivery."""
         self._trace.call()
         name = destination.rpartition(":")[2]
         attributes = {
@@ -282,18 +129,21 @@ class _RecordedDelivery(Delivery):
         return self._step(f"send {name}", SpanKind.PRODUCER, attributes, sends=True)
 
     def commit(self, *, offset: int) -> Step:
+        """See Delivery."""
         topic = self._trace.topic
         self._trace.committed = True
-        attributes = {**_messaging("commit", "settle", topic), "esm.offset.committed": offset}
+        attributes = {**messaging("commit", "settle", topic), "esm.offset.committed": offset}
         return self._step(f"commit {topic}", SpanKind.CLIENT, attributes)
 
     def dropped(self, records: int) -> None:
+        """See Delivery."""
         self._trace.dropped += records
         span = self._now()
         span.set_attribute("esm.dropped", records)
         span.set_status(Status(StatusCode.ERROR, f"{records} dropped"))
 
     def poison(self) -> None:
+        """See Delivery."""
         self._now().set_attribute("esm.poison", True)  # noqa: FBT003  # OpenTelemetry's signature
 
     def __enter__(self) -> Self:
@@ -361,7 +211,7 @@ class _RecordedDelivery(Delivery):
 class _RecordedStep(Step):
     __slots__ = ("_failed", "_sends", "_span", "_trace")
 
-    def __init__(self, span: Span, trace: _Trace, *, sends: bool) -> None:
+    def __init__(self, span: Span, trace: Trace, *, sends: bool) -> None:
         self._span = span
         self._trace = trace
         self._sends = sends
@@ -406,7 +256,8 @@ def _region(function_arn: str) -> str:
     return parts[3] if len(parts) > 4 else ""  # noqa: PLR2004  # arn:aws:lambda:region:rest
 
 
-def _messaging(operation: str, kind: str, topic: str) -> dict[str, str]:
+def messaging(operation: str, kind: str, topic: str) -> dict[str, str]:
+    """Return the attributes of every messaging span."""
     # OpenTelemetry semantic conventions 1.44, messaging spans.
     return {
         "messaging.system": "kafka",

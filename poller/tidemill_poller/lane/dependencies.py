@@ -8,9 +8,9 @@ from typing import Protocol
 
 from tidemill_poller.batch import BatchLimits, ByteBudget
 from tidemill_poller.destinations import Destination
-from tidemill_poller.metrics import Metrics
+from tidemill_poller.reporting.metrics import Metrics
+from tidemill_poller.reporting.tracing import MappingView, Tracing
 from tidemill_poller.retry import Outcome, RetryPolicy
-from tidemill_poller.tracing import MappingView, Tracing
 
 
 class Invoking(Protocol):
@@ -32,7 +32,7 @@ class Filtering(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaneSetup:
+class LaneDependencies:
     """What all lanes of a mapping share."""
 
     mapping: MappingView
@@ -52,3 +52,4 @@ class LaneSetup:
     budget: ByteBudget
     buffer_bytes: int
     now_ms: Callable[[], int]
+    random: Callable[[], float]  # from 0 to 1; spreads the waits

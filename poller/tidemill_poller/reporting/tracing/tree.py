@@ -7,11 +7,8 @@ attempts that failed alike are counted instead of repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 Span: TypeAlias = Mapping[str, Any]
 

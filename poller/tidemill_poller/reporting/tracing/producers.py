@@ -7,11 +7,9 @@ each header once and keeps a bounded number of contexts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from typing import Final
 
 # OpenTelemetry's own default for links of one span: more would be dropped without a word.
 LINKS_MAX: Final = 128

@@ -8,15 +8,10 @@ it. Called by lanes and sources on the event loop; read by status routes.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from opentelemetry.metrics import CallbackOptions, Observation
-    from opentelemetry.sdk.metrics import MeterProvider
-
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 CounterName = Literal[
     "esm.events.polled",
@@ -83,7 +78,7 @@ class Metrics:
     def __init__(self) -> None:
         self._counts: dict[CounterName, _Table] = {name: {} for name in COUNTERS}
         self._gauges: dict[GaugeName, _Table] = {name: {} for name in GAUGES}
-        self._provider: MeterProvider | None = None
+        self._provider: Any = None
 
     def count(self, name: CounterName, value: int = 1, *, mapping: str, **attributes: str) -> None:
         """Add to a counter of one mapping (its UUID)."""
@@ -112,8 +107,11 @@ class Metrics:
             for key in [key for key in table if key[0] == mapping]:
                 del table[key]
 
-    def export(self, provider: MeterProvider) -> None:
-        """Let the SDK read the tables whenever it collects; counters are cumulative."""
+    def export(self, provider: Any) -> None:
+        """Let the SDK read the tables whenever it collects; counters are cumulative.
+
+        `provider` is the SDK's MeterProvider, untyped because the import is for those who export.
+        """
         meter = provider.get_meter("tidemill.poller")
         for counter, meaning in COUNTERS.items():
             read = _reader(self._counts[counter])
@@ -135,7 +133,7 @@ def open_metrics(environ: Mapping[str, str]) -> Metrics:
     exporters = metric_exporters(environ)
     unknown = [name for name in exporters if name not in ("otlp", "console")]
     if unknown:
-        log.warning(
+        logger.warning(
             "no metric exporter is called %s: set OTEL_METRICS_EXPORTER to otlp, console or none", unknown[0]
         )
     readers = [_metric_reader(name) for name in exporters if name not in unknown]
@@ -176,8 +174,8 @@ def _metric_reader(exporter: str) -> Any:
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 
-def _reader(table: _Table) -> Callable[[CallbackOptions], Iterable[Observation]]:
-    def read(_: CallbackOptions) -> Iterable[Observation]:
+def _reader(table: _Table) -> Callable[[Any], Iterable[Any]]:
+    def read(_: Any) -> Iterable[Any]:
         from opentelemetry.metrics import Observation  # noqa: PLC0415  # see open_metrics
 
         # The SDK collects in a thread of its own: list() copies the table in one step of the interpreter.

@@ -1,0 +1,1 @@
+"""Status, traces, metrics and log of what lanes and sources do."""

@@ -1,0 +1,442 @@
+"""One poller of a mapping: a member of the consumer group, and the lanes of the partitions it was given.
+
+Owns joining, polling, committing and letting go. A partition's records go to its lane and nowhere else.
+
+    connect ──> on_assigned: a lane per partition at its committed offset, positions set
+                    │ poll while lanes want records; commit what lanes settle, coalesced
+                on_revoked: lanes close, settle what is in flight (bounded), commit, are revoked ── rejoin
+    stop  ──> polling ends ── the same drain ── leave the group
+
+A revoked partition never commits: its lane is off the table before the callback returns, commits run under a
+lock and are bounded, so none can be retried under the next generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tidemill_poller.errors import SourceUnavailable
+from tidemill_poller.event import EventSource, Record, event_source
+from tidemill_poller.lane import Lane, LaneDependencies
+from tidemill_poller.mapping import StartingPosition
+from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.reporting.metrics import CounterName
+from tidemill_poller.reporting.status import MappingStatus, PartitionStatus, PollerStatus
+from tidemill_poller.source.client import GroupClient, OffsetsOutOfRange, RecordsUnreadable
+
+log = logging.getLogger(__name__)
+
+_POLL_TIMEOUT_S = 0.5
+_POLL_AGAIN_S = 0.1  # while some lanes are full: they may want records before others get any
+_WATCH_INTERVAL_S = 5.0
+_COMMIT_RETRY_S = 0.5
+_CANCEL_TIMEOUT_S = 5.0
+_SUSPECT_POLL_S = 0.2
+_SUSPECT_RETRY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceDependencies:
+    """What one poller is given, beside what its lanes are."""
+
+    topic: str
+    starting_position: StartingPosition
+    starting_timestamp_ms: int | None
+    commit_interval_s: float
+    drain_timeout_s: float
+    lanes: LaneDependencies
+
+
+@dataclass(slots=True)
+class _Running:
+    """A lane and the task it runs in."""
+
+    lane: Lane
+    task: asyncio.Task[None]
+    status: PartitionStatus
+
+
+class Source:
+    """One member of the group. It runs once; the fleet makes a new one to try again."""
+
+    def __init__(
+        self,
+        setup: SourceDependencies,
+        client: GroupClient,
+        *,
+        mapping_status: MappingStatus,
+        status: PollerStatus,
+        on_joined: Callable[[], None],
+    ) -> None:
+        """`on_joined` is told of every assignment, once its starting positions are committed."""
+        self._setup = setup
+        self._client = client
+        self._board = mapping_status
+        self._on_joined = on_joined
+        self._status = status
+        self._running: dict[int, _Running] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._failure: SourceUnavailable | None = None
+        self._ending = asyncio.Event()  # asked to stop, or failed
+        self._progress = asyncio.Event()  # something is to be committed
+        self._room = asyncio.Event()  # a lane may want records again
+        self._committing = asyncio.Lock()
+        self._draining = asyncio.Lock()
+        self._suspects: dict[int, float] = {}  # partitions to be polled alone, and when
+
+    def stop(self) -> None:
+        """Ask `run` to drain, leave and return."""
+        self._ending.set()
+
+    async def run(self) -> None:
+        """Poll until `stop`, then drain and leave. Raises SourceUnavailable when it cannot go on."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._serve(self._tasks)
+        finally:
+            self._ending.set()  # the client may assign once more while it leaves
+            self._release_all()
+            await self._client.stop()
+        if self._failure is not None:
+            self._status.state, self._status.reason = "failed", str(self._failure)
+            raise self._failure
+
+    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+        try:
+            await self._client.start(self)
+        except SourceUnavailable as error:
+            self._fail(error)
+            return
+        workers = [
+            tasks.create_task(self._poll(), name="poll"),
+            tasks.create_task(self._commit_settled(), name="commit"),
+            tasks.create_task(self._watch(), name="watch"),
+        ]
+        await self._ending.wait()
+        self._status.state = "draining"
+        # Heartbeats go on in the client until it leaves: no other member waits for a session to expire.
+        workers[0].cancel()
+        await self._drain()
+        for worker in workers[1:]:
+            worker.cancel()
+
+    def _fail(self, error: SourceUnavailable) -> None:
+        if self._failure is None:
+            self._failure = error
+            self._ending.set()
+
+    # Polling
+
+    async def _poll(self) -> None:
+        while self._failure is None:
+            wanted = [p for p, running in self._running.items() if running.lane.wants_records]
+            if self._suspects:
+                wanted = await self._poll_suspects(wanted)
+            if not wanted:
+                self._room.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_AGAIN_S):
+                        await self._room.wait()
+                continue
+            everyone = len(wanted) == len(self._running)
+            await self._poll_once(wanted, _POLL_TIMEOUT_S if everyone else _POLL_AGAIN_S)
+            await asyncio.sleep(0)  # a poll that finds records does not suspend: let the lanes run
+
+    async def _poll_once(self, wanted: Collection[int], timeout_s: float) -> bool:
+        """Poll and feed; False when nothing came."""
+        try:
+            polled = await self._client.poll(wanted, timeout_s=timeout_s)
+        except OffsetsOutOfRange as error:
+            self._seek_back()
+            await self._reset(error.positions)
+        except RecordsUnreadable as error:
+            self._seek_back()
+            self._suspect(wanted, error)
+        except SourceUnavailable as error:
+            self._count_error("esm.errors.polling")
+            self._fail(error)
+        else:
+            for partition, records in polled.items():
+                running = self._running.get(partition)
+                if running is not None:  # else: assigned a moment ago, and read again from its position
+                    running.lane.feed(records)
+            if polled:
+                self._trace_poll(polled)
+            return bool(polled)
+        return False
+
+    def _seek_back(self) -> None:
+        """Read on where the lanes stand: what the failed poll had from other partitions is lost otherwise."""
+        for partition, running in self._running.items():
+            self._client.seek(partition, running.lane.offsets.polled_to)
+
+    async def _poll_suspects(self, wanted: list[int]) -> list[int]:
+        """Poll each partition alone that may be the unreadable one; gives the others."""
+        now_s = asyncio.get_running_loop().time()
+        for partition in [p for p in wanted if self._suspects.get(p, now_s + 1) <= now_s]:
+            before = dict(self._suspects)
+            await self._poll_once([partition], _SUSPECT_POLL_S)
+            if self._suspects == before:
+                del self._suspects[partition]
+        return [p for p in wanted if p not in self._suspects]
+
+    def _suspect(self, polled: Collection[int], error: RecordsUnreadable) -> None:
+        self._count_error("esm.errors.polling")
+        now_s = asyncio.get_running_loop().time()
+        if len(polled) > 1:
+            self._suspects.update(dict.fromkeys(polled, now_s))
+            return
+        (partition,) = polled
+        self._suspects[partition] = now_s + _SUSPECT_RETRY_S
+        running = self._running.get(partition)
+        if running is not None:
+            running.status.reason = f"unreadable at or after offset {running.lane.offsets.polled_to}: {error}"
+            running.status.problem = f"PROBLEM: Records cannot be read. {error}"
+            log.error("partition unreadable partition=%d reason=%s", partition, running.status.reason)
+
+    async def _reset(self, positions: Mapping[int, int]) -> None:
+        """Go on at the log's start: retention took the records before it, or the topic was made anew."""
+        try:
+            bounds = await self._client.bounds(positions)
+        except SourceUnavailable as error:
+            self._fail(error)
+            return
+        for partition, position in positions.items():
+            start, end = bounds[partition]
+            log.warning(
+                "offset out of range: reading on at the log start partition=%d offset=%d start=%d end=%d",
+                partition,
+                position,
+                start,
+                end,
+            )
+            running = self._running.get(partition)
+            if running is None:
+                continue
+            if start < running.lane.offsets.polled_to:
+                await self._begin_anew(partition, start)
+            else:
+                self._client.seek(partition, start)
+
+    async def _begin_anew(self, partition: int, start: int) -> None:
+        """Replace the lane by one at the new log's start, unless a rebalance comes between."""
+        assigned = self._running
+        await self._release([assigned.pop(partition)], [partition])
+        async with self._committing:
+            if self._running is not assigned:
+                return
+            try:
+                # At once: when the new log has grown past the old offset, nobody can tell them apart.
+                await self._client.commit({partition: CommitPoint(start)})
+            except SourceUnavailable as error:
+                self._fail(error)
+                return
+        if self._running is assigned:
+            self._open(partition, CommitPoint(start))
+            self._client.seek(partition, start)
+
+    def _trace_poll(self, polled: Mapping[int, Sequence[Record]]) -> None:
+        lanes = self._setup.lanes
+        if lanes.tracing.enabled:
+            lanes.tracing.poll(
+                topic=self._setup.topic,
+                group=lanes.mapping.consumer_group_id,
+                records=sum(map(len, polled.values())),
+                bytes=sum(len(r.value or b"") for records in polled.values() for r in records),
+            )
+
+    # Rebalances, called by the client from within them
+
+    async def on_revoked(self) -> None:
+        """See Listener."""
+        await self._drain()
+
+    async def on_assigned(self, partitions: Collection[int]) -> None:
+        """See Listener."""
+        try:
+            await self._open_lanes(partitions)
+        except SourceUnavailable as error:
+            self._fail(error)
+
+    async def _open_lanes(self, partitions: Collection[int]) -> None:
+        if not self._client.partitions():
+            # aiokafka joins the group all the same, and would wait with neither partitions nor a word.
+            raise SourceUnavailable(f"the cluster has no topic {self._setup.topic} (any more)")
+        points = dict(await self._client.committed())
+        missing = [p for p in partitions if p not in points]
+        if missing:
+            starts = await self._starting_points(missing, first_time=not points)
+            # Committed at once: a poller that dies before its first record must not start later.
+            await self._client.commit(starts)
+            points |= starts
+        if self._ending.is_set():
+            return  # it leaves again at once
+        for partition in partitions:
+            self._client.seek(partition, points[partition].offset)
+            self._open(partition, points[partition])
+        self._suspects.clear()
+        self._status.state, self._status.reason, self._status.problem = "polling", "", None
+        self._setup.lanes.metrics.count("esm.rebalances", 1, mapping=self._setup.lanes.mapping.uuid)
+        log.info("assigned topic=%s partitions=%s", self._setup.topic, sorted(partitions))
+        self._on_joined()
+
+    async def _starting_points(
+        self, partitions: Collection[int], *, first_time: bool
+    ) -> dict[int, CommitPoint]:
+        """Where partitions without a committed offset begin.
+
+        StartingPosition holds for a group that never committed; a partition that is missing among others is
+        one that was added later, and is read from its start so that nothing in it is skipped.
+        """
+        setup = self._setup
+        bounds = await self._client.bounds(partitions)
+        if not first_time or setup.starting_position is StartingPosition.TRIM_HORIZON:
+            return {p: CommitPoint(bounds[p][0]) for p in partitions}
+        if setup.starting_position is StartingPosition.LATEST:
+            return {p: CommitPoint(bounds[p][1]) for p in partitions}
+        found = await self._client.at_time(partitions, setup.starting_timestamp_ms or 0)
+        # No record is that young: begin with the next one, as Kafka's own tools do.
+        return {p: CommitPoint(bounds[p][1] if (at := found[p]) is None else at) for p in partitions}
+
+    def _open(self, partition: int, point: CommitPoint) -> None:
+        assert self._tasks is not None, "partitions are assigned while the source runs"
+        lanes = self._setup.lanes
+        status = PartitionStatus(
+            mapping=lanes.mapping.uuid,
+            topic=self._setup.topic,
+            partition=partition,
+            committed=point.offset,
+            since_ms=lanes.now_ms(),
+        )
+        lane = Lane(
+            lanes,
+            self._event_source(partition),
+            committed=point,
+            status=status,
+            on_progress=self._on_progress,
+        )
+        task = self._tasks.create_task(lane.run(), name=f"lane {self._setup.topic}-{partition}")
+        self._running[partition] = _Running(lane, task, status)
+        self._board.partitions[partition] = status
+        self._room.set()
+
+    def _event_source(self, partition: int) -> EventSource:
+        lanes = self._setup.lanes
+        return event_source(
+            self._setup.topic,
+            partition,
+            bootstrap_servers=lanes.bootstrap_servers,
+            event_source_arn=lanes.event_source_arn,
+        )
+
+    async def _drain(self) -> None:
+        """Let every lane settle what is in flight, commit it, and give all partitions up; bounded."""
+        async with self._draining:
+            released, self._running = self._running, {}
+            await self._release(list(released.values()), partitions=list(released))
+
+    async def _release(self, released: list[_Running], partitions: list[int]) -> None:
+        for running in released:
+            running.lane.close()
+        tasks = [running.task for running in released]
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=self._setup.drain_timeout_s)
+                await self._commit(dict(zip(partitions, released, strict=True)))
+        finally:
+            for partition, running in zip(partitions, released, strict=True):
+                running.lane.revoke()
+                running.task.cancel()
+                self._forget(partition, running)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)
+
+    def _release_all(self) -> None:
+        """After a crash: the tasks are gone already, nothing more is committed."""
+        for partition, running in self._running.items():
+            running.lane.revoke()
+            self._forget(partition, running)
+        self._running = {}
+
+    def _forget(self, partition: int, running: _Running) -> None:
+        if self._board.partitions.get(partition) is running.status:  # another poller may have it already
+            del self._board.partitions[partition]
+
+    # Committing
+
+    def _on_progress(self) -> None:
+        self._progress.set()
+        self._room.set()
+
+    async def _commit_settled(self) -> None:
+        """Commit what lanes settle: at once after a quiet time, else once an interval."""
+        while True:
+            await self._progress.wait()
+            self._progress.clear()
+            done = await self._commit(self._running)
+            await asyncio.sleep(self._setup.commit_interval_s if done else _COMMIT_RETRY_S)
+            if not done:
+                self._progress.set()
+
+    async def _commit(self, running: Mapping[int, _Running]) -> bool:
+        """Commit what is due; True unless it failed. Bounded by the client's timeout."""
+        async with self._committing:
+            due = {p: point for p, r in running.items() if (point := r.lane.offsets.due()) is not None}
+            if not due:
+                return True
+            committing = {p: running[p] for p in due}
+            try:
+                await self._client.commit(due)
+            except SourceUnavailable as error:
+                self._count_error("esm.errors.commit")
+                log.warning("commit failed topic=%s reason=%s", self._setup.topic, error)
+                if error.transition_reason:
+                    self._fail(error)  # or functions would go on with what is delivered again for ever
+                return False
+        moved = 0
+        for partition, point in due.items():
+            lane, status = committing[partition].lane, committing[partition].status
+            moved += point.offset - lane.offsets.committed
+            lane.offsets.confirm(point)
+            status.committed = point.offset
+        lanes = self._setup.lanes
+        lanes.metrics.count("esm.events.committed", moved, mapping=lanes.mapping.uuid)
+        return True
+
+    # Watching
+
+    async def _watch(self) -> None:
+        """Keep lag and the state of the connection; aiokafka heals by itself and tells only its log."""
+        while True:
+            partitions = list(self._running)
+            try:
+                bounds = await self._client.bounds(partitions) if partitions else {}
+            except SourceUnavailable as error:
+                self._count_error("esm.errors.polling")
+                await self._tell_fault(error)
+            else:
+                self._status.problem, self._status.reason = None, ""
+                for partition, (start, end) in bounds.items():
+                    if partition in self._running:
+                        self._running[partition].status.log_start = start
+                        self._running[partition].status.end = end
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+
+    async def _tell_fault(self, error: SourceUnavailable) -> None:
+        """Say why the cluster cannot be used; end when only another way in could change that.
+
+        Then the fleet connects anew, with the secrets of that time: aiokafka would try the old ones for ever.
+        """
+        fault = error if error.transition_reason else await self._client.diagnosis() or error
+        self._status.problem, self._status.reason = fault.problem, str(fault)
+        log.warning("connection problem topic=%s reason=%s", self._setup.topic, fault)
+        if fault.transition_reason:
+            self._fail(fault)
+
+    def _count_error(self, name: CounterName) -> None:
+        lanes = self._setup.lanes
+        lanes.metrics.count(name, 1, mapping=lanes.mapping.uuid)
