@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tidemill_cli.clients import Endpoint
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError
 from tidemill_local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET
 
 Options = Mapping[str, Any]
@@ -72,7 +72,7 @@ def _iam(there: Endpoint) -> Options:
 def _scram(there: Endpoint) -> Options:
     user = there.secret(SCRAM_SECRET)
     if user is None:
-        raise Complaint(
+        raise UserError(
             f"The endpoint's Kafka asks for a SCRAM user, and there is no secret {SCRAM_SECRET}.",
             hint="`tidemill up --auth scram` makes it; or name a plaintext address with --bootstrap-servers.",
         )

@@ -10,7 +10,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError, reason_of
 from tidemill_local.programs import has_credentials
 from tidemill_local.settings import DEFAULT_PORT, DEFAULT_REGION
 
@@ -28,7 +28,7 @@ class Endpoint:
         self.url = (url or DEFAULT_ENDPOINT_URL).rstrip("/")
         address = urlsplit(self.url)
         if address.scheme not in {"http", "https"} or not address.netloc:
-            raise Complaint(f"{self.url!r} is no URL.", hint=f"Write it as {DEFAULT_ENDPOINT_URL}.")
+            raise UserError(f"{self.url!r} is not a URL.", hint=f"Write it as {DEFAULT_ENDPOINT_URL}.")
 
     @cached_property
     def session(self) -> Any:
@@ -57,13 +57,15 @@ class Endpoint:
         with self._open(method, path, document) as reply:
             return json.loads(reply.read() or b"null")
 
-    def stream(self, path: str) -> Iterator[bytes]:
-        """The lines of a ``/_tidemill/`` route as they come, however long the next one takes."""
-        with self._open("GET", path, None, timeout_s=None) as reply:
+    def stream(self, path: str, *, silence_s: float | None = None) -> Iterator[bytes]:
+        """Yield the lines of a ``/_tidemill/`` route as they come, until none came for `silence_s`."""
+        with self._open("GET", path, None, timeout_s=silence_s) as reply:
             try:
                 yield from reply
+            except TimeoutError:
+                return
             except (OSError, HTTPException):
-                raise Complaint(f"{self.url} went away.") from None
+                raise UserError(f"{self.url} closed the connection.") from None
 
     def _open(
         self, method: str, path: str, document: Any, *, timeout_s: float | None = _OWN_ROUTE_TIMEOUT_S
@@ -77,9 +79,9 @@ class Endpoint:
         try:
             return urlopen(request, timeout=timeout_s)  # noqa: S310  # as above
         except HTTPError as error:
-            raise Complaint(_sentence_of(error)) from None
+            raise UserError(_sentence_of(error), reason=reason_of(dict(error.headers))) from None
         except OSError as error:
-            raise Complaint(
+            raise UserError(
                 f"Cannot reach {self.url}: {getattr(error, 'reason', error)}.",
                 hint="Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url.",
             ) from None
@@ -89,7 +91,7 @@ class Endpoint:
         """The ARN of the one cluster behind the endpoint."""
         clusters = self.aws("kafka").list_clusters_v2()["ClusterInfoList"]
         if not clusters:
-            raise Complaint("The endpoint has no Kafka cluster.", hint="Name one with --cluster-arn.")
+            raise UserError("The endpoint has no Kafka cluster.", hint="Name one with --cluster-arn.")
         return str(clusters[0]["ClusterArn"])
 
     @property
@@ -121,7 +123,7 @@ class Endpoint:
 
 
 def _sentence_of(error: HTTPError) -> str:
-    """What a program said about a refused request."""
+    """Return what a program said about a request that it rejected."""
     try:
         body = json.loads(error.read())
         return str(body.get("error") or body.get("message") or body.get("Message") or body)

@@ -9,11 +9,11 @@ import typer
 
 from tidemill_cli.access import source_access
 from tidemill_cli.clients import Endpoint
-from tidemill_cli.errors import Complaint
-from tidemill_cli.options import EndpointUrl, Json, endpoint, pairs
-from tidemill_cli.output import print_facts, print_json, print_table, say, without_metadata
+from tidemill_cli.errors import UserError
+from tidemill_cli.options import EndpointUrl, Json, command_group, endpoint, pairs
+from tidemill_cli.output import print_facts, print_json, print_table, say, visible, without_metadata
 
-app = typer.Typer(help="Functions: register code, invoke it, read its log.", no_args_is_help=True)
+app = command_group("Functions: register code, invoke it, read its log.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Function name or ARN")]
 
@@ -30,10 +30,11 @@ def register(
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Register a handler that runs in place: edits are picked up by the next invocation.
+    """Register a handler that runs in place.
 
-    A module alone is read for handlers that are decorated with @function (of `from tidemill import function,
-    KafkaTrigger`): name, timeout, memory, environment and Kafka triggers come from there.
+    The next invocation picks up edits of its code. A module alone is read for handlers decorated with
+    @function (`from tidemill import function, KafkaTrigger`): name, timeout, memory, environment and Kafka
+    triggers come from there.
 
     For example:
 
@@ -134,7 +135,8 @@ def invoke(
     elif event:
         say("Accepted; its result is in the log.")
     else:
-        print(result)
+        # A pipe gets the payload as it is; a terminal would obey its control characters.
+        print(visible(result) if sys.stdout.isatty() else result)
     if log and "LogResult" in reply and not as_json:
         say(_log_tail(reply))
     if reply.get("FunctionError"):
@@ -146,9 +148,14 @@ def logs(
     name: Name,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines", min=0)] = 100,
+    wait: Annotated[
+        int, typer.Option(help="Seconds to wait for the first invocation if there is no log yet", min=0)
+    ] = 60,
     endpoint_url: EndpointUrl = None,
 ) -> None:
     """Print the log of a function.
+
+    If there is none yet, wait for the first invocation and print its log.
 
     For example:
 
@@ -156,10 +163,14 @@ def logs(
     """
     # Of an ARN, the name is enough: arn:aws:lambda:REGION:ACCOUNT:function:NAME.
     name = name.rpartition(":function:")[2]
-    query = f"lines={lines}" + ("&follow=1" if follow else "")
-    for line in endpoint(endpoint_url).stream(f"/_tidemill/functions/{quote(name, safe='')}/logs?{query}"):
-        sys.stdout.buffer.write(line)
-        sys.stdout.buffer.flush()
+    there = endpoint(endpoint_url)
+    route = f"/_tidemill/functions/{quote(name, safe='')}/logs?lines={lines}"
+    empty = True
+    for line in there.stream(route + ("&follow=1" if follow else "")):
+        _print_line(line)
+        empty = False
+    if empty and lines and wait:
+        _first_invocation(there, name, route, wait)
 
 
 @app.command()
@@ -177,15 +188,29 @@ def delete(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) 
         say(f"Function {name} is deleted.")
 
 
+def _print_line(line: bytes) -> None:
+    print(visible(line.decode(errors="replace").rstrip("\r\n")), flush=True)
+
+
+def _first_invocation(there: Endpoint, name: str, route: str, wait_s: int) -> None:
+    """Print the log of the first invocation as it comes, up to Lambda's REPORT line at its end."""
+    say(f"{name} has no log yet: waiting {wait_s} s for its first invocation. Ctrl-C ends this.")
+    for line in there.stream(f"{route}&follow=1", silence_s=wait_s):
+        _print_line(line)
+        if line.startswith(b"REPORT RequestId:"):
+            return
+    say(f"{name} was not invoked. Is there a mapping for it? tidemill mapping list --function {name}")
+
+
 def _registration(name: str, code: str) -> dict[str, Any]:
     file, colon, handler = code.rpartition(":")
     if not colon or not file.endswith(".py") or not handler.isidentifier():
-        raise Complaint(
+        raise UserError(
             f"{code!r} names no handler.", hint="Write it as path/to/module.py:handler, file and function."
         )
     path = Path(file)
     if not path.is_file():
-        raise Complaint(f"There is no file {file}.", hint="The path is relative to where you are.")
+        raise UserError(f"There is no file {file}.", hint="The path is relative to where you are.")
     return {"name": name, "path": str(path.resolve()), "handler": handler}
 
 
@@ -194,13 +219,13 @@ def _register_module(there: Endpoint, path: Path) -> list[Any]:
     from tidemill.trigger import InvalidDeclaration, collect
 
     if path.suffix != ".py":
-        raise Complaint(
-            f"{path} is no Python file.", hint="Give MODULE.py, or NAME and path/to/module.py:handler."
+        raise UserError(
+            f"{path} is not a Python file.", hint="Give MODULE.py, or NAME and path/to/module.py:handler."
         )
     try:
         declared = collect(path)
     except InvalidDeclaration as error:
-        raise Complaint(str(error)) from None
+        raise UserError(str(error)) from None
     registered = []
     for handler in declared:
         registered.append(there.own("POST", "/_tidemill/functions", handler.registration()))

@@ -20,7 +20,7 @@ from aiokafka.errors import (
 )
 
 from tidemill_cli.access import Options
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError
 
 _REQUEST_TIMEOUT_MS = 15_000
 _TAIL_POLL_MS = 500
@@ -52,7 +52,7 @@ _log.addHandler(_last)
 async def create_topic(
     options: Options, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]
 ) -> None:
-    """Create one topic; a refusal is a Complaint with Kafka's words."""
+    """Create one topic; a refusal is a UserError with Kafka's words."""
     async with _admin(options) as admin:
         reply = await admin.create_topics(
             [NewTopic(name, partitions, replication_factor, topic_configs=dict(configs))]
@@ -60,7 +60,7 @@ async def create_topic(
     for _, code, *message in reply.topic_errors:
         if code:
             error = for_code(code)
-            raise Complaint(f"{error.__name__}: {(message and message[0]) or error.description}")
+            raise UserError(f"{error.__name__}: {(message and message[0]) or error.description}")
 
 
 async def list_topics(options: Options) -> list[str]:
@@ -100,7 +100,7 @@ def records_to_produce(lines: Iterable[str], key: str | None, key_separator: str
         if key_separator:
             own_key, found, value = line.partition(key_separator)
             if not found:
-                raise Complaint(f"A line has no {key_separator!r} between key and value: {line!r}.")
+                raise UserError(f"A line has no {key_separator!r} between key and value: {line!r}.")
         records.append((None if own_key is None else _encoded(own_key), _encoded(value)))
     return records
 
@@ -120,7 +120,7 @@ async def produce(
         sent = [await producer.send(topic, value, key=key, headers=headers) for key, value in records]
         placed = [await future for future in sent]
     except UnknownTopicOrPartitionError:
-        raise Complaint(
+        raise UserError(
             f"There is no topic {topic}, and the broker makes none.",
             hint=f"Make it: tidemill topic create {topic}",
         ) from None
@@ -181,7 +181,7 @@ def record_line(record: Any, *, as_json: bool) -> str:
 async def _about(admin: Any, topic: str) -> Any:
     """What Metadata says of one topic; a look must not create it."""
     if topic not in await admin.list_topics():
-        raise Complaint(f"There is no topic {topic}.", hint=f"Make it: tidemill topic create {topic}")
+        raise UserError(f"There is no topic {topic}.", hint=f"Make it: tidemill topic create {topic}")
     [about] = await admin.describe_topics([topic])
     return about
 
@@ -222,13 +222,13 @@ async def _enter(client: Any) -> None:
         raise
 
 
-def _refused(error: Exception) -> Complaint:
+def _refused(error: Exception) -> UserError:
     if isinstance(error, ssl.SSLError):
-        return Complaint(
+        return UserError(
             f"Kafka and this command do not trust each other: {error.reason or error}.",
             hint="Trusted are the system's CAs and that of the secret tidemill_ca, made by `tidemill up`.",
         )
-    return Complaint(
+    return UserError(
         f"Kafka refused the login: {error}.",
         hint="The broker's log says why, in a line `broker.audit login_failed`. With IAM, take "
         "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, let your key's policy allow "

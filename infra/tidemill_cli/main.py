@@ -1,6 +1,6 @@
 """The command `tidemill`: owns its shape (names and flags stay, people script them) and its exit codes.
 
-0 done · 1 refused or failed, one sentence on standard error · 2 a mistake on the command line · 130
+0 done · 1 rejected or failed, one sentence on standard error · 2 a mistake on the command line · 130
 interrupted · 141 the reader of the output has left. Commands import what they need when they run, so that
 `--help` is quick.
 """
@@ -10,11 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from tidemill_cli import function, mapping, run, topic
 from tidemill_cli.errors import explain
+from tidemill_cli.options import command_group
 from tidemill_local.programs import reach_loopback_directly
 
 _INTERRUPTED = 130
@@ -23,14 +26,30 @@ _READER_LEFT = 141
 # These pass their arguments on untouched: each program has a command line of its own.
 _PROGRAMS = ("broker", "poller", "functions")
 
-app = typer.Typer(
+app = command_group(
+    "Lambda event source mappings for Kafka, anywhere.",
     name="tidemill",
-    help="Lambda event source mappings for Kafka, anywhere.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with `tidemill demo`, or `tidemill up` and `export AWS_ENDPOINT_URL=http://127.0.0.1:4580`.",
+    epilog="Start with `tidemill demo`, or with `tidemill up` and the variables that it prints.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tidemill {version('tidemill')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    """Lambda event source mappings for Kafka, anywhere."""
+
+
 run.add_to(app)
 app.add_typer(function.app, name="function")
 app.add_typer(mapping.app, name="mapping")
@@ -38,10 +57,10 @@ app.add_typer(topic.app, name="topic")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit status."""
+    """Run one command line and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Where UTF-8 is not spoken, `?` stands for what is lacking.
+        # Where the terminal has no UTF-8, `?` stands for what cannot be encoded.
         sys.stdout.reconfigure(errors="replace")
     os.environ |= reach_loopback_directly(os.environ)
     if arguments and arguments[0] in _PROGRAMS:
@@ -54,16 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:
-        # Who read the output has enough (`… | head -1`); what Python still holds goes nowhere.
+        # The reader of the output has ended (`… | head -1`): discard what Python still holds.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_LEFT
     except Exception as error:
-        complaint = explain(error)
-        if complaint is None:
+        problem = explain(error)
+        if problem is None:
             raise
-        print(f"error: {complaint}", file=sys.stderr)
-        if complaint.hint:
-            print(f"hint: {complaint.hint}", file=sys.stderr)
+        print(*problem.lines(), sep="\n", file=sys.stderr)
         return 1
     return 0
 

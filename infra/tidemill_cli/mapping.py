@@ -2,20 +2,20 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from tidemill_cli.access import source_access
+from tidemill_cli.cause import cause_first
 from tidemill_cli.clients import Endpoint
-from tidemill_cli.errors import Complaint
-from tidemill_cli.options import EndpointUrl, Json, endpoint, pairs
-from tidemill_cli.output import print_facts, print_json, print_table, say, without_metadata
+from tidemill_cli.errors import UserError
+from tidemill_cli.lookup import all_mappings, function_name, mapping_uuid
+from tidemill_cli.options import EndpointUrl, Json, command_group, endpoint, pairs
+from tidemill_cli.output import open_console, print_facts, print_json, print_table, say, without_metadata
 from tidemill_cli.tuning import Access, given, tuned
 
-app = typer.Typer(
-    help="Event source mappings: which topic invokes which function, and how.", no_args_is_help=True
-)
+app = command_group("Event source mappings: which topic invokes which function.")
 
 
 class StartingPosition(StrEnum):
@@ -26,7 +26,12 @@ class StartingPosition(StrEnum):
     AT_TIMESTAMP = "AT_TIMESTAMP"
 
 
-Uuid = Annotated[str, typer.Argument(metavar="UUID", help="The mapping's UUID")]
+Name = Annotated[
+    str, typer.Argument(metavar="MAPPING", help="UUID or the start of it, function, or topic of the mapping")
+]
+# A shorter row than this has room for the start of a UUID only.
+_WHOLE_UUID_COLUMNS: Final = 110
+_UUID_START_MIN: Final = 8
 
 
 @app.command()
@@ -90,49 +95,53 @@ def list_(
 
         tidemill mapping list --function delays
     """
-    pages = (
-        endpoint(endpoint_url)
-        .aws("lambda")
-        .get_paginator("list_event_source_mappings")
-        .paginate(**given(FunctionName=function))
-    )
-    mappings = [mapping for page in pages for mapping in page["EventSourceMappings"]]
+    there = endpoint(endpoint_url)
+    mappings = all_mappings(there, **given(FunctionName=function))
     if as_json:
         print_json(mappings)
         return
+    dropped = [dropped_records(there, mapping) for mapping in mappings]
     rows = [
         (
-            mapping["UUID"],
-            mapping["FunctionArn"].rpartition("function:")[2],
+            uuid,
+            function_name(mapping),
             ",".join(mapping.get("Topics", [])),
             mapping["State"],
-            mapping.get("LastProcessingResult"),
+            _result(mapping, lost),
         )
-        for mapping in mappings
+        for uuid, mapping, lost in zip(_uuids(mappings), mappings, dropped, strict=True)
     ]
     print_table(
         ("uuid", "function", "topic", "state", "last result"),
         rows,
-        empty="No mappings. Make one: tidemill mapping create FUNCTION --topic TOPIC",
+        empty="No mappings. Create one: tidemill mapping create FUNCTION --topic TOPIC",
     )
+    if any(dropped):
+        say(
+            "Dropped records were given up and are in no failure destination. Keep the next ones: "
+            "tidemill mapping update MAPPING --on-failure ARN"
+        )
 
 
 @app.command()
-def get(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+def get(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
     """Show one mapping.
 
     For example:
 
-        tidemill mapping get UUID --json
+        tidemill mapping get delays
+
+        tidemill mapping get 4f6f3bd0 --json
     """
-    _show(endpoint(endpoint_url).aws("lambda").get_event_source_mapping(UUID=uuid), as_json=as_json)
+    there = endpoint(endpoint_url)
+    _show(there.aws("lambda").get_event_source_mapping(UUID=mapping_uuid(there, name)), as_json=as_json)
 
 
 @app.command()
 @tuned
 def update(
     request: dict[str, Any],
-    uuid: Uuid,
+    name: Name,
     function: Annotated[str | None, typer.Option(help="Invoke this function from now on")] = None,
     enabled: Annotated[
         bool | None, typer.Option("--enable/--disable", help="Poll, or keep offsets and rest")
@@ -145,9 +154,9 @@ def update(
 
     For example:
 
-        tidemill mapping update UUID --batch-size 500
+        tidemill mapping update delays --batch-size 500
 
-        tidemill mapping update UUID --disable
+        tidemill mapping update flights --disable
     """
     request |= given(
         FunctionName=function,
@@ -155,47 +164,49 @@ def update(
         SourceAccessConfigurations=_entries(pairs(access, "--access")) if access else None,
     )
     if not request:
-        raise Complaint("Nothing to change.", hint="Name what to change, e.g. --batch-size 500 or --disable.")
-    _show(
-        endpoint(endpoint_url).aws("lambda").update_event_source_mapping(**request | {"UUID": uuid}),
-        as_json=as_json,
-    )
+        raise UserError("Nothing to change.", hint="Name what to change, e.g. --batch-size 500 or --disable.")
+    there = endpoint(endpoint_url)
+    request["UUID"] = mapping_uuid(there, name)
+    _show(there.aws("lambda").update_event_source_mapping(**request), as_json=as_json)
 
 
 @app.command()
-def delete(uuid: Uuid, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+def delete(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
     """Delete a mapping; committed offsets stay in Kafka.
 
     For example:
 
-        tidemill mapping delete UUID
+        tidemill mapping delete delays
     """
-    reply = endpoint(endpoint_url).aws("lambda").delete_event_source_mapping(UUID=uuid)
+    there = endpoint(endpoint_url)
+    uuid = mapping_uuid(there, name)
+    reply = there.aws("lambda").delete_event_source_mapping(UUID=uuid)
     if as_json:
         print_json(without_metadata(reply))
     else:
-        say(f"Mapping {uuid} is being deleted: what is in flight is settled first.")
+        say(f"Mapping {uuid} is being deleted; it settles what is in flight first.")
 
 
 @app.command()
 def watch(
-    uuid: Uuid,
+    name: Name,
     trees: Annotated[int, typer.Option(help="Retry trees to show below the partitions")] = 1,
     once: Annotated[bool, typer.Option("--once", help="Print one look and end")] = False,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Show the state of each partition live, with the latest retry trees.
+    """Show each partition live, with the latest retry trees.
 
     For example:
 
-        tidemill mapping watch UUID
+        tidemill mapping watch delays
 
-        tidemill mapping watch UUID --once --json
+        tidemill mapping watch 4f6f3bd0 --once --json
     """
     from tidemill_cli.watch import look, watch_live
 
     there = endpoint(endpoint_url)
+    uuid = mapping_uuid(there, name)
     # The poller's status route shows what runs, and says nothing of a mapping that is not there.
     there.aws("lambda").get_event_source_mapping(UUID=uuid)
     if as_json:
@@ -215,7 +226,7 @@ def _source(
     """The members that name the Kafka cluster; the endpoint's own when nothing is named."""
     entries = _entries(access)
     if bootstrap and cluster_arn:
-        raise Complaint("A mapping reads one cluster: give --cluster-arn or --bootstrap, not both.")
+        raise UserError("A mapping reads one cluster: give --cluster-arn or --bootstrap, not both.")
     if (
         not bootstrap
         and not cluster_arn
@@ -232,6 +243,31 @@ def _source(
         SourceAccessConfigurations=entries or None,
         **{kind: {"ConsumerGroupId": group} if group else None},
     )
+
+
+def dropped_records(there: Endpoint, mapping: dict[str, Any]) -> int:
+    """Return how many records are in no destination, as the poller has counted since it started."""
+    try:
+        status = there.own("GET", f"/_tidemill/mappings/{mapping['UUID']}/status")
+    except UserError:  # the endpoint is AWS, or another emulator: it does not say
+        return 0
+    return int((status.get("metrics") or {}).get("esm.events.dropped", 0))
+
+
+def _result(mapping: dict[str, Any], dropped: int) -> str:
+    told = cause_first(mapping.get("LastProcessingResult") or "")
+    return f"{told}; {dropped:,} dropped" if dropped else told
+
+
+def _uuids(mappings: list[dict[str, Any]]) -> list[str]:
+    """Return what the first column shows: UUIDs, or starts of them that are unique, where lines are short."""
+    whole = [str(mapping["UUID"]) for mapping in mappings]
+    if open_console().width >= _WHOLE_UUID_COLUMNS:
+        return whole
+    length = _UUID_START_MIN
+    while len({uuid[:length] for uuid in whole}) < len(whole):
+        length += 1
+    return [uuid[:length] for uuid in whole]
 
 
 def _entries(access: dict[str, str]) -> list[dict[str, str]]:

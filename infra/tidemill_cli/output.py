@@ -1,12 +1,28 @@
-"""Owns how results are shown: JSON for scripts, tables and sentences for people."""
+"""Owns how results are shown: JSON for scripts, tables and sentences for people.
+
+Names, records and errors are other people's text: whatever people read passes `visible`, so that it cannot
+move a terminal's cursor or set its title.
+"""
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-_PIPED_WIDTH = 240
+from tidemill_local.console_log import visible
+
+__all__ = [
+    "open_console",
+    "print_facts",
+    "print_json",
+    "print_table",
+    "say",
+    "visible",
+    "without_metadata",
+]
+
+_PIPED_WIDTH: Final = 240
 
 
 def print_json(value: Any) -> None:
@@ -16,7 +32,7 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """A table, or the sentence for an empty one."""
-    listed = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    listed = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if not listed:
         print(empty)
         return
@@ -46,12 +62,12 @@ def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         text = json.dumps(value, default=_plain) if isinstance(value, dict | list) else value
-        print(f"{name:<{width}}  {text}")
+        print(f"{name:<{width}}  {visible(str(text))}")
 
 
 def say(sentence: str) -> None:
-    """A sentence for people, beside the result: on standard error."""
-    print(sentence, file=sys.stderr)
+    """Print a sentence for people, beside the result: on standard error."""
+    print("\n".join(map(visible, sentence.split("\n"))), file=sys.stderr)
 
 
 def _plain(value: Any) -> str:

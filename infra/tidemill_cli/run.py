@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tidemill_broker.listeners import PORTS
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError
 from tidemill_local.auth import PORT_FLAGS, Auth, check_ports, parse_auth
 from tidemill_local.settings import DEFAULT_DATA_DIR, DEFAULT_PORT, UpSettings
 
@@ -21,10 +21,11 @@ _PORT_MAX = 65535
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command()(up)
-    app.command()(demo)
+    app.command(short_help="Start everything on one endpoint; Ctrl-C drains")(up)
+    app.command(short_help="Run the main job on real data and prove the result")(demo)
     for name, text in _PROGRAM_HELP.items():
-        app.command(name, help=text, add_help_option=False)(_forwarded)
+        short = f"The {name} alone: tidemill {name} --help"
+        app.command(name, help=text, short_help=short, add_help_option=False)(_forwarded)
 
 
 def _port(text: str) -> Any:
@@ -95,7 +96,7 @@ def up(
     try:
         status = uvloop.run(launch(settings, ConsoleLog(), announce))
     except UpError as error:
-        raise Complaint(str(error)) from None
+        raise UserError(str(error)) from None
     raise typer.Exit(status)
 
 
@@ -122,7 +123,7 @@ def _auth(text: str) -> frozenset[Auth]:
     try:
         return parse_auth(text)
     except ValueError as error:
-        raise Complaint(f"--auth {error}") from None
+        raise UserError(f"--auth {error}") from None
 
 
 def _check_ports(settings: UpSettings) -> None:
@@ -130,7 +131,7 @@ def _check_ports(settings: UpSettings) -> None:
     try:
         check_ports({"--port": settings.port, **asked})
     except ValueError as error:
-        raise Complaint(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 def _flight_count(text: str) -> int | None:
@@ -138,7 +139,7 @@ def _flight_count(text: str) -> int | None:
     if text == "all":
         return None
     if not text.isdigit() or int(text) == 0:
-        raise Complaint(f"--flights takes a number above 0 or `all`, not {text!r}.")
+        raise UserError(f"--flights takes a number above 0 or `all`, not {text!r}.")
     return int(text)
 
 

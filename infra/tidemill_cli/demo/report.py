@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tidemill_cli.demo.proof import Verdict
-from tidemill_poller.reporting.tracing.tree import render_tree
+from tidemill_cli.watch import tree_text
 
 _CARRIERS_SHOWN = 5
 
@@ -68,7 +68,7 @@ def _tree_to_show(deliveries: Sequence[Mapping[str, Any]]) -> str | None:
     stories = [delivery for delivery in deliveries if _is_whole_story(delivery)]
     if not stories:
         return None
-    return render_tree(min(stories, key=lambda delivery: len(delivery["spans"]))["spans"])
+    return tree_text(min(stories, key=lambda delivery: len(delivery["spans"]))["spans"])
 
 
 def _is_whole_story(delivery: Mapping[str, Any]) -> bool:

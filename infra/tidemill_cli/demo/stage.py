@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tidemill_cli.errors import Complaint
+from tidemill_cli.errors import UserError
 
 _READY_TIMEOUT_S = 90
 _STOP_TIMEOUT_S = 60
@@ -91,7 +91,7 @@ def _await_ready(process: subprocess.Popen[bytes], data_dir: Path, log_file: Pat
     while not ready_file.exists():
         if process.poll() is not None or time.monotonic() > deadline_s:
             lines = log_file.read_text(errors="replace").splitlines()[-_LOG_LINES_SHOWN:]
-            raise Complaint("`tidemill up` did not start; it said:\n  " + "\n  ".join(lines))
+            raise UserError("`tidemill up` did not start; it said:\n  " + "\n  ".join(lines))
         time.sleep(0.02)
     ready = json.loads(ready_file.read_text())
     names = ("endpoint_url", "bootstrap_servers", "cluster_arn", "region")

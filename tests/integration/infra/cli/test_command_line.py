@@ -7,11 +7,17 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
-from tidemill_cli.main import main
+from tidemill_cli.main import app, main
+
+PROGRAMS = (("broker",), ("poller",), ("functions",))
 
 COMMANDS = {
     (): ("up", "broker", "poller", "functions", "function", "mapping", "topic", "demo"),
@@ -46,6 +52,39 @@ def test_names_and_flags_stay(
         assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
 
 
+def every_command(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in getattr(group, "commands", {}).items():
+        yield from every_command(command, (*path, name))
+
+
+EVERY_COMMAND = [path for path in every_command(typer.main.get_command(app)) if path[:1] not in PROGRAMS]
+
+
+@pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
+def test_no_option_is_cut_at_80_columns(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    found: Any = typer.main.get_command(app)
+    for name in command:
+        found = found.commands[name]
+    assert main([*command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    names = [*getattr(found, "commands", ()), *(flag for each in found.params for flag in each.opts)]
+    for name in names:
+        if name.startswith("-") or name in getattr(found, "commands", ()):
+            assert re.search(rf"(?<![\w-]){name}(?![\w-])", shown), name
+    assert "…" not in shown.replace("subnet-1 …", "")
+    assert "..." not in re.sub(r"(\]|value)\.\.\.", "", shown)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tidemill {version('tidemill')}\n"
+
+
 @pytest.mark.parametrize(
     ("program", "flags"),
     [
@@ -76,7 +115,7 @@ def test_programs_get_their_arguments_untouched(
         ("topic", "list"),
     ],
 )
-def test_nobody_there_is_told_with_the_mend(
+def test_an_endpoint_that_does_not_answer_is_named_with_the_fix(
     command: tuple[str, ...], nowhere: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Connection refused is one sentence, a hint and status 1."""
@@ -88,7 +127,9 @@ def test_nobody_there_is_told_with_the_mend(
     )
 
 
-def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowhere: str) -> None:
+def test_a_kafka_that_does_not_answer_is_named_with_the_fix(
+    capsys: pytest.CaptureFixture[str], nowhere: str
+) -> None:
     servers = nowhere.removeprefix("http://")
     assert main(["topic", "list", "--bootstrap-servers", servers]) == 1
     error, hint = capsys.readouterr().err.splitlines()
@@ -102,7 +143,7 @@ def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowh
         (("function", "register", "f", "app.py"), "'app.py' names no handler."),
         (("function", "register", "f", "nowhere/app.py:handler"), "There is no file nowhere/app.py."),
         (("function", "register", "nowhere/app.py"), "nowhere/app.py does not exist"),
-        (("function", "register", "app"), "app is no Python file."),
+        (("function", "register", "app"), "app is not a Python file."),
         (("function", "register", "f", "{dir}/app.py:handler", "--env", "TABLE"), "--env takes NAME=VALUE"),
         (("function", "invoke", "f", "--payload", "@nowhere.json"), "Cannot use nowhere.json"),
         (("mapping", "create", "--from", "{dir}/bad.json"), "is not JSON"),
@@ -112,8 +153,8 @@ def test_no_kafka_is_told_with_the_mend(capsys: pytest.CaptureFixture[str], nowh
             "A mapping reads one cluster",
         ),
         (("mapping", "update", "4f6f3bd0-0e9a-4b0c-8a55-000000000000"), "Nothing to change."),
-        (("function", "list", "--endpoint-url", "localhost:4580"), "'localhost:4580' is no URL."),
-        (("function", "logs", "f", "--endpoint-url", "nowhere"), "'nowhere' is no URL."),
+        (("function", "list", "--endpoint-url", "localhost:4580"), "'localhost:4580' is not a URL."),
+        (("function", "logs", "f", "--endpoint-url", "nowhere"), "'nowhere' is not a URL."),
         (("function", "logs", "no such function"), "Cannot reach"),
         (("up", "--data-dir", "{dir}/app.py"), "choose another directory with --data-dir"),
         (("demo", "--flights", "some"), "--flights takes a number above 0 or `all`"),

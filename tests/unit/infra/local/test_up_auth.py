@@ -12,7 +12,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from tidemill_broker.auth.tls import issuing
 from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_cli.announcement import announcement
-from tidemill_cli.errors import Complaint, explain
+from tidemill_cli.errors import UserError, explain
 from tidemill_cli.run import up
 from tidemill_local.access import Access, certificate_secret, make_certificates
 from tidemill_local.auth import broker_settings, check_ports, listeners, parse_auth
@@ -53,7 +53,7 @@ def test_what_is_no_mechanism_is_refused_with_the_choices(text: str) -> None:
 def test_two_listeners_on_one_port_are_refused_at_once(
     tmp_path: Path, asked: dict[str, Any], flags: str
 ) -> None:
-    with pytest.raises(Complaint, match=f"^{flags} are both 9098: give each a port of its own, or 0.$"):
+    with pytest.raises(UserError, match=f"^{flags} are both 9098: give each a port of its own, or 0.$"):
         up(data_dir=tmp_path / "none", **asked)
     assert not (tmp_path / "none").exists()
 
@@ -176,9 +176,9 @@ def test_an_expired_certificate_is_refused_with_its_mend(
 
 
 def test_who_is_denied_is_told_where_the_missing_right_is_named() -> None:
-    complaint = explain(TopicAuthorizationFailedError("orders"))
-    assert complaint is not None
-    assert "broker.audit denied" in str(complaint.hint)
+    problem = explain(TopicAuthorizationFailedError("orders"))
+    assert problem is not None
+    assert "broker.audit denied" in str(problem.hint)
 
 
 def test_a_certificates_secret_holds_key_and_chain_up_to_the_root() -> None:
