@@ -26,11 +26,11 @@ from uuid import UUID, uuid4
 import uvloop
 
 from tidemill_broker.apis.broker import Broker
-from tidemill_broker.apis.groups import GroupService
-from tidemill_broker.apis.producers import ProducerIds
 from tidemill_broker.auth.assembly import Auth, AuthFault, assemble
 from tidemill_broker.durable_files import write_durably
+from tidemill_broker.groups.service import GroupService
 from tidemill_broker.listeners import PORT_MAX, ListenerName, parse_advertised, parse_listener
+from tidemill_broker.log.producer_ids import ProducerIds
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.server import CannotListen, Server, serve
 from tidemill_broker.settings import Settings, SettingsError, parse_kafka_settings, read_environment

@@ -12,13 +12,13 @@ from uuid import UUID
 
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tidemill_broker.apis import Broker, Connection, dispatch
-from tidemill_broker.apis.groups import GroupService
-from tidemill_broker.apis.producers import ProducerIds
 from tidemill_broker.auth.acl.authorizer import AclAuthorizer, parse_super_users
 from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.scram.users import ScramUsers
 from tidemill_broker.auth.session import UNAUTHENTICATED, Session
+from tidemill_broker.groups.service import GroupService
 from tidemill_broker.listeners import ListenerName
+from tidemill_broker.log.producer_ids import ProducerIds
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.settings import Settings, parse_kafka_settings
 

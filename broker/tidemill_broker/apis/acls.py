@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from tidemill_broker.apis.api import Api, CloseConnection, Refused
 from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.refusals import refusing
+from tidemill_broker.apis.rejections import refusing
 from tidemill_broker.auth.acl.rules import Acl, AclFilter, AclRules, PatternType, Permission
 from tidemill_broker.auth.acl.store import TooManyAcls
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType

@@ -13,12 +13,12 @@ from tidemill_broker.auth.session import UNAUTHENTICATED, Session
 from tidemill_broker.listeners import ListenerName
 
 if TYPE_CHECKING:
-    from tidemill_broker.apis.groups import GroupService
-    from tidemill_broker.apis.producers import ProducerIds
     from tidemill_broker.apis.sasl import SaslStage
     from tidemill_broker.auth.acl.store import AclStore
     from tidemill_broker.auth.mechanism import Mechanism
     from tidemill_broker.auth.scram.users import ScramUsers
+    from tidemill_broker.groups.service import GroupService
+    from tidemill_broker.log.producer_ids import ProducerIds
     from tidemill_broker.log.topics import Topics
     from tidemill_broker.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tidemill_broker.apis.api import Api, Refused
 from tidemill_broker.apis.authorization import authorize
 from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.refusals import refuse_repeated, refusing, topic_named
+from tidemill_broker.apis.rejections import refuse_repeated, refusing, topic_named
 from tidemill_broker.auth import authorizer
 from tidemill_broker.auth.authorizer import CLUSTER_NAME
 from tidemill_broker.log import configs as topic_configs

@@ -14,7 +14,6 @@ from tidemill_broker.apis.api import Api
 from tidemill_broker.apis.authorization import denial, may_describe
 from tidemill_broker.apis.broker import Broker, Connection
 from tidemill_broker.apis.group_offsets import APIS as OFFSET_APIS
-from tidemill_broker.apis.group_service import GroupService
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.coordinators.messages import (
     GroupDescription,
@@ -27,8 +26,6 @@ from tidemill_broker.coordinators.messages import (
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.frames import RequestHeader
 from tidemill_broker.protocol.schema import response_schema
-
-__all__ = ("APIS", "GroupService")
 
 GROUP_KEY, TRANSACTION_KEY = 0, 1
 # The one code that every client takes as final for a transactional id (docs/decisions/0203).

@@ -13,7 +13,7 @@ from tidemill_broker.apis.api import Api, Refused
 from tidemill_broker.apis.authorization import authorize, denial, may_create_any, may_describe
 from tidemill_broker.apis.broker import Broker, Connection
 from tidemill_broker.apis.cluster import NOT_ASKED, cluster_operations, replicas
-from tidemill_broker.apis.refusals import refusing
+from tidemill_broker.apis.rejections import refusing
 from tidemill_broker.apis.topics import create_by_name
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.log.topics import Topic, validate_topic_name

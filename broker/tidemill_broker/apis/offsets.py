@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from tidemill_broker.apis.api import Api, Refused
 from tidemill_broker.apis.authorization import authorize
 from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.refusals import partition_of, refuse_repeated
+from tidemill_broker.apis.rejections import partition_of, refuse_repeated
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.log.errors import OffsetOutOfRange
 from tidemill_broker.log.partition import Partition

@@ -13,7 +13,7 @@ from tidemill_broker.apis.api import Api, Refused
 from tidemill_broker.apis.authorization import authorize, may_create_any, may_describe
 from tidemill_broker.apis.broker import Broker, Connection
 from tidemill_broker.apis.configs import Entry, topic_entries
-from tidemill_broker.apis.refusals import refuse_repeated, refusing, topic_named
+from tidemill_broker.apis.rejections import refuse_repeated, refusing, topic_named
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.log.topics import Topic
 from tidemill_broker.protocol.errors import ErrorCode

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.inner_broker import InnerBroker, inner_broker
-from tidemill_broker.apis.record_batch import build_batch
+from tidemill_broker.groups.record_batch import build_batch
 from tidemill_broker.protocol.errors import ErrorCode
 
 LIST_OFFSETS, DELETE_RECORDS, LEADER_EPOCH = 2, 21, 23

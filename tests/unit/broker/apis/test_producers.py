@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.inner_broker import inner_broker
-from tidemill_broker.apis.producers import BLOCK, ProducerIds
+from tidemill_broker.log.producer_ids import BLOCK, ProducerIds
 from tidemill_broker.protocol.errors import ErrorCode
 
 INIT_PRODUCER_ID = 22

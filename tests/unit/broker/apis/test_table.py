@@ -17,7 +17,9 @@ from kio.static.constants import EntityType
 import tidemill_broker.apis
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
-from tidemill_broker.apis import APIS, DECODED_BYTES_MAX, Api, CloseConnection, dispatch, table
+from tidemill_broker.apis import APIS, Api, CloseConnection, dispatch
+from tidemill_broker.apis.dispatching import DECODED_BYTES_MAX
+from tidemill_broker.apis.table import make_table
 from tidemill_broker.protocol.errors import ErrorCode
 
 PRODUCE, METADATA, API_VERSIONS = 0, 3, 18
@@ -35,13 +37,13 @@ def row(key: int, low: int = 0, high: int = 1) -> Api:
 
 def test_a_key_that_is_registered_twice_stops_the_program() -> None:
     with pytest.raises(ValueError, match="registered by api 3 and by api 3"):
-        table([row(3), row(3)])
+        make_table([row(3), row(3)])
 
 
 @pytest.mark.parametrize(("low", "high"), [(2, 1), (-1, 1)])
 def test_versions_that_run_backwards_stop_the_program(low: int, high: int) -> None:
     with pytest.raises(ValueError, match="api 3 has versions"):
-        table([row(3, low, high)])
+        make_table([row(3, low, high)])
 
 
 @pytest.mark.parametrize("version", range(5))

@@ -8,9 +8,9 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tidemill_broker.apis.offsets_topic import partition_of
 from tidemill_broker.apis.record_batch import build_batch, read_batches
+
 from tidemill_broker.coordinators.records import (
     GroupForgotten,
     GroupStored,

@@ -12,9 +12,6 @@ import pytest
 
 from tests.fakes import virtual_time
 from tests.fakes.group_shell import subscription
-from tidemill_broker.apis.group_service import GroupService
-from tidemill_broker.apis.offsets_topic import NAME, SLACK_BYTES
-from tidemill_broker.apis.record_batch import build_batch
 from tidemill_broker.coordinators.messages import (
     CommitRequest,
     JoinReply,
@@ -23,6 +20,9 @@ from tidemill_broker.coordinators.messages import (
     OffsetToCommit,
     SyncRequest,
 )
+from tidemill_broker.groups.offsets_topic import NAME, SLACK_BYTES
+from tidemill_broker.groups.record_batch import build_batch
+from tidemill_broker.groups.service import GroupService
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.settings import Settings, parse_kafka_settings

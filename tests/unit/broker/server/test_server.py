@@ -22,7 +22,8 @@ from tests.fakes.record_batches import Record, batch
 from tidemill_broker.auth.tls.certificates import Certificates
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.log.topics import Topics
-from tidemill_broker.server import BUFFER_BYTES, PENDING_MAX, Server, serve
+from tidemill_broker.server import Server, serve
+from tidemill_broker.server.connection import BUFFER_BYTES, PENDING_MAX
 
 METADATA, API_VERSIONS = 3, 18
 ANSWER_BYTES = 16  # of ApiVersions in a version of the future

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from tests.fakes import virtual_time
 from tests.fakes.virtual_time import START_S, now_s
-from tidemill_broker.server.strangers import GRACE_S, Stranger, Strangers
+from tidemill_broker.server.unauthenticated import GRACE_S, Stranger, Strangers
 
 TIMEOUT_S = 10.0
 

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from tidemill_broker.apis.offsets_topic import NAME, OffsetsTopic
 from tidemill_broker.coordinators.group import Limits, Step
 from tidemill_broker.coordinators.groups import GroupCoordinator, Place
 from tidemill_broker.coordinators.messages import (
@@ -24,6 +23,7 @@ from tidemill_broker.coordinators.messages import (
     SyncRequest,
     Ticket,
 )
+from tidemill_broker.groups.offsets_topic import NAME, OffsetsTopic
 from tidemill_broker.log.errors import LogError
 from tidemill_broker.protocol.errors import ErrorCode
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tidemill_broker.listeners import ListenerName
     from tidemill_broker.server import Server
-    from tidemill_broker.server.strangers import Stranger
+    from tidemill_broker.server.unauthenticated import Stranger
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from tidemill_broker.apis.record_batch import Pair, build_batch, read_batches
 from tidemill_broker.coordinators.records import Record, UnreadableRecord, decode, encode
+from tidemill_broker.groups.record_batch import Pair, build_batch, read_batches
 from tidemill_broker.log.partition import Partition
 from tidemill_broker.log.topics import Topic, Topics
 

@@ -13,14 +13,14 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from tidemill_broker.auth.tls.contexts import SSL
+from tidemill_broker.server.connection import Peer, spell_peer
 from tidemill_broker.server.handshake import Handshake
-from tidemill_broker.server.peer import Peer, spell_peer
 
 if TYPE_CHECKING:
     from tidemill_broker.auth.tls.certificates import Certificates
     from tidemill_broker.listeners import ListenerName
     from tidemill_broker.server import Server
-    from tidemill_broker.server.strangers import Stranger
+    from tidemill_broker.server.unauthenticated import Stranger
 
 logger = logging.getLogger(__name__)
 
