@@ -10,15 +10,15 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-from tidemill_broker.apis.api import Api, CloseConnection, Refused
-from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.rejections import refusing
+from tidemill_broker.apis.api import Api, CloseConnection, Rejected
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.rejections import rejecting
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.acl.rules import Acl, AclFilter, AclRules, PatternType, Permission
 from tidemill_broker.auth.acl.store import TooManyAcls
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+from tidemill_broker.protocol.schema import ResponseSchema
 
 # Kafka: QuorumController.MAX_RECORDS_PER_USER_OP.
 CHANGES_MAX: Final = 10_000
@@ -28,15 +28,15 @@ LOOKS_MAX: Final = 200_000
 Code = TypeVar("Code", bound=IntEnum)
 
 
-def describe_acls(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_acls(broker: Broker, request: Request) -> Any:
     """Answer DescribeAcls, sorted by resource; a filter of codes that Kafka does not know finds nothing."""
-    reply = response_schema(header)
-    wanted = _filter(request)
+    reply = request.reply
+    wanted = _filter(request.body)
     try:
-        _authorize(connection, Operation.DESCRIBE, "DescribeAcls")
-    except Refused as refused:
+        _authorize(request, Operation.DESCRIBE)
+    except Rejected as rejected:
         return reply.DescribeAclsResponse(
-            error_code=refused.code, error_message=refused.message, resources=()
+            error_code=rejected.code, error_message=rejected.message, resources=()
         )
     resources = tuple(_resources(reply, broker.acls.rules.find(wanted)))
     return reply.DescribeAclsResponse(error_code=ErrorCode.none, error_message="", resources=resources)
@@ -64,22 +64,22 @@ def _resources(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
         )
 
 
-def create_acls(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def create_acls(broker: Broker, request: Request) -> Any:
     """Answer CreateAcls; those that are there already are no error."""
-    reply = response_schema(header)
-    acls = [_acl(creation) for creation in request.creations]
-    outcomes: list[Refused | None]
+    reply = request.reply
+    acls = [_acl(creation) for creation in request.body.creations]
+    outcomes: list[Rejected | None]
     try:
-        _authorize(connection, Operation.ALTER, "CreateAcls")
-        outcomes = [_refusal(acl) for acl in acls]
-        _add(broker, [acl for acl, refusal in zip(acls, outcomes, strict=True) if refusal is None])
-    except Refused as refused:
-        outcomes = [refused] * len(acls)
+        _authorize(request, Operation.ALTER)
+        outcomes = [_rejection(acl) for acl in acls]
+        _add(broker, [acl for acl, rejection in zip(acls, outcomes, strict=True) if rejection is None])
+    except Rejected as rejected:
+        outcomes = [rejected] * len(acls)
     results = (
         reply.AclCreationResult(error_code=ErrorCode.none, error_message="")
-        if refusal is None
-        else reply.AclCreationResult(error_code=refusal.code, error_message=refusal.message)
-        for refusal in outcomes
+        if rejection is None
+        else reply.AclCreationResult(error_code=rejection.code, error_message=rejection.message)
+        for rejection in outcomes
     )
     return reply.CreateAclsResponse(results=tuple(results))
 
@@ -87,15 +87,15 @@ def create_acls(broker: Broker, connection: Connection, header: RequestHeader, r
 def _add(broker: Broker, acls: Sequence[Acl]) -> None:
     new = {acl for acl in acls if acl not in broker.acls.rules}
     if len(new) > CHANGES_MAX:
-        raise Refused(ErrorCode.policy_violation, "Unable to perform excessively large batch operation.")
+        raise Rejected(ErrorCode.policy_violation, "Unable to perform excessively large batch operation.")
     try:
-        with refusing():
+        with rejecting():
             broker.acls.add(acls)
     except TooManyAcls as error:
-        raise Refused(ErrorCode.policy_violation, str(error)) from error
+        raise Rejected(ErrorCode.policy_violation, str(error)) from error
 
 
-def _refusal(acl: Acl) -> Refused | None:
+def _rejection(acl: Acl) -> Rejected | None:
     """Tell why an ACL cannot be, in Kafka's order.
 
     Kafka gives UNKNOWN_SERVER_ERROR for the whole request where a code is ANY or MATCH; that is a slip of the
@@ -119,24 +119,24 @@ def _refusal(acl: Acl) -> Refused | None:
             f"Could not parse principal from `{acl.principal}` (no colon is present separating the"
             " principal type from the principal name)"
         )
-    return None if fault is None else Refused(ErrorCode.invalid_request, fault)
+    return None if fault is None else Rejected(ErrorCode.invalid_request, fault)
 
 
-def delete_acls(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_acls(broker: Broker, request: Request) -> Any:
     """Answer DeleteAcls: every filter sees the ACLs as they were before the request."""
-    reply = response_schema(header)
-    filters = [_filter(wanted) for wanted in request.filters]
-    found: Sequence[Sequence[Acl] | Refused]
+    reply = request.reply
+    filters = [_filter(wanted) for wanted in request.body.filters]
+    found: Sequence[Sequence[Acl] | Rejected]
     try:
-        _authorize(connection, Operation.ALTER, "DeleteAcls")
+        _authorize(request, Operation.ALTER)
         found = _matches(broker.acls.rules, filters)
-        with refusing():
-            broker.acls.delete(acl for acls in found if not isinstance(acls, Refused) for acl in acls)
-    except Refused as refused:
-        found = [refused] * len(filters)
+        with rejecting():
+            broker.acls.delete(acl for acls in found if not isinstance(acls, Rejected) for acl in acls)
+    except Rejected as rejected:
+        found = [rejected] * len(filters)
     results = (
         reply.DeleteAclsFilterResult(error_code=acls.code, error_message=acls.message, matching_acls=())
-        if isinstance(acls, Refused)
+        if isinstance(acls, Rejected)
         else reply.DeleteAclsFilterResult(
             error_code=ErrorCode.none, error_message=None, matching_acls=tuple(_deleted(reply, acls))
         )
@@ -160,14 +160,14 @@ def _deleted(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
         )
 
 
-def _matches(rules: AclRules, filters: Iterable[AclFilter]) -> list[Sequence[Acl] | Refused]:
-    """Find what each filter means, or why it cannot be. Raises Refused where that is too much in all."""
-    found: list[Sequence[Acl] | Refused] = []
+def _matches(rules: AclRules, filters: Iterable[AclFilter]) -> list[Sequence[Acl] | Rejected]:
+    """Find what each filter means, or why it cannot be. Raises Rejected where that is too much in all."""
+    found: list[Sequence[Acl] | Rejected] = []
     matched = looks = 0
     for wanted in filters:
-        refusal = _unknown(wanted)
-        if refusal is not None:
-            found.append(refusal)
+        rejection = _unknown(wanted)
+        if rejection is not None:
+            found.append(rejection)
             continue
         candidates = list(islice(rules.candidates(wanted), LOOKS_MAX - looks + 1))
         acls = [acl for acl in candidates if wanted.matches(acl)]
@@ -180,29 +180,29 @@ def _matches(rules: AclRules, filters: Iterable[AclFilter]) -> list[Sequence[Acl
 
 def _check_bounds(looks: int, matched: int) -> None:
     if looks > LOOKS_MAX:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_request,
             f"The filters have to look at more than {LOOKS_MAX} acls: let them name resources or principals.",
         )
     if matched > CHANGES_MAX:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_request,
             f"Cannot remove more than {CHANGES_MAX} acls in a single delete operation.",
         )
 
 
-def _unknown(wanted: AclFilter) -> Refused | None:
+def _unknown(wanted: AclFilter) -> Rejected | None:
     if ResourceType.UNKNOWN is wanted.resource_type or PatternType.UNKNOWN is wanted.pattern_type:
-        return Refused(ErrorCode.invalid_request, "Unknown patternFilter.")
+        return Rejected(ErrorCode.invalid_request, "Unknown patternFilter.")
     if Operation.UNKNOWN is wanted.operation or Permission.UNKNOWN is wanted.permission:
-        return Refused(ErrorCode.invalid_request, "Unknown entryFilter.")
+        return Rejected(ErrorCode.invalid_request, "Unknown entryFilter.")
     return None
 
 
-def _authorize(connection: Connection, operation: Operation, api: str) -> None:
-    if not connection.rights.allows(operation, ResourceType.CLUSTER, CLUSTER_NAME, api=api):
+def _authorize(request: Request, operation: Operation) -> None:
+    if not request.allows(operation, ResourceType.CLUSTER, CLUSTER_NAME):
         needs = f"The request needs {operation.name} permission on the cluster."
-        raise Refused(ErrorCode.cluster_authorization_failed, needs)
+        raise Rejected(ErrorCode.cluster_authorization_failed, needs)
 
 
 def _acl(creation: Any) -> Acl:

@@ -10,9 +10,8 @@ from tidemill_broker.protocol.errors import BrokerError, ErrorCode
 # chunks for one vectored write. None: no answer (Produce with acks=0).
 Reply = bytes | memoryview | Sequence[bytes] | None
 
-# Decoded: (broker, connection, header, request entity) -> response entity, or an awaitable of it.
-# Raw:     (broker, connection, frame without its length: memoryview) -> Reply, or an awaitable of it; raises
-#          MalformedFrame for versions that it does not speak too.
+# Decoded: (broker, Request) -> response entity, or an awaitable of it.
+# Raw:     (broker, RawRequest) -> Reply, or an awaitable of it; raises MalformedFrame, for versions too.
 Handler = Callable[..., Any]
 
 
@@ -23,8 +22,8 @@ class CloseConnection(BrokerError):
     """This connection must end, and only this one; the text is the reason for the server's one log line."""
 
 
-class Refused(BrokerError):
-    """One item of a request cannot be done: Kafka's code and a sentence for the client (Kafka: ApiError)."""
+class Rejected(BrokerError):
+    """One item of a request is not done: Kafka's code and a sentence for the client (Kafka: ApiError)."""
 
     def __init__(self, code: ErrorCode, message: str | None = None) -> None:
         super().__init__(message or code.name)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from tidemill_broker.apis.api import Reply
+from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.audit import Audit
 from tidemill_broker.auth.authorization_cache import Rights
 from tidemill_broker.auth.authorizer import Authorizer
+from tidemill_broker.auth.mechanism import Mechanism
+from tidemill_broker.auth.scram.users import ScramUsers
 from tidemill_broker.auth.session import UNAUTHENTICATED, Session
+from tidemill_broker.groups.service import GroupService
 from tidemill_broker.listeners import ListenerName
-
-if TYPE_CHECKING:
-    from tidemill_broker.apis.sasl import SaslStage
-    from tidemill_broker.auth.acl.store import AclStore
-    from tidemill_broker.auth.mechanism import Mechanism
-    from tidemill_broker.auth.scram.users import ScramUsers
-    from tidemill_broker.groups.service import GroupService
-    from tidemill_broker.log.producer_ids import ProducerIds
-    from tidemill_broker.log.topics import Topics
-    from tidemill_broker.settings import Settings
+from tidemill_broker.log.producer_ids import ProducerIds
+from tidemill_broker.log.topics import Topics
+from tidemill_broker.settings import Settings
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +70,6 @@ class Broker:
             host=connection.host,
             audit=self.audit,
             peer=connection.peer,
-            client_id=connection.client_id,
         )
 
 
@@ -85,9 +82,40 @@ class Connection:
     listener: ListenerName
     session: Session = UNAUTHENTICATED
     rights: Rights = field(init=False)
-    sasl: SaslStage | None = None  # where this listener asks for a login
+    sasl: Login | None = None  # where this listener asks for one
     ending: bool = False  # the server ends it once the reply in work is out: a login that failed
-    client_id: str | None = None
-    denials: int = 0  # of the request in work
+    client_id: str | None = None  # of the first request that names one, for log lines
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)
     software_version: str = "unknown"
+
+    def name_client(self, client_id: str | None) -> None:
+        """Keep the first client id that a request brings."""
+        if self.client_id is None:
+            self.client_id = client_id
+
+
+class Login(Protocol):
+    """A connection's login, which answers everything that comes before its end (`sasl.SaslStage`)."""
+
+    @property
+    def done(self) -> bool:
+        """Whether somebody is logged in, and not about to log in again."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being worked on: what comes now must wait."""
+        ...
+
+    @property
+    def expires_s(self) -> float | None:
+        """When the session ends, on the broker's monotonic clock; None: never, or there is none."""
+        ...
+
+    def passes(self, broker: Broker, frame: memoryview) -> bool:
+        """Tell whether a request is for the handlers."""
+        ...
+
+    def answer(self, broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
+        """Take the next message of a login."""
+        ...

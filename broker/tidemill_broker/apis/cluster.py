@@ -8,13 +8,11 @@ replicas by their node (docs/decisions/0201).
 from typing import Any, Final
 
 from tidemill_broker.apis.api import Api
-from tidemill_broker.apis.authorization import may_describe
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, ResourceType
 from tidemill_broker.log.topics import Topic
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import response_schema
 
 NOT_ASKED: Final = -(1 << 31)
 
@@ -30,17 +28,17 @@ def replicas(broker: Broker, topic: Topic) -> tuple[int, ...]:
     return tuple(range(broker.node_id, broker.node_id + topic.replication_factor))
 
 
-def cluster_operations(connection: Connection, *, api: str) -> int:
+def cluster_operations(request: Request) -> int:
     """Tell all that the client may do to the cluster; nothing at all if it may not even describe it."""
-    if not may_describe(connection, ResourceType.CLUSTER, CLUSTER_NAME, api=api):
+    if not request.may_describe(ResourceType.CLUSTER, CLUSTER_NAME):
         return 0
-    return connection.rights.operations(ResourceType.CLUSTER, CLUSTER_NAME)
+    return request.operations(ResourceType.CLUSTER, CLUSTER_NAME)
 
 
-def describe_cluster(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_cluster(broker: Broker, request: Request) -> Any:
     """Answer DescribeCluster: whoever is connected may know where to connect."""
-    reply = response_schema(header)
-    endpoint_type = getattr(request, "endpoint_type", BROKERS)
+    reply = request.reply
+    endpoint_type = getattr(request.body, "endpoint_type", BROKERS)
     if endpoint_type != BROKERS:
         code, message = _ENDPOINT_FAULTS.get(
             endpoint_type,
@@ -49,7 +47,7 @@ def describe_cluster(broker: Broker, connection: Connection, header: RequestHead
         return reply.DescribeClusterResponse(
             error_code=code, error_message=message, cluster_id="", brokers=()
         )
-    host, port = broker.advertised(connection.listener)
+    host, port = broker.advertised(request.connection.listener)
     node = reply.DescribeClusterBroker(broker_id=broker.node_id, host=host, port=port, is_fenced=False)
     return reply.DescribeClusterResponse(
         error_code=ErrorCode.none,
@@ -58,9 +56,7 @@ def describe_cluster(broker: Broker, connection: Connection, header: RequestHead
         controller_id=broker.node_id,
         brokers=(node,),
         cluster_authorized_operations=(
-            cluster_operations(connection, api="DescribeCluster")
-            if request.include_cluster_authorized_operations
-            else NOT_ASKED
+            cluster_operations(request) if request.body.include_cluster_authorized_operations else NOT_ASKED
         ),
     )
 

@@ -1,7 +1,7 @@
 """DescribeConfigs 1-4, IncrementalAlterConfigs 0-1, AlterConfigs 0-2.
 
 Topics' configs are read and changed; the broker's own settings come from its command line and are read-only
-here. Loggers, client metrics and groups have no configs in this broker; asking for them is refused.
+here. Loggers, client metrics and groups have no configs in this broker; asking for them is rejected.
 """
 
 from collections import Counter
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
-from tidemill_broker.apis.api import Api, Refused
-from tidemill_broker.apis.authorization import authorize
-from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.rejections import refuse_repeated, refusing, topic_named
+from tidemill_broker.apis.api import Api, Rejected
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.rejections import reject_repeated, rejecting, topic_named
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth import authorizer
 from tidemill_broker.auth.authorizer import CLUSTER_NAME
 from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.configs import TOPIC_CONFIGS, ConfigType, TopicConfig
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+from tidemill_broker.protocol.schema import ResponseSchema
 from tidemill_broker.settings import KAFKA_SETTINGS, Setting
 
 
@@ -137,20 +136,20 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def describe_configs(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_configs(broker: Broker, request: Request) -> Any:
     """Answer DescribeConfigs."""
-    reply = response_schema(header)
-    times = Counter((resource.resource_type, resource.resource_name) for resource in request.resources)
+    reply = request.reply
+    times = Counter((resource.resource_type, resource.resource_name) for resource in request.body.resources)
     results = []
-    for resource in request.resources:
+    for resource in request.body.resources:
         code, message, entries = ErrorCode.none, None, list[Entry]()
         try:
             # Kafka would answer each; here a small request must not ask for a huge answer.
-            refuse_repeated(times, (resource.resource_type, resource.resource_name), "resource")
-            _authorize(connection, authorizer.Operation.DESCRIBE_CONFIGS, resource, api="DescribeConfigs")
+            reject_repeated(times, (resource.resource_type, resource.resource_name), "resource")
+            _authorize(request, authorizer.Operation.DESCRIBE_CONFIGS, resource)
             entries = _entries(broker, resource)
-        except Refused as refused:
-            code, message = refused.code, refused.message
+        except Rejected as rejected:
+            code, message = rejected.code, rejected.message
         results.append(
             reply.DescribeConfigsResult(
                 error_code=code,
@@ -163,14 +162,14 @@ def describe_configs(broker: Broker, connection: Connection, header: RequestHead
     return reply.DescribeConfigsResponse(results=tuple(results))
 
 
-def _authorize(connection: Connection, operation: authorizer.Operation, resource: Any, *, api: str) -> None:
+def _authorize(request: Request, operation: authorizer.Operation, resource: Any) -> None:
     """Topics and groups by their names; what is a broker's, or every client's, belongs to the cluster."""
     kind = authorizer.ResourceType
     types = {ResourceType.TOPIC: kind.TOPIC, ResourceType.GROUP: kind.GROUP}
     if resource.resource_type in types:
-        authorize(connection, operation, types[resource.resource_type], resource.resource_name, api=api)
+        request.authorize(operation, types[resource.resource_type], resource.resource_name)
     else:
-        authorize(connection, operation, kind.CLUSTER, CLUSTER_NAME, api=api)
+        request.authorize(operation, kind.CLUSTER, CLUSTER_NAME)
 
 
 def _entries(broker: Broker, resource: Any) -> list[Entry]:
@@ -189,8 +188,8 @@ def _entries(broker: Broker, resource: Any) -> list[Entry]:
     return entries if wanted is None else [entry for entry in entries if entry.name in wanted]
 
 
-def _described(reply: ResponseSchema, request: Any, entry: Entry) -> Any:
-    synonyms = entry.synonyms if request.include_synonyms else ()
+def _described(reply: ResponseSchema, request: Request, entry: Entry) -> Any:
+    synonyms = entry.synonyms if request.body.include_synonyms else ()
     return reply.DescribeConfigsResourceResult(
         name=entry.name,
         value=entry.value,
@@ -202,45 +201,40 @@ def _described(reply: ResponseSchema, request: Any, entry: Entry) -> Any:
             for each in synonyms
         ),
         config_type=entry.type,
-        documentation=entry.documentation if getattr(request, "include_documentation", False) else None,
+        documentation=entry.documentation if getattr(request.body, "include_documentation", False) else None,
     )
 
 
-def incremental_alter_configs(
-    broker: Broker, connection: Connection, header: RequestHeader, request: Any
-) -> Any:
+def incremental_alter_configs(broker: Broker, request: Request) -> Any:
     """Answer IncrementalAlterConfigs (KIP-339)."""
-    reply = response_schema(header)
-    responses = _altered(broker, connection, header, request, _incremented)
+    reply = request.reply
+    responses = _altered(broker, request, _incremented)
     return reply.IncrementalAlterConfigsResponse(responses=responses)
 
 
-def alter_configs(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def alter_configs(broker: Broker, request: Request) -> Any:
     """Answer AlterConfigs, which replaces all overrides of a topic; aiokafka and old tools still send it."""
-    reply = response_schema(header)
-    return reply.AlterConfigsResponse(responses=_altered(broker, connection, header, request, _replaced))
+    reply = request.reply
+    return reply.AlterConfigsResponse(responses=_altered(broker, request, _replaced))
 
 
 def _altered(
     broker: Broker,
-    connection: Connection,
-    header: RequestHeader,
-    request: Any,
+    request: Request,
     change: Callable[[Mapping[str, str], Sequence[Any], Mapping[str, Any]], dict[str, str]],
 ) -> tuple[Any, ...]:
     """Change each resource by itself; the change is pure, and the log validates its result."""
-    reply = response_schema(header)
-    api = "AlterConfigs" if change is _replaced else "IncrementalAlterConfigs"
-    times = Counter((resource.resource_type, resource.resource_name) for resource in request.resources)
+    reply = request.reply
+    times = Counter((resource.resource_type, resource.resource_name) for resource in request.body.resources)
     responses = []
-    for resource in request.resources:
+    for resource in request.body.resources:
         code, message = ErrorCode.none, None
         try:
-            refuse_repeated(times, (resource.resource_type, resource.resource_name), "resource")
-            _authorize(connection, authorizer.Operation.ALTER_CONFIGS, resource, api=api)
-            _alter(broker, resource, change, validate_only=request.validate_only)
-        except Refused as refused:
-            code, message = refused.code, refused.message
+            reject_repeated(times, (resource.resource_type, resource.resource_name), "resource")
+            _authorize(request, authorizer.Operation.ALTER_CONFIGS, resource)
+            _alter(broker, resource, change, validate_only=request.body.validate_only)
+        except Rejected as rejected:
+            code, message = rejected.code, rejected.message
         responses.append(
             reply.AlterConfigsResourceResponse(
                 error_code=code,
@@ -261,7 +255,7 @@ def _alter(
 ) -> None:
     if resource.resource_type == ResourceType.BROKER:
         _check_broker_name(broker, resource.resource_name)
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_request, "The broker's settings are given at its start, with --set name=value."
         )
     if resource.resource_type != ResourceType.TOPIC:
@@ -271,9 +265,9 @@ def _alter(
         name for name, count in Counter(config.name for config in resource.configs).items() if count > 1
     ]
     if repeated:
-        raise Refused(ErrorCode.invalid_request, f"The request changes {repeated[0]} more than once.")
+        raise Rejected(ErrorCode.invalid_request, f"The request changes {repeated[0]} more than once.")
     configs = change(topic.configs, resource.configs, broker.settings.kafka_values())
-    with refusing():
+    with rejecting():
         topic_configs.validate(configs)
         if not validate_only:
             broker.topics.set_configs(topic.name, configs)
@@ -292,7 +286,7 @@ def _incremented(
     for config in configs:
         row = TOPIC_CONFIGS.get(config.name)
         if row is None:
-            raise Refused(ErrorCode.invalid_config, f"Unknown topic config name: {config.name}")
+            raise Rejected(ErrorCode.invalid_config, f"Unknown topic config name: {config.name}")
         if config.config_operation == Operation.DELETE:
             new.pop(config.name, None)
         elif config.config_operation == Operation.SET:
@@ -300,7 +294,7 @@ def _incremented(
         elif config.config_operation in (Operation.APPEND, Operation.SUBTRACT):
             new[config.name] = _edited_list(row, topic_configs.value(row, new, settings), config)
         else:
-            raise Refused(
+            raise Rejected(
                 ErrorCode.invalid_request, f"There is no config operation {config.config_operation}."
             )
     return new
@@ -309,7 +303,7 @@ def _incremented(
 def _edited_list(row: TopicConfig, value: str, config: Any) -> str:
     operation = Operation(config.config_operation)
     if row.type is not ConfigType.LIST:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_config,
             f"Can't {operation.name} to key {row.name} because its type is not LIST.",
         )
@@ -322,20 +316,20 @@ def _edited_list(row: TopicConfig, value: str, config: Any) -> str:
 
 def _not_null(config: Any) -> str:
     if config.value is None:
-        raise Refused(ErrorCode.invalid_request, f"Null value not supported for: {config.name}")
+        raise Rejected(ErrorCode.invalid_request, f"Null value not supported for: {config.name}")
     return str(config.value)
 
 
 def _check_broker_name(broker: Broker, name: str) -> None:
     if name not in ("", str(broker.node_id)):
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_request,
             f"Unexpected broker id, expected {broker.node_id} or empty string, but received {name[:100]}",
         )
 
 
-def _no_configs(resource_type: int) -> Refused:
-    return Refused(
+def _no_configs(resource_type: int) -> Rejected:
+    return Rejected(
         ErrorCode.invalid_request,
         f"Resources of type {resource_type} have no configs here; topics and brokers do.",
     )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from tidemill_broker.apis import versions
 from tidemill_broker.apis.api import CloseConnection, Reply
 from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.request import RawRequest, Request
 from tidemill_broker.apis.table import APIS
 from tidemill_broker.protocol import frames
 from tidemill_broker.protocol.errors import MalformedFrame
@@ -20,7 +21,7 @@ from tidemill_broker.protocol.frames import RequestHeader
 # members, has room in this. (Kafka has but one limit for all, socket.request.max.bytes.)
 DECODED_BYTES_MAX: Final = 8 * 1024 * 1024
 # Produce and Fetch, which the native core reads from their first byte on: their header costs Python nothing.
-_RAW: Final = {api.key: api.handle for api in APIS.values() if api.raw}
+_RAW: Final = {api.key: (api.name, api.handle) for api in APIS.values() if api.raw}
 
 
 def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
@@ -36,7 +37,8 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
             login: Reply | Awaitable[Reply] = stage.answer(broker, connection, frame)
             return login
         if len(frame) > 1 and frame[0] == 0 and frame[1] in _RAW:
-            reply: Reply | Awaitable[Reply] = _RAW[frame[1]](broker, connection, frame)
+            name, handle = _RAW[frame[1]]
+            reply: Reply | Awaitable[Reply] = handle(broker, RawRequest(name, connection, frame))
             return reply
         header = frames.read_request_header(frame)
         api = APIS.get(header.api_key)
@@ -48,12 +50,12 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
             return frames.framed(versions.fallback(header))
         if len(frame) > DECODED_BYTES_MAX:
             raise CloseConnection(f"a request of {len(frame)} bytes: {api.name} may have {DECODED_BYTES_MAX}")
-        request = frames.decode_request(header, frame)
+        body = frames.decode_request(header, frame)
     except MalformedFrame as error:
         raise CloseConnection(f"malformed frame: {error}") from error
-    connection.client_id = connection.rights.client_id = header.client_id
-    connection.denials = 0
-    response = api.handle(broker, connection, header, request)
+    connection.name_client(header.client_id)
+    request = Request(api=api.name, header=header, body=body, connection=connection)
+    response = api.handle(broker, request)
     if inspect.isawaitable(response):
         return _encode_later(header, response)
     return frames.framed(frames.encode_response(header, response))

@@ -10,16 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tidemill_broker.apis.api import Api
-from tidemill_broker.apis.authorization import denial, may_describe
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.coordinators.membership import check_group_id
 from tidemill_broker.coordinators.messages import CommitRequest, OffsetToCommit
 from tidemill_broker.coordinators.records import NO_LEADER_EPOCH, OffsetCommitted
 from tidemill_broker.log.topics import Topic, Topics
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+from tidemill_broker.protocol.schema import ResponseSchema
 
 NO_OFFSET: Final = -1
 TOPIC_IDS_SINCE: Final = 10  # KIP-848's follow-up KIP-516 for OffsetCommit and OffsetFetch
@@ -29,72 +28,72 @@ TOP_LEVEL_ERROR_SINCE: Final = 2
 Place = tuple[str, int]
 
 
-def offset_commit(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def offset_commit(broker: Broker, request: Request) -> Any:
     """OffsetCommit v2-10. Positions in topics that are not there, or not the client's, are refused each.
 
     Deviation: the retention time of v2-4 is not heeded; offsets.retention.minutes holds for all.
     """
-    denied = denial(connection, Operation.READ, ResourceType.GROUP, request.group_id, api="OffsetCommit")
+    denied = request.denial(Operation.READ, ResourceType.GROUP, request.body.group_id)
     if denied is not ErrorCode.none:
-        return _commit_response(header, request, defaultdict(lambda: denied))
+        return _commit_response(request, defaultdict(lambda: denied))
     errors: dict[Place, ErrorCode] = {}
     wanted: dict[Place, OffsetToCommit] = {}
-    for asked in request.topics:
-        topic = _topic(broker.topics, header, asked)
-        denied = _topic_denial(connection, Operation.READ, topic, asked, api="OffsetCommit")
+    for asked in request.body.topics:
+        topic = _topic(broker.topics, request, asked)
+        denied = _topic_denial(request, Operation.READ, topic, asked)
         for partition in asked.partitions:
             place = (_key(asked), partition.partition_index)
             error = denied
             if error is ErrorCode.none:
-                error = _existence(header, topic, partition.partition_index)
+                error = _existence(request, topic, partition.partition_index)
             if topic is None or error is not ErrorCode.none:
                 errors[place] = error
             else:
                 wanted[place] = _to_commit(topic, partition)
     of_group = broker.groups.commit(
         CommitRequest(
-            group_id=request.group_id,
-            member_id=request.member_id,
-            instance_id=getattr(request, "group_instance_id", None),
-            generation=request.generation_id_or_member_epoch,
+            group_id=request.body.group_id,
+            member_id=request.body.member_id,
+            instance_id=getattr(request.body, "group_instance_id", None),
+            generation=request.body.generation_id_or_member_epoch,
             offsets=tuple(wanted.values()),
         )
     )
     errors |= dict(zip(wanted, of_group, strict=True))
-    return _commit_response(header, request, errors)
+    return _commit_response(request, errors)
 
 
-def offset_fetch(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def offset_fetch(broker: Broker, request: Request) -> Any:
     """OffsetFetch v1-10. Null topics ask for all (v2+); many groups since v8. Nothing is unstable here.
 
     Null topics answer those that may be described; one that is named and may not is an error.
     """
-    reply = response_schema(header)
-    if header.api_version >= MANY_GROUPS_SINCE:
-        groups = tuple(_fetched_group(broker, connection, header, group) for group in request.groups)
+    reply = request.reply
+    if request.version >= MANY_GROUPS_SINCE:
+        groups = tuple(_fetched_group(broker, request, group) for group in request.body.groups)
         return reply.OffsetFetchResponse(groups=groups)
-    error = _fetch_error(connection, request.group_id)
-    topics = _fetched_topics(broker, connection, header, request.group_id, request.topics, error)
-    if error is ErrorCode.group_authorization_failed and header.api_version >= TOP_LEVEL_ERROR_SINCE:
+    error = _fetch_error(request, request.body.group_id)
+    topics = _fetched_topics(broker, request, request.body.group_id, request.body.topics, error)
+    if error is ErrorCode.group_authorization_failed and request.version >= TOP_LEVEL_ERROR_SINCE:
         topics = ()
     return reply.OffsetFetchResponse(topics=topics, error_code=error)
 
 
-def _fetch_error(connection: Connection, group_id: str) -> ErrorCode:
-    denied = denial(connection, Operation.DESCRIBE, ResourceType.GROUP, group_id, api="OffsetFetch")
+def _fetch_error(request: Request, group_id: str) -> ErrorCode:
+    denied = request.denial(Operation.DESCRIBE, ResourceType.GROUP, group_id)
     return check_group_id(group_id) if denied is ErrorCode.none else denied
 
 
-def offset_delete(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def offset_delete(broker: Broker, request: Request) -> Any:
     """OffsetDelete v0: make a group forget topics that it does not read (KIP-496)."""
-    reply = response_schema(header)
-    group_id = request.group_id
-    error = denial(connection, Operation.DELETE, ResourceType.GROUP, group_id, api="OffsetDelete")
+    reply = request.reply
+    group_id = request.body.group_id
+    error = request.denial(Operation.DELETE, ResourceType.GROUP, group_id)
     if error is ErrorCode.none:
         error = check_group_id(group_id)
     errors: dict[Place, ErrorCode] = {}
     if error is ErrorCode.none:
-        errors = _undeletable(broker, connection, request)
+        errors = _undeletable(broker, request)
         places = tuple(place for place in _places(request) if place not in errors)
         if places and broker.groups.coordinator.describe(group_id) is None:
             error = ErrorCode.group_id_not_found
@@ -115,23 +114,23 @@ def offset_delete(broker: Broker, connection: Connection, header: RequestHeader,
                     for partition in topic.partitions
                 ),
             )
-            for topic in request.topics
+            for topic in request.body.topics
         ),
     )
 
 
-def _places(request: Any) -> Iterator[Place]:
-    for topic in request.topics:
+def _places(request: Request) -> Iterator[Place]:
+    for topic in request.body.topics:
         for partition in topic.partitions:
             yield topic.name, partition.partition_index
 
 
-def _undeletable(broker: Broker, connection: Connection, request: Any) -> dict[Place, ErrorCode]:
+def _undeletable(broker: Broker, request: Request) -> dict[Place, ErrorCode]:
     """Find what the client may not read, and what is not there."""
     errors: dict[Place, ErrorCode] = {}
-    for asked in request.topics:
+    for asked in request.body.topics:
         topic = broker.topics.get(asked.name)
-        error = _topic_denial(connection, Operation.READ, topic, asked, api="OffsetDelete")
+        error = _topic_denial(request, Operation.READ, topic, asked)
         if error is ErrorCode.none and topic is None:
             error = ErrorCode.unknown_topic_or_partition
         if error is not ErrorCode.none:
@@ -149,9 +148,9 @@ def _to_commit(topic: Topic, partition: Any) -> OffsetToCommit:
     )
 
 
-def _commit_response(header: RequestHeader, request: Any, errors: Mapping[Place, ErrorCode]) -> Any:
+def _commit_response(request: Request, errors: Mapping[Place, ErrorCode]) -> Any:
     """Every partition asked about, in the order asked."""
-    reply = response_schema(header)
+    reply = request.reply
     return reply.OffsetCommitResponse(
         topics=tuple(
             reply.OffsetCommitResponseTopic(
@@ -162,18 +161,18 @@ def _commit_response(header: RequestHeader, request: Any, errors: Mapping[Place,
                     )
                     for partition in asked.partitions
                 ),
-                **_reference(header, asked),
+                **_reference(request, asked),
             )
-            for asked in request.topics
+            for asked in request.body.topics
         )
     )
 
 
-def _fetched_group(broker: Broker, connection: Connection, header: RequestHeader, group: Any) -> Any:
-    reply = response_schema(header)
-    error = _fetch_error(connection, group.group_id)
+def _fetched_group(broker: Broker, request: Request, group: Any) -> Any:
+    reply = request.reply
+    error = _fetch_error(request, group.group_id)
     topics = (
-        _fetched_topics(broker, connection, header, group.group_id, group.topics, error)
+        _fetched_topics(broker, request, group.group_id, group.topics, error)
         if error is ErrorCode.none
         else ()
     )
@@ -182,47 +181,46 @@ def _fetched_group(broker: Broker, connection: Connection, header: RequestHeader
 
 def _fetched_topics(
     broker: Broker,
-    connection: Connection,
-    header: RequestHeader,
+    request: Request,
     group_id: str,
     topics: Sequence[Any] | None,
     error: ErrorCode,
 ) -> tuple[Any, ...]:
     held = broker.groups.coordinator.committed(group_id)
-    reply = response_schema(header)
-    suffix = "s" if header.api_version >= MANY_GROUPS_SINCE else ""
+    reply = request.reply
+    suffix = "s" if request.version >= MANY_GROUPS_SINCE else ""
     make_topic = getattr(reply, f"OffsetFetchResponseTopic{suffix}")
     if topics is None:
         return tuple(
             make_topic(
-                partitions=_fetched_partitions(reply, header, name, indexes, held, error),
-                **_named(broker.topics, header, name),
+                partitions=_fetched_partitions(reply, request, name, indexes, held, error),
+                **_named(broker.topics, request, name),
             )
-            for name, indexes in _by_topic(broker.topics, header, held).items()
-            if may_describe(connection, ResourceType.TOPIC, name, api="OffsetFetch")
+            for name, indexes in _by_topic(broker.topics, request, held).items()
+            if request.may_describe(ResourceType.TOPIC, name)
         )
     answer = []
     for asked in topics:
-        topic = _topic(broker.topics, header, asked)
+        topic = _topic(broker.topics, request, asked)
         name = topic.name if topic is not None else getattr(asked, "name", "")
-        by_id_unknown = topic is None and header.api_version >= TOPIC_IDS_SINCE
+        by_id_unknown = topic is None and request.version >= TOPIC_IDS_SINCE
         own_error = ErrorCode.unknown_topic_id if by_id_unknown else error
         if own_error is ErrorCode.none:
-            own_error = _topic_denial(connection, Operation.DESCRIBE, topic, asked, api="OffsetFetch")
-        partitions = _fetched_partitions(reply, header, name, asked.partition_indexes, held, own_error)
-        answer.append(make_topic(partitions=partitions, **_reference(header, asked)))
+            own_error = _topic_denial(request, Operation.DESCRIBE, topic, asked)
+        partitions = _fetched_partitions(reply, request, name, asked.partition_indexes, held, own_error)
+        answer.append(make_topic(partitions=partitions, **_reference(request, asked)))
     return tuple(answer)
 
 
 def _fetched_partitions(
     reply: ResponseSchema,
-    header: RequestHeader,
+    request: Request,
     topic: str,
     indexes: Iterable[int],
     held: Mapping[Place, OffsetCommitted],
     error: ErrorCode,
 ) -> tuple[Any, ...]:
-    suffix = "s" if header.api_version >= MANY_GROUPS_SINCE else ""
+    suffix = "s" if request.version >= MANY_GROUPS_SINCE else ""
     make_partition = getattr(reply, f"OffsetFetchResponsePartition{suffix}")
     return tuple(
         make_partition(
@@ -238,35 +236,33 @@ def _fetched_partitions(
 
 
 def _by_topic(
-    topics: Topics, header: RequestHeader, held: Mapping[Place, OffsetCommitted]
+    topics: Topics, request: Request, held: Mapping[Place, OffsetCommitted]
 ) -> Mapping[str, list[int]]:
     """A group's partitions by topic; where topics go by id, without those that are not there any more."""
     grouped: dict[str, list[int]] = {}
     for name, index in sorted(held):
-        if header.api_version < TOPIC_IDS_SINCE or topics.get(name) is not None:
+        if request.version < TOPIC_IDS_SINCE or topics.get(name) is not None:
             grouped.setdefault(name, []).append(index)
     return grouped
 
 
-def _topic(topics: Topics, header: RequestHeader, asked: Any) -> Topic | None:
-    if header.api_version >= TOPIC_IDS_SINCE:
+def _topic(topics: Topics, request: Request, asked: Any) -> Topic | None:
+    if request.version >= TOPIC_IDS_SINCE:
         return topics.by_id(asked.topic_id) if asked.topic_id is not None else None
     return topics.get(asked.name)
 
 
-def _topic_denial(
-    connection: Connection, operation: Operation, topic: Topic | None, asked: Any, *, api: str
-) -> ErrorCode:
+def _topic_denial(request: Request, operation: Operation, topic: Topic | None, asked: Any) -> ErrorCode:
     """Tell whether a topic is denied, whether or not it exists; an unknown id has no name to ask about."""
     name = topic.name if topic is not None else getattr(asked, "name", None)
     if name is None:
         return ErrorCode.none
-    return denial(connection, operation, ResourceType.TOPIC, name, api=api)
+    return request.denial(operation, ResourceType.TOPIC, name)
 
 
-def _existence(header: RequestHeader, topic: Topic | None, index: int) -> ErrorCode:
+def _existence(request: Request, topic: Topic | None, index: int) -> ErrorCode:
     if topic is None:
-        by_id = header.api_version >= TOPIC_IDS_SINCE
+        by_id = request.version >= TOPIC_IDS_SINCE
         return ErrorCode.unknown_topic_id if by_id else ErrorCode.unknown_topic_or_partition
     exists = 0 <= index < len(topic.partitions)
     return ErrorCode.none if exists else ErrorCode.unknown_topic_or_partition
@@ -277,14 +273,14 @@ def _key(asked: Any) -> str:
     return str(getattr(asked, "name", None) or getattr(asked, "topic_id", ""))
 
 
-def _reference(header: RequestHeader, asked: Any) -> dict[str, object]:
+def _reference(request: Request, asked: Any) -> dict[str, object]:
     """The member of a reply that says which topic is meant, as the request said it."""
-    return {"topic_id": asked.topic_id} if header.api_version >= TOPIC_IDS_SINCE else {"name": asked.name}
+    return {"topic_id": asked.topic_id} if request.version >= TOPIC_IDS_SINCE else {"name": asked.name}
 
 
-def _named(topics: Topics, header: RequestHeader, name: str) -> dict[str, object]:
+def _named(topics: Topics, request: Request, name: str) -> dict[str, object]:
     topic = topics.get(name)
-    if header.api_version >= TOPIC_IDS_SINCE and topic is not None:
+    if request.version >= TOPIC_IDS_SINCE and topic is not None:
         return {"topic_id": topic.topic_id}
     return {"name": name}
 

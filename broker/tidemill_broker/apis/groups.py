@@ -11,9 +11,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from tidemill_broker.apis.api import Api
-from tidemill_broker.apis.authorization import denial, may_describe
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.group_offsets import APIS as OFFSET_APIS
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.coordinators.messages import (
     GroupDescription,
@@ -24,8 +24,6 @@ from tidemill_broker.coordinators.messages import (
     SyncRequest,
 )
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import response_schema
 
 GROUP_KEY, TRANSACTION_KEY = 0, 1
 # The one code that every client takes as final for a transactional id (docs/decisions/0203).
@@ -37,67 +35,67 @@ OPERATIONS_NOT_ASKED: Final = -(2**31)
 CLIENT_ID_CHARACTERS: Final = 200
 
 
-def find_coordinator(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def find_coordinator(broker: Broker, request: Request) -> Any:
     """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
-    reply = response_schema(header)
-    key_type = getattr(request, "key_type", GROUP_KEY)
-    if header.api_version < 4:  # noqa: PLR2004  # KIP-699
-        return reply.FindCoordinatorResponse(**_coordinator(broker, connection, key_type, request.key))
+    reply = request.reply
+    key_type = getattr(request.body, "key_type", GROUP_KEY)
+    if request.version < 4:  # noqa: PLR2004  # KIP-699
+        return reply.FindCoordinatorResponse(**_coordinator(broker, request, key_type, request.body.key))
     return reply.FindCoordinatorResponse(
         coordinators=tuple(
-            reply.Coordinator(key=key, **_coordinator(broker, connection, key_type, key))
-            for key in request.coordinator_keys
+            reply.Coordinator(key=key, **_coordinator(broker, request, key_type, key))
+            for key in request.body.coordinator_keys
         )
     )
 
 
-def _coordinator(broker: Broker, connection: Connection, key_type: int, key: str) -> dict[str, Any]:
+def _coordinator(broker: Broker, request: Request, key_type: int, key: str) -> dict[str, Any]:
     kinds = {GROUP_KEY: ResourceType.GROUP, TRANSACTION_KEY: ResourceType.TRANSACTIONAL_ID}
     error, message = ErrorCode.none, None
     if key_type in kinds:
-        error = denial(connection, Operation.DESCRIBE, kinds[key_type], key, api="FindCoordinator")
+        error = request.denial(Operation.DESCRIBE, kinds[key_type], key)
     if error is ErrorCode.none and key_type != GROUP_KEY:
         error = COORDINATOR_ERRORS.get(key_type, ErrorCode.invalid_request)
         message = "This broker has no transactions and no share groups yet."
     if error is not ErrorCode.none:
         return {"node_id": -1, "host": "", "port": -1, "error_code": error, "error_message": message}
-    host, port = broker.advertised(connection.listener)
+    host, port = broker.advertised(request.connection.listener)
     return {"node_id": broker.node_id, "host": host, "port": port, "error_code": error, "error_message": None}
 
 
-async def join_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+async def join_group(broker: Broker, request: Request) -> Any:
     """JoinGroup v0-9. v4: MEMBER_ID_REQUIRED (KIP-394); v5: static members; v9: the leader may skip."""
-    session_ms = _ms(request.session_timeout)
-    rebalance_ms = _ms(getattr(request, "rebalance_timeout", timedelta(0)))
-    client_id = header.client_id or ""
-    instance_id = getattr(request, "group_instance_id", None)
-    error = _membership_denial(connection, request.group_id, api="JoinGroup")
+    session_ms = _ms(request.body.session_timeout)
+    rebalance_ms = _ms(getattr(request.body, "rebalance_timeout", timedelta(0)))
+    client_id = request.client_id or ""
+    instance_id = getattr(request.body, "group_instance_id", None)
+    error = _membership_denial(request, request.body.group_id)
     if error is not ErrorCode.none:
-        return _joined(header, JoinReply(error=error, member_id=""))
+        return _joined(request, JoinReply(error=error, member_id=""))
     name = instance_id if instance_id is not None else client_id[:CLIENT_ID_CHARACTERS]
     answer = await broker.groups.join(
         JoinRequest(
-            group_id=request.group_id,
-            member_id=request.member_id,
+            group_id=request.body.group_id,
+            member_id=request.body.member_id,
             instance_id=instance_id,
             client_id=client_id,
-            client_host=_host(connection),
+            client_host=_host(request),
             session_timeout_ms=session_ms,
             rebalance_timeout_ms=rebalance_ms if rebalance_ms > 0 else session_ms,
-            protocol_type=request.protocol_type,
-            protocols=tuple((protocol.name, protocol.metadata) for protocol in request.protocols),
+            protocol_type=request.body.protocol_type,
+            protocols=tuple((protocol.name, protocol.metadata) for protocol in request.body.protocols),
             fresh_member_id=f"{name}-{uuid4()}",
-            knows_member_id_required=header.api_version >= 4,  # noqa: PLR2004  # KIP-394
-            can_skip_assignment=header.api_version >= 9,  # noqa: PLR2004  # KIP-814
+            knows_member_id_required=request.version >= 4,  # noqa: PLR2004  # KIP-394
+            can_skip_assignment=request.version >= 9,  # noqa: PLR2004  # KIP-814
         )
     )
-    return _joined(header, answer)
+    return _joined(request, answer)
 
 
-def _joined(header: RequestHeader, answer: JoinReply) -> Any:
-    reply = response_schema(header)
+def _joined(request: Request, answer: JoinReply) -> Any:
+    reply = request.reply
     protocol = answer.protocol
-    if protocol is None and header.api_version < 7:  # noqa: PLR2004  # nullable since
+    if protocol is None and request.version < 7:  # noqa: PLR2004  # nullable since
         protocol = ""
     return reply.JoinGroupResponse(
         error_code=answer.error,
@@ -116,27 +114,27 @@ def _joined(header: RequestHeader, answer: JoinReply) -> Any:
     )
 
 
-async def sync_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+async def sync_group(broker: Broker, request: Request) -> Any:
     """SyncGroup v0-5. v5 says which protocol the member believes in (KIP-559)."""
-    error = _membership_denial(connection, request.group_id, api="SyncGroup")
+    error = _membership_denial(request, request.body.group_id)
     if error is not ErrorCode.none:
-        return _synced(header, SyncReply(error=error))
+        return _synced(request, SyncReply(error=error))
     answer = await broker.groups.sync(
         SyncRequest(
-            group_id=request.group_id,
-            member_id=request.member_id,
-            instance_id=getattr(request, "group_instance_id", None),
-            generation=request.generation_id,
-            protocol_type=getattr(request, "protocol_type", None),
-            protocol=getattr(request, "protocol_name", None),
-            assignments={each.member_id: each.assignment for each in request.assignments},
+            group_id=request.body.group_id,
+            member_id=request.body.member_id,
+            instance_id=getattr(request.body, "group_instance_id", None),
+            generation=request.body.generation_id,
+            protocol_type=getattr(request.body, "protocol_type", None),
+            protocol=getattr(request.body, "protocol_name", None),
+            assignments={each.member_id: each.assignment for each in request.body.assignments},
         )
     )
-    return _synced(header, answer)
+    return _synced(request, answer)
 
 
-def _synced(header: RequestHeader, answer: SyncReply) -> Any:
-    return response_schema(header).SyncGroupResponse(
+def _synced(request: Request, answer: SyncReply) -> Any:
+    return request.reply.SyncGroupResponse(
         error_code=answer.error,
         protocol_type=answer.protocol_type,
         protocol_name=answer.protocol,
@@ -144,37 +142,37 @@ def _synced(header: RequestHeader, answer: SyncReply) -> Any:
     )
 
 
-def _membership_denial(connection: Connection, group_id: str, *, api: str) -> ErrorCode:
+def _membership_denial(request: Request, group_id: str) -> ErrorCode:
     """Who reads as a group may be one of it."""
-    return denial(connection, Operation.READ, ResourceType.GROUP, group_id, api=api)
+    return request.denial(Operation.READ, ResourceType.GROUP, group_id)
 
 
-def heartbeat(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def heartbeat(broker: Broker, request: Request) -> Any:
     """Heartbeat v0-4."""
-    error = _membership_denial(connection, request.group_id, api="Heartbeat")
+    error = _membership_denial(request, request.body.group_id)
     if error is ErrorCode.none:
-        instance_id = getattr(request, "group_instance_id", None)
+        instance_id = getattr(request.body, "group_instance_id", None)
         error = broker.groups.heartbeat(
-            request.group_id, request.member_id, instance_id, request.generation_id
+            request.body.group_id, request.body.member_id, instance_id, request.body.generation_id
         )
-    return response_schema(header).HeartbeatResponse(error_code=error)
+    return request.reply.HeartbeatResponse(error_code=error)
 
 
-def leave_group(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def leave_group(broker: Broker, request: Request) -> Any:
     """LeaveGroup v0-5: one member, or many since v3 (KIP-345), each with its own error."""
-    reply = response_schema(header)
-    denied = _membership_denial(connection, request.group_id, api="LeaveGroup")
+    reply = request.reply
+    denied = _membership_denial(request, request.body.group_id)
     if denied is not ErrorCode.none:
         return reply.LeaveGroupResponse(error_code=denied, members=())
-    if header.api_version < 3:  # noqa: PLR2004  # a batch since
-        one = MemberIdentity(member_id=request.member_id, instance_id=None)
-        error, errors = broker.groups.leave(request.group_id, (one,))
+    if request.version < 3:  # noqa: PLR2004  # a batch since
+        one = MemberIdentity(member_id=request.body.member_id, instance_id=None)
+        error, errors = broker.groups.leave(request.body.group_id, (one,))
         return reply.LeaveGroupResponse(error_code=errors[0] if error is ErrorCode.none else error)
     identities = tuple(
         MemberIdentity(member_id=member.member_id, instance_id=member.group_instance_id)
-        for member in request.members
+        for member in request.body.members
     )
-    error, errors = broker.groups.leave(request.group_id, identities)
+    error, errors = broker.groups.leave(request.body.group_id, identities)
     return reply.LeaveGroupResponse(
         error_code=error,
         members=tuple(
@@ -186,16 +184,16 @@ def leave_group(broker: Broker, connection: Connection, header: RequestHeader, r
     )
 
 
-def list_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def list_groups(broker: Broker, request: Request) -> Any:
     """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic.
 
     Who may describe the cluster sees all groups, others those that they may describe.
     """
-    reply = response_schema(header)
-    states = {state.lower() for state in getattr(request, "states_filter", ())}
-    types = {kind.lower() for kind in getattr(request, "types_filter", ())}
+    reply = request.reply
+    states = {state.lower() for state in getattr(request.body, "states_filter", ())}
+    types = {kind.lower() for kind in getattr(request.body, "types_filter", ())}
     listed = broker.groups.coordinator.list_groups() if not types or "classic" in types else ()
-    shows_all = may_describe(connection, ResourceType.CLUSTER, CLUSTER_NAME, api="ListGroups")
+    shows_all = request.may_describe(ResourceType.CLUSTER, CLUSTER_NAME)
     return reply.ListGroupsResponse(
         error_code=ErrorCode.none,
         groups=tuple(
@@ -204,41 +202,39 @@ def list_groups(broker: Broker, connection: Connection, header: RequestHeader, r
             )
             for group_id, protocol_type, state in listed
             if (not states or state.lower() in states)
-            and (shows_all or may_describe(connection, ResourceType.GROUP, group_id, api="ListGroups"))
+            and (shows_all or request.may_describe(ResourceType.GROUP, group_id))
         ),
     )
 
 
-def describe_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def describe_groups(broker: Broker, request: Request) -> Any:
     """DescribeGroups v0-6: a group that is not there is Dead; v6 says GROUP_ID_NOT_FOUND (KIP-1043)."""
-    tells_operations = getattr(request, "include_authorized_operations", False)
+    tells_operations = getattr(request.body, "include_authorized_operations", False)
     groups = (
-        _described(broker, connection, header, group_id, tells_operations=tells_operations)
-        for group_id in request.groups
+        _described(broker, request, group_id, tells_operations=tells_operations)
+        for group_id in request.body.groups
     )
-    return response_schema(header).DescribeGroupsResponse(groups=tuple(groups))
+    return request.reply.DescribeGroupsResponse(groups=tuple(groups))
 
 
-def delete_groups(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_groups(broker: Broker, request: Request) -> Any:
     """DeleteGroups v0-2: Empty groups with their offsets; each has its own error."""
-    reply = response_schema(header)
+    reply = request.reply
     results = tuple(
-        reply.DeletableGroupResult(group_id=group_id, error_code=_deleted(broker, connection, group_id))
-        for group_id in request.groups_names
+        reply.DeletableGroupResult(group_id=group_id, error_code=_deleted(broker, request, group_id))
+        for group_id in request.body.groups_names
     )
     return reply.DeleteGroupsResponse(results=results)
 
 
-def _deleted(broker: Broker, connection: Connection, group_id: str) -> ErrorCode:
-    denied = denial(connection, Operation.DELETE, ResourceType.GROUP, group_id, api="DeleteGroups")
+def _deleted(broker: Broker, request: Request, group_id: str) -> ErrorCode:
+    denied = request.denial(Operation.DELETE, ResourceType.GROUP, group_id)
     return broker.groups.delete_group(group_id) if denied is ErrorCode.none else denied
 
 
-def _described(
-    broker: Broker, connection: Connection, header: RequestHeader, group_id: str, *, tells_operations: bool
-) -> Any:
-    reply = response_schema(header)
-    denied = denial(connection, Operation.DESCRIBE, ResourceType.GROUP, group_id, api="DescribeGroups")
+def _described(broker: Broker, request: Request, group_id: str, *, tells_operations: bool) -> Any:
+    reply = request.reply
+    denied = request.denial(Operation.DESCRIBE, ResourceType.GROUP, group_id)
     if denied is not ErrorCode.none:
         return reply.DescribedGroup(
             error_code=denied,
@@ -251,12 +247,12 @@ def _described(
         )
     operations = OPERATIONS_NOT_ASKED
     if tells_operations:
-        operations = connection.rights.operations(ResourceType.GROUP, group_id)
+        operations = request.operations(ResourceType.GROUP, group_id)
     group = broker.groups.coordinator.describe(group_id)
     error, message = ErrorCode.none, None
     if group is None:
         group = GroupDescription(group_id=group_id, state="Dead", protocol_type="", protocol="", members=())
-        if header.api_version >= 6:  # noqa: PLR2004  # KIP-1043
+        if request.version >= 6:  # noqa: PLR2004  # KIP-1043
             error, message = ErrorCode.group_id_not_found, f"Group {group_id} not found."
     return reply.DescribedGroup(
         error_code=error,
@@ -284,9 +280,9 @@ def _ms(duration: timedelta) -> int:
     return round(duration / timedelta(milliseconds=1))
 
 
-def _host(connection: Connection) -> str:
+def _host(request: Request) -> str:
     """The client's address as Kafka's tools print it: a slash, no port."""
-    return "/" + connection.peer.rpartition(":")[0]
+    return "/" + request.connection.peer.rpartition(":")[0]
 
 
 APIS: Final = (

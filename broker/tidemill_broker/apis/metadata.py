@@ -9,17 +9,16 @@ that there is one of this name.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from tidemill_broker.apis.api import Api, Refused
-from tidemill_broker.apis.authorization import authorize, denial, may_create_any, may_describe
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.api import Api, Rejected
+from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.cluster import NOT_ASKED, cluster_operations, replicas
-from tidemill_broker.apis.rejections import refusing
+from tidemill_broker.apis.rejections import rejecting
+from tidemill_broker.apis.request import Request
 from tidemill_broker.apis.topics import create_by_name
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.log.topics import Topic, validate_topic_name
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+from tidemill_broker.protocol.schema import ResponseSchema
 
 ASKS_BY_ID_FROM: Final = 12
 # One Metadata request may create so many topics, so that it cannot hold up everybody else for long; a client
@@ -27,19 +26,19 @@ ASKS_BY_ID_FROM: Final = 12
 AUTO_CREATED_PER_REQUEST_MAX: Final = 100
 
 
-def metadata(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def metadata(broker: Broker, request: Request) -> Any:
     """Answer Metadata."""
-    reply = response_schema(header)
-    topics = _Topics(broker, connection, reply, request)
-    host, port = broker.advertised(connection.listener)
+    reply = request.reply
+    topics = _Topics(broker, request, reply)
+    host, port = broker.advertised(request.connection.listener)
     return reply.MetadataResponse(
         brokers=(reply.MetadataResponseBroker(node_id=broker.node_id, host=host, port=port),),
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
-        topics=tuple(topics.asked(header.api_version, request.topics)),
+        topics=tuple(topics.asked(request.version, request.body.topics)),
         cluster_authorized_operations=(
-            cluster_operations(connection, api="Metadata")
-            if getattr(request, "include_cluster_authorized_operations", False)
+            cluster_operations(request)
+            if getattr(request.body, "include_cluster_authorized_operations", False)
             else NOT_ASKED
         ),
         error_code=ErrorCode.none,
@@ -49,13 +48,13 @@ def metadata(broker: Broker, connection: Connection, header: RequestHeader, requ
 class _Topics:
     """One answer's topics: finds or creates them, and describes each."""
 
-    def __init__(self, broker: Broker, connection: Connection, reply: ResponseSchema, request: Any) -> None:
+    def __init__(self, broker: Broker, request: Request, reply: ResponseSchema) -> None:
         self._broker = broker
-        self._connection = connection
+        self._request = request
         self._reply = reply
-        may_create = getattr(request, "allow_auto_topic_creation", True)
+        may_create = getattr(request.body, "allow_auto_topic_creation", True)
         self._creatable = AUTO_CREATED_PER_REQUEST_MAX if may_create else 0
-        self._tells_operations = getattr(request, "include_topic_authorized_operations", False)
+        self._tells_operations = getattr(request.body, "include_topic_authorized_operations", False)
 
     def asked(self, version: int, topics: Sequence[Any] | None) -> Iterable[Any]:
         """Describe what is asked for, in the order of the request."""
@@ -74,10 +73,10 @@ class _Topics:
         try:
             self._authorize(Operation.DESCRIBE, topic.name or "")
             return self._known(self._found_or_created(topic.name or ""))
-        except Refused as refused:
-            hidden = refused.code is ErrorCode.topic_authorization_failed
+        except Rejected as rejected:
+            hidden = rejected.code is ErrorCode.topic_authorization_failed
             operations = NOT_ASKED if hidden else self._operations(topic.name or "")
-            return self._unknown(refused.code, topic.name, None, operations)
+            return self._unknown(rejected.code, topic.name, None, operations)
 
     def _by_id(self, topic_id: Any) -> Any:
         found = self._broker.topics.by_id(topic_id)
@@ -85,8 +84,8 @@ class _Topics:
             return self._unknown(ErrorCode.unknown_topic_id, None, topic_id)
         try:
             self._authorize(Operation.DESCRIBE, found.name)
-        except Refused as refused:
-            return self._unknown(refused.code, None, topic_id)
+        except Rejected as rejected:
+            return self._unknown(rejected.code, None, topic_id)
         return self._known(found)
 
     def _found_or_created(self, name: str) -> Topic:
@@ -94,20 +93,20 @@ class _Topics:
         if found is not None:
             return found
         creatable = self._creatable and self._broker.settings.auto_create_topics_enable
-        if creatable and not may_create_any(self._connection, api="Metadata"):
+        if creatable and not self._request.may_create_any():
             self._authorize(Operation.CREATE, name)
-        with refusing():
+        with rejecting():
             validate_topic_name(name)
         if not creatable:
-            raise Refused(ErrorCode.unknown_topic_or_partition)
+            raise Rejected(ErrorCode.unknown_topic_or_partition)
         self._creatable -= 1
         return create_by_name(self._broker, name)
 
     def _shows(self, topic: Topic) -> bool:
-        return may_describe(self._connection, ResourceType.TOPIC, topic.name, api="Metadata")
+        return self._request.may_describe(ResourceType.TOPIC, topic.name)
 
     def _authorize(self, operation: Operation, name: str) -> None:
-        authorize(self._connection, operation, ResourceType.TOPIC, name, api="Metadata")
+        self._request.authorize(operation, ResourceType.TOPIC, name)
 
     def _known(self, topic: Topic) -> Any:
         return self._reply.MetadataResponseTopic(
@@ -131,7 +130,7 @@ class _Topics:
     def _operations(self, name: str) -> int:
         if not self._tells_operations:
             return NOT_ASKED
-        return self._connection.rights.operations(ResourceType.TOPIC, name)
+        return self._request.operations(ResourceType.TOPIC, name)
 
 
 def _partitions(
@@ -155,32 +154,34 @@ def _partitions(
     )
 
 
-def describe_topic_partitions(
-    broker: Broker, connection: Connection, header: RequestHeader, request: Any
-) -> Any:
+def describe_topic_partitions(broker: Broker, request: Request) -> Any:
     """Answer DescribeTopicPartitions: sorted by name, a page at a time (KIP-966).
 
     Topics that may not be described count for no page; where they were named they stand behind all others.
     A page that begins inside a topic goes on at the cursor's partition; one that ends inside one says where.
     """
-    reply = response_schema(header)
-    left = max(1, min(request.response_partition_limit, broker.settings.max_request_partition_size_limit))
-    start, first = (
-        ("", 0) if request.cursor is None else (request.cursor.topic_name, request.cursor.partition_index)
+    reply = request.reply
+    left = max(
+        1, min(request.body.response_partition_limit, broker.settings.max_request_partition_size_limit)
     )
-    names, hidden = _names_from(broker, connection, request, start)
+    start, first = (
+        ("", 0)
+        if request.body.cursor is None
+        else (request.body.cursor.topic_name, request.body.cursor.partition_index)
+    )
+    names, hidden = _names_from(broker, request, start)
     described: list[Any] = []
     cursor = None
     for name in names:
         topic = broker.topics.get(name)
         if topic is None:
-            described.append(_undescribed(connection, reply, name))
+            described.append(_undescribed(request, reply, name))
             continue
         skipped = max(0, first) if name == start else 0
         if left == 0:
             cursor = reply.Cursor(topic_name=name, partition_index=0)
             break
-        described.append(_described(broker, connection, reply, topic, skipped, left))
+        described.append(_described(broker, request, reply, topic, skipped, left))
         taken = len(described[-1].partitions)
         left -= taken
         if skipped + taken < len(topic.partitions):
@@ -190,24 +191,21 @@ def describe_topic_partitions(
     return reply.DescribeTopicPartitionsResponse(topics=tuple(described), next_cursor=cursor)
 
 
-def _names_from(
-    broker: Broker, connection: Connection, request: Any, start: str
-) -> tuple[list[str], list[str]]:
+def _names_from(broker: Broker, request: Request, start: str) -> tuple[list[str], list[str]]:
     """List what may be described, and what is named though it may not."""
-    api = "DescribeTopicPartitions"
-    if not request.topics:
+    if not request.body.topics:
         names = [topic.name for topic in broker.topics.all() if topic.name >= start]
-        return [name for name in names if may_describe(connection, ResourceType.TOPIC, name, api=api)], []
+        return [name for name in names if request.may_describe(ResourceType.TOPIC, name)], []
     shown: list[str] = []
     hidden: list[str] = []
-    for name in sorted({topic.name for topic in request.topics if topic.name >= start}):
-        denied = denial(connection, Operation.DESCRIBE, ResourceType.TOPIC, name, api=api)
+    for name in sorted({topic.name for topic in request.body.topics if topic.name >= start}):
+        denied = request.denial(Operation.DESCRIBE, ResourceType.TOPIC, name)
         (shown if denied is ErrorCode.none else hidden).append(name)
     return shown, hidden
 
 
 def _described(
-    broker: Broker, connection: Connection, reply: ResponseSchema, topic: Topic, first: int, count: int
+    broker: Broker, request: Request, reply: ResponseSchema, topic: Topic, first: int, count: int
 ) -> Any:
     build = reply.DescribeTopicPartitionsResponsePartition
     return reply.DescribeTopicPartitionsResponseTopic(
@@ -216,19 +214,19 @@ def _described(
         topic_id=topic.topic_id,
         is_internal=topic.internal,
         partitions=_partitions(broker, topic, build, first=first, count=count),
-        topic_authorized_operations=connection.rights.operations(ResourceType.TOPIC, topic.name),
+        topic_authorized_operations=request.operations(ResourceType.TOPIC, topic.name),
     )
 
 
-def _undescribed(connection: Connection, reply: ResponseSchema, name: str) -> Any:
+def _undescribed(request: Request, reply: ResponseSchema, name: str) -> Any:
     try:
-        with refusing():
+        with rejecting():
             validate_topic_name(name)
-    except Refused as refused:
-        error = refused.code
+    except Rejected as rejected:
+        error = rejected.code
     else:
         error = ErrorCode.unknown_topic_or_partition
-    return _error(reply, name, error, connection.rights.operations(ResourceType.TOPIC, name))
+    return _error(reply, name, error, request.operations(ResourceType.TOPIC, name))
 
 
 def _error(reply: ResponseSchema, name: str, error: ErrorCode, operations: int = NOT_ASKED) -> Any:

@@ -7,16 +7,15 @@ earliest local offset is the log start, and the latest tiered one does not exist
 from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from tidemill_broker.apis.api import Api, Refused
-from tidemill_broker.apis.authorization import authorize
-from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.rejections import partition_of, refuse_repeated
+from tidemill_broker.apis.api import Api, Rejected
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.rejections import partition_of, reject_repeated
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.log.errors import OffsetOutOfRange
 from tidemill_broker.log.partition import Partition
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+from tidemill_broker.protocol.schema import ResponseSchema
 
 # Timestamps that mean a place, and the first version that has each (KIP-79, KIP-734, KIP-405, KIP-1005).
 LATEST, EARLIEST, MAX_TIMESTAMP, EARLIEST_LOCAL, LATEST_TIERED = -1, -2, -3, -4, -5
@@ -31,23 +30,23 @@ class Found(NamedTuple):
     leader_epoch: int = -1
 
 
-def list_offsets(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def list_offsets(broker: Broker, request: Request) -> Any:
     """Answer ListOffsets."""
-    reply = response_schema(header)
+    reply = request.reply
     times = Counter(
-        (topic.name, each.partition_index) for topic in request.topics for each in topic.partitions
+        (topic.name, each.partition_index) for topic in request.body.topics for each in topic.partitions
     )
     topics = []
-    for topic in request.topics:
+    for topic in request.body.topics:
         partitions = []
         for asked in topic.partitions:
             code, found = ErrorCode.none, Found()
             try:
-                authorize(connection, Operation.DESCRIBE, ResourceType.TOPIC, topic.name, api="ListOffsets")
-                refuse_repeated(times, (topic.name, asked.partition_index), "partition")
-                found = _list_offset(broker, header.api_version, topic.name, asked)
-            except Refused as refused:
-                code = refused.code
+                request.authorize(Operation.DESCRIBE, ResourceType.TOPIC, topic.name)
+                reject_repeated(times, (topic.name, asked.partition_index), "partition")
+                found = _list_offset(broker, request.version, topic.name, asked)
+            except Rejected as rejected:
+                code = rejected.code
             partitions.append(_listed(reply, asked.partition_index, code, found))
         topics.append(reply.ListOffsetsTopicResponse(name=topic.name, partitions=tuple(partitions)))
     return reply.ListOffsetsResponse(topics=tuple(topics))
@@ -57,7 +56,7 @@ def _list_offset(broker: Broker, version: int, name: str, asked: Any) -> Found:
     epoch = getattr(asked, "current_leader_epoch", -1)
     partition = partition_of(broker.topics.get(name), asked.partition_index, epoch)
     if asked.timestamp < 0 and version < FIRST_VERSION.get(asked.timestamp, version + 1):
-        raise Refused(ErrorCode.unsupported_version)
+        raise Rejected(ErrorCode.unsupported_version)
     return _found(partition, asked.timestamp)
 
 
@@ -85,29 +84,21 @@ def _listed(reply: ResponseSchema, index: int, code: ErrorCode, found: Found) ->
     )
 
 
-def offset_for_leader_epoch(
-    broker: Broker, connection: Connection, header: RequestHeader, request: Any
-) -> Any:
+def offset_for_leader_epoch(broker: Broker, request: Request) -> Any:
     """Answer OffsetForLeaderEpoch: where an epoch ended, so that a client sees what was cut off (KIP-320)."""
-    reply = response_schema(header)
+    reply = request.reply
     topics = []
-    for topic in request.topics:
+    for topic in request.body.topics:
         partitions = []
         for asked in topic.partitions:
             code, epoch, end_offset = ErrorCode.none, -1, -1
             try:
-                authorize(
-                    connection,
-                    Operation.DESCRIBE,
-                    ResourceType.TOPIC,
-                    topic.topic,
-                    api="OffsetForLeaderEpoch",
-                )
+                request.authorize(Operation.DESCRIBE, ResourceType.TOPIC, topic.topic)
                 known = broker.topics.get(topic.topic)
                 partition = partition_of(known, asked.partition, asked.current_leader_epoch)
                 epoch, end_offset = partition.end_offset_for_epoch(asked.leader_epoch)
-            except Refused as refused:
-                code = refused.code
+            except Rejected as rejected:
+                code = rejected.code
             partitions.append(
                 reply.EpochEndOffset(
                     error_code=code, partition=asked.partition, leader_epoch=epoch, end_offset=end_offset
@@ -117,19 +108,19 @@ def offset_for_leader_epoch(
     return reply.OffsetForLeaderEpochResponse(topics=tuple(topics))
 
 
-def delete_records(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_records(broker: Broker, request: Request) -> Any:
     """Answer DeleteRecords: move the log start up (KIP-107)."""
-    reply = response_schema(header)
+    reply = request.reply
     topics = []
-    for topic in request.topics:
+    for topic in request.body.topics:
         partitions = []
         for asked in topic.partitions:
             code, low_watermark = ErrorCode.none, -1
             try:
-                authorize(connection, Operation.DELETE, ResourceType.TOPIC, topic.name, api="DeleteRecords")
+                request.authorize(Operation.DELETE, ResourceType.TOPIC, topic.name)
                 low_watermark = _delete_before(broker, topic.name, asked)
-            except Refused as refused:
-                code = refused.code
+            except Rejected as rejected:
+                code = rejected.code
             partitions.append(
                 reply.DeleteRecordsPartitionResult(
                     partition_index=asked.partition_index, low_watermark=low_watermark, error_code=code
@@ -142,14 +133,14 @@ def delete_records(broker: Broker, connection: Connection, header: RequestHeader
 def _delete_before(broker: Broker, name: str, asked: Any) -> int:
     topic = broker.topics.get(name)
     if topic is not None and topic.internal:
-        raise Refused(ErrorCode.policy_violation)
+        raise Rejected(ErrorCode.policy_violation)
     partition = partition_of(topic, asked.partition_index)
     try:
         return partition.delete_before(asked.offset)
     except OffsetOutOfRange as error:
-        raise Refused(ErrorCode.offset_out_of_range) from error
+        raise Rejected(ErrorCode.offset_out_of_range) from error
     except OSError as error:
-        raise Refused(ErrorCode.kafka_storage_error) from error
+        raise Rejected(ErrorCode.kafka_storage_error) from error
 
 
 APIS: Final = (

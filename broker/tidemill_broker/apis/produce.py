@@ -1,7 +1,7 @@
 """Produce (key 0, versions 3 to 13): the frame goes to the native core as it lies, a response comes back.
 
 What needs the event loop stays here: to wake fetches, and to hold the reply back until an fsync.
-Deviations: transactional batches are refused with INVALID_TXN_STATE until there are transactions.
+Deviations: transactional batches are rejected with INVALID_TXN_STATE until there are transactions.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ from collections.abc import Awaitable
 from typing import Final
 
 from tidemill_broker.apis.api import Api, CloseConnection, Reply
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.request import RawRequest
 
 
-def produce(
-    broker: Broker,
-    connection: Connection,
-    frame: memoryview,
-) -> Reply | Awaitable[Reply]:
+def produce(broker: Broker, request: RawRequest) -> Reply | Awaitable[Reply]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
-    rights = connection.rights
-    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms(), rights.writable, rights)
+    reply, failed, flushed = broker.topics.produce(
+        request.frame, broker.now_ms(), request.rights.writable, request
+    )
     if failed and reply is None:
-        raise CloseConnection("a batch sent with acks=0 was refused")
+        raise CloseConnection("a batch sent with acks=0 was rejected")
     return reply if flushed is None else flushed
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tidemill_broker.apis.api import Refused
+from tidemill_broker.apis.api import Rejected
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.log.errors import (
     InvalidConfig,
@@ -29,39 +29,39 @@ _CODES = {
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Turn what the log refuses, and what the disk refuses, into Refused."""
+def rejecting() -> Iterator[None]:
+    """Turn what the log refuses, and what the disk refuses, into Rejected."""
     try:
         yield
     except LogError as error:
-        raise Refused(_CODES.get(type(error), ErrorCode.unknown_server_error), str(error)) from error
+        raise Rejected(_CODES.get(type(error), ErrorCode.unknown_server_error), str(error)) from error
     except OSError as error:
-        raise Refused(
+        raise Rejected(
             ErrorCode.kafka_storage_error, f"The broker's disk failed: {error.strerror}."
         ) from error
 
 
-def refuse_repeated(times: Counter[Any], item: object, what: str) -> None:
+def reject_repeated(times: Counter[Any], item: object, what: str) -> None:
     """Refuse what a request names more than once: answers could contradict each other."""
     if times[item] > 1:
-        raise Refused(ErrorCode.invalid_request, f"The request names this {what} more than once.")
+        raise Rejected(ErrorCode.invalid_request, f"The request names this {what} more than once.")
 
 
 def topic_named(broker: Broker, name: str) -> Topic:
     """Find a topic by its name, or refuse with UNKNOWN_TOPIC_OR_PARTITION."""
     topic = broker.topics.get(name)
     if topic is None:
-        raise Refused(ErrorCode.unknown_topic_or_partition, f"There is no topic '{name}'.")
+        raise Rejected(ErrorCode.unknown_topic_or_partition, f"There is no topic '{name}'.")
     return topic
 
 
 def partition_of(topic: Topic | None, index: int, current_leader_epoch: int = -1) -> Partition:
     """Find a partition, and check the leader epoch that the client believes in (KIP-320; -1: not checked)."""
     if topic is None or not 0 <= index < len(topic.partitions):
-        raise Refused(ErrorCode.unknown_topic_or_partition)
+        raise Rejected(ErrorCode.unknown_topic_or_partition)
     partition = topic.partitions[index]
     if current_leader_epoch >= 0 and current_leader_epoch < partition.leader_epoch:
-        raise Refused(ErrorCode.fenced_leader_epoch)
+        raise Rejected(ErrorCode.fenced_leader_epoch)
     if current_leader_epoch > partition.leader_epoch:
-        raise Refused(ErrorCode.unknown_leader_epoch)
+        raise Rejected(ErrorCode.unknown_leader_epoch)
     return partition

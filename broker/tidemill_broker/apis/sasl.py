@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from tidemill_broker.apis import versions
 from tidemill_broker.apis.api import Api, CloseConnection, Reply
 from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.mechanism import AuthenticationFailed, Exchange, Mechanism, Step
 from tidemill_broker.auth.session import Session
 from tidemill_broker.protocol import frames
@@ -113,7 +114,7 @@ class SaslStage:
 
     def _request(self, broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
         header = frames.read_request_header(frame)
-        connection.client_id = header.client_id
+        connection.name_client(header.client_id)
         if header.api_key == frames.API_VERSIONS and self._state is _State.FIRST:
             return self._api_versions(broker, connection, header, frame)
         if header.api_key != SASL_HANDSHAKE or not 0 <= header.api_version <= LAST_HANDSHAKE:
@@ -131,8 +132,9 @@ class SaslStage:
         self._refused_versions += 1
         if not 0 <= header.api_version <= frames.LAST_API_VERSIONS:
             return frames.framed(versions.fallback(header))
-        request = frames.decode_request(header, frame)
-        response = versions.api_versions(broker, connection, header, request)
+        body = frames.decode_request(header, frame)
+        request = Request(api="ApiVersions", header=header, body=body, connection=connection)
+        response = versions.api_versions(broker, request)
         if response.error_code is ErrorCode.none:
             self._state = _State.HANDSHAKE
         return frames.framed(frames.encode_response(header, response))
@@ -322,15 +324,15 @@ def _encoded(header: RequestHeader, response: str, **members: object) -> bytes:
 # What handlers answer: on a listener that asks for no login, and after one (Kafka: KafkaApis).
 
 
-def sasl_handshake(_broker: Broker, _connection: Connection, header: RequestHeader, _request: Any) -> Any:
+def sasl_handshake(_broker: Broker, request: Request) -> Any:
     """Answer a SaslHandshake that nobody expects."""
-    reply = response_schema(header)
+    reply = request.reply
     return reply.SaslHandshakeResponse(error_code=ErrorCode.illegal_sasl_state, mechanisms=())
 
 
-def sasl_authenticate(_broker: Broker, _connection: Connection, header: RequestHeader, _request: Any) -> Any:
+def sasl_authenticate(_broker: Broker, request: Request) -> Any:
     """Answer a SaslAuthenticate that nobody expects."""
-    return response_schema(header).SaslAuthenticateResponse(
+    return request.reply.SaslAuthenticateResponse(
         error_code=ErrorCode.illegal_sasl_state,
         error_message="SaslAuthenticate request received after successful authentication",
         auth_bytes=b"",

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
-from tidemill_broker.apis.api import Api, Refused
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.api import Api, Rejected
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.auth.scram.keys import (
     ITERATIONS_MAX,
@@ -20,8 +21,6 @@ from tidemill_broker.auth.scram.keys import (
 )
 from tidemill_broker.auth.scram.users import Credentials
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import response_schema
 
 # Kafka: org.apache.kafka.clients.admin.ScramMechanism.
 MECHANISMS: Final[Mapping[int, ScramName]] = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
@@ -38,15 +37,13 @@ Key = tuple[str, ScramName]
 _Check = Callable[[Key, Any, Mapping[str, Credentials], Collection[str]], ScramCredential | None]
 
 
-def describe_user_scram_credentials(
-    broker: Broker, connection: Connection, header: RequestHeader, request: Any
-) -> Any:
+def describe_user_scram_credentials(broker: Broker, request: Request) -> Any:
     """Answer DescribeUserScramCredentials: mechanisms and iterations of the named users, or of all."""
-    reply = response_schema(header)
-    allowed = connection.rights.allows(
-        Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME, api="DescribeUserScramCredentials"
+    reply = request.reply
+    allowed = request.allows(Operation.DESCRIBE, ResourceType.CLUSTER, CLUSTER_NAME)
+    asked = Counter(user.name for user in request.body.users or ()) or Counter(
+        list(broker.scram_users.by_api)
     )
-    asked = Counter(user.name for user in request.users or ()) or Counter(list(broker.scram_users.by_api))
     if not allowed:
         asked.clear()
     return reply.DescribeUserScramCredentialsResponse(
@@ -77,19 +74,15 @@ def _described(broker: Broker, reply: Any, name: str, times: int) -> Any:
     )
 
 
-def alter_user_scram_credentials(
-    broker: Broker, connection: Connection, header: RequestHeader, request: Any
-) -> Any:
+def alter_user_scram_credentials(broker: Broker, request: Request) -> Any:
     """Answer AlterUserScramCredentials: what can be done is done together, the rest is refused by user."""
-    allowed = connection.rights.allows(
-        Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME, api="AlterUserScramCredentials"
-    )
-    faults: dict[str, Refused] = {}
+    allowed = request.allows(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME)
+    faults: dict[str, Rejected] = {}
     if not allowed:
-        unauthorized = Refused(ErrorCode.cluster_authorization_failed, UNAUTHORIZED)
+        unauthorized = Rejected(ErrorCode.cluster_authorization_failed, UNAUTHORIZED)
         faults = dict.fromkeys(_names(request), unauthorized)
-    elif len(request.deletions) + len(request.upsertions) > ITEMS_MAX:
-        too_many = Refused(ErrorCode.policy_violation, f"A request alters {ITEMS_MAX} users at most")
+    elif len(request.body.deletions) + len(request.body.upsertions) > ITEMS_MAX:
+        too_many = Rejected(ErrorCode.policy_violation, f"A request alters {ITEMS_MAX} users at most")
         faults = dict.fromkeys(_names(request), too_many)
     plan = _plan(broker, request, faults)
     try:
@@ -99,33 +92,35 @@ def alter_user_scram_credentials(
                 upsertions={key: credential for key, credential in plan.items() if credential is not None},
             )
     except OSError as error:
-        failed = Refused(ErrorCode.kafka_storage_error, f"The broker's disk failed: {error.strerror}.")
+        failed = Rejected(ErrorCode.kafka_storage_error, f"The broker's disk failed: {error.strerror}.")
         faults |= dict.fromkeys((name for name, _ in plan), failed)
-    return _altered(header, [name for name, _ in plan if name not in faults], faults)
+    return _altered(request, [name for name, _ in plan if name not in faults], faults)
 
 
-def _names(request: Any) -> Iterable[str]:
-    return sorted({each.name for each in (*request.deletions, *request.upsertions)})
+def _names(request: Request) -> Iterable[str]:
+    return sorted({each.name for each in (*request.body.deletions, *request.body.upsertions)})
 
 
-def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[Key, ScramCredential | None]:
+def _plan(
+    broker: Broker, request: Request, faults: dict[str, Rejected]
+) -> Mapping[Key, ScramCredential | None]:
     """Make of a request what is to be done to each user, None for a deletion; what cannot be is a fault."""
     plan: dict[Key, ScramCredential | None] = {}
     done: dict[str, Key] = {}
     users = set(broker.scram_users.by_api)
-    items: list[tuple[Any, _Check]] = [(each, _deleted) for each in request.deletions]
-    items += [(each, _upserted) for each in request.upsertions]
+    items: list[tuple[Any, _Check]] = [(each, _deleted) for each in request.body.deletions]
+    items += [(each, _upserted) for each in request.body.upsertions]
     for each, check in items:
         if each.name in faults:
             continue
         if each.name in done:
             plan.pop(done[each.name])
-            faults[each.name] = Refused(ErrorCode.duplicate_resource, TWICE)
+            faults[each.name] = Rejected(ErrorCode.duplicate_resource, TWICE)
             continue
         try:
             key = _key(each)
             plan[key] = check(key, each, broker.scram_users.by_api, users)
-        except Refused as fault:
+        except Rejected as fault:
             faults[each.name] = fault
         else:
             done[each.name] = key
@@ -139,9 +134,9 @@ def _plan(broker: Broker, request: Any, faults: dict[str, Refused]) -> Mapping[K
 def _key(asked: Any) -> Key:
     mechanism = MECHANISMS.get(asked.mechanism)
     if not asked.name:
-        raise Refused(ErrorCode.unacceptable_credential, "Username must not be empty")
+        raise Rejected(ErrorCode.unacceptable_credential, "Username must not be empty")
     if mechanism is None:
-        raise Refused(ErrorCode.unsupported_sasl_mechanism, "Unknown SCRAM mechanism")
+        raise Rejected(ErrorCode.unsupported_sasl_mechanism, "Unknown SCRAM mechanism")
     return asked.name, mechanism
 
 
@@ -149,7 +144,7 @@ def _deleted(key: Key, _asked: Any, there: Mapping[str, Credentials], _users: Co
     name, mechanism = key
     if mechanism not in there.get(name, {}):
         message = "Attempt to delete a user credential that does not exist"
-        raise Refused(ErrorCode.resource_not_found, message)
+        raise Rejected(ErrorCode.resource_not_found, message)
 
 
 def _upserted(
@@ -167,12 +162,12 @@ def _upserted(
     }
     for message, is_so in faults.items():
         if is_so:
-            raise Refused(ErrorCode.unacceptable_credential, message)
+            raise Rejected(ErrorCode.unacceptable_credential, message)
     return credential_of(mechanism, asked.salted_password, salt=asked.salt, iterations=asked.iterations)
 
 
-def _altered(header: RequestHeader, done: Iterable[str], faults: Mapping[str, Refused]) -> Any:
-    reply = response_schema(header)
+def _altered(request: Request, done: Iterable[str], faults: Mapping[str, Rejected]) -> Any:
+    reply = request.reply
     results = [
         reply.AlterUserScramCredentialsResult(user=name, error_code=ErrorCode.none, error_message=None)
         for name in done

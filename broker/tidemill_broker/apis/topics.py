@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tidemill_broker.apis.api import Api, Refused
-from tidemill_broker.apis.authorization import authorize, may_create_any, may_describe
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.api import Api, Rejected
+from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.configs import Entry, topic_entries
-from tidemill_broker.apis.rejections import refuse_repeated, refusing, topic_named
+from tidemill_broker.apis.rejections import reject_repeated, rejecting, topic_named
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.log.topics import Topic
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
-from tidemill_broker.protocol.schema import ResponseSchema, response_schema
+from tidemill_broker.protocol.schema import ResponseSchema
 
 USE_DEFAULT: Final = -1
 # As many brokers as one MSK KRaft cluster may have; a longer replica list could not come from a real cluster.
@@ -41,9 +40,9 @@ class _Plan:
 
 
 def create_by_name(broker: Broker, name: str) -> Topic:
-    """Create a topic with the broker's defaults, as Metadata does. Raises Refused."""
+    """Create a topic with the broker's defaults, as Metadata does. Raises Rejected."""
     if name in RESERVED:
-        raise Refused(ErrorCode.unknown_topic_or_partition)
+        raise Rejected(ErrorCode.unknown_topic_or_partition)
     plan = _Plan(
         name=name,
         partitions=broker.settings.num_partitions,
@@ -54,74 +53,74 @@ def create_by_name(broker: Broker, name: str) -> Topic:
     return _create(broker, plan)
 
 
-def create_topics(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def create_topics(broker: Broker, request: Request) -> Any:
     """Answer CreateTopics; each topic stands for itself."""
-    reply = response_schema(header)
-    times = Counter(topic.name for topic in request.topics)
+    reply = request.reply
+    times = Counter(topic.name for topic in request.body.topics)
     left = PARTITIONS_PER_REQUEST_MAX
     results = []
-    for topic in request.topics:
+    for topic in request.body.topics:
         try:
-            refuse_repeated(times, topic.name, "topic")
-            if not may_create_any(connection, api="CreateTopics"):
-                authorize(connection, Operation.CREATE, ResourceType.TOPIC, topic.name, api="CreateTopics")
+            reject_repeated(times, topic.name, "topic")
+            if not request.may_create_any():
+                request.authorize(Operation.CREATE, ResourceType.TOPIC, topic.name)
             plan = _planned(broker, topic)
             left = _spend(left, plan.partitions)
             _check(broker, plan)
-            created = None if request.validate_only else _create(broker, plan)
-            results.append(_created(broker, connection, reply, plan, created))
-        except Refused as refused:
-            results.append(_not_created(reply, topic.name, refused))
+            created = None if request.body.validate_only else _create(broker, plan)
+            results.append(_created(broker, request, reply, plan, created))
+        except Rejected as rejected:
+            results.append(_not_created(reply, topic.name, rejected))
     return reply.CreateTopicsResponse(topics=tuple(results))
 
 
-def delete_topics(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def delete_topics(broker: Broker, request: Request) -> Any:
     """Answer DeleteTopics, by name or (v6) by id."""
-    reply = response_schema(header)
-    if hasattr(request, "topics"):
-        asked = [(topic.name, topic.topic_id) for topic in request.topics]
+    reply = request.reply
+    if hasattr(request.body, "topics"):
+        asked = [(topic.name, topic.topic_id) for topic in request.body.topics]
     else:
-        asked = [(name, None) for name in request.topic_names]
+        asked = [(name, None) for name in request.body.topic_names]
     times = Counter(asked)
     results = []
     for name, topic_id in asked:
         result: dict[str, Any] = {"name": name, "topic_id": topic_id}
         try:
-            refuse_repeated(times, (name, topic_id), "topic")
-            topic = _to_delete(broker, connection, name, topic_id)
+            reject_repeated(times, (name, topic_id), "topic")
+            topic = _to_delete(broker, request, name, topic_id)
             result = {"name": topic.name, "topic_id": topic.topic_id}
-            _authorize_deletion(connection, topic)
-            with refusing():
+            _authorize_deletion(request, topic)
+            with rejecting():
                 broker.topics.delete(topic.name)
             broker.groups.forget_topics((topic.name,))
             results.append(reply.DeletableTopicResult(error_code=ErrorCode.none, **result))
-        except Refused as refused:
-            error = {"error_code": refused.code, "error_message": refused.message}
+        except Rejected as rejected:
+            error = {"error_code": rejected.code, "error_message": rejected.message}
             results.append(reply.DeletableTopicResult(**result, **error))
     return reply.DeleteTopicsResponse(responses=tuple(results))
 
 
-def create_partitions(broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def create_partitions(broker: Broker, request: Request) -> Any:
     """Answer CreatePartitions."""
-    reply = response_schema(header)
-    times = Counter(topic.name for topic in request.topics)
+    reply = request.reply
+    times = Counter(topic.name for topic in request.body.topics)
     left = PARTITIONS_PER_REQUEST_MAX
     results = []
-    for wanted in request.topics:
+    for wanted in request.body.topics:
         code, message = ErrorCode.none, None
         try:
-            refuse_repeated(times, wanted.name, "topic")
-            authorize(connection, Operation.ALTER, ResourceType.TOPIC, wanted.name, api="CreatePartitions")
+            reject_repeated(times, wanted.name, "topic")
+            request.authorize(Operation.ALTER, ResourceType.TOPIC, wanted.name)
             topic = topic_named(broker, wanted.name)
-            with refusing():
+            with rejecting():
                 broker.topics.check_add_partitions(topic.name, wanted.count)
             _check_added(topic, wanted)
             left = _spend(left, wanted.count - len(topic.partitions))
-            if not request.validate_only:
-                with refusing():
+            if not request.body.validate_only:
+                with rejecting():
                     broker.topics.add_partitions(topic.name, wanted.count)
-        except Refused as refused:
-            code, message = refused.code, refused.message
+        except Rejected as rejected:
+            code, message = rejected.code, rejected.message
         results.append(
             reply.CreatePartitionsTopicResult(name=wanted.name, error_code=code, error_message=message)
         )
@@ -133,22 +132,22 @@ def _planned(broker: Broker, topic: Any) -> _Plan:
     configs = {config.name: config.value for config in topic.configs}
     for name, value in configs.items():
         if value is None:
-            raise Refused(ErrorCode.invalid_config, f"Null value not supported for topic configs: {name}")
+            raise Rejected(ErrorCode.invalid_config, f"Null value not supported for topic configs: {name}")
     if topic.assignments:
         partitions, factor = _assigned(topic)
     else:
         partitions, factor = topic.num_partitions, topic.replication_factor
     if partitions < USE_DEFAULT or partitions == 0:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_partitions, "Number of partitions was set to an invalid non-positive value."
         )
     if factor < USE_DEFAULT or factor == 0:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replication_factor,
             "Replication factor must be larger than 0, or -1 to use the default value.",
         )
     if factor > REPLICATION_FACTOR_MAX:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replication_factor,
             f"Replication factor must be at most {REPLICATION_FACTOR_MAX}.",
         )
@@ -167,12 +166,12 @@ def _assigned(topic: Any) -> tuple[int, int]:
         (topic.replication_factor, "replication factor"),
     ):
         if number != USE_DEFAULT:
-            raise Refused(
+            raise Rejected(
                 ErrorCode.invalid_request,
                 f"A manual partition assignment was specified, but {meaning} was not set to -1.",
             )
     if sorted(each.partition_index for each in topic.assignments) != list(range(len(topic.assignments))):
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replica_assignment,
             "Partitions should be a consecutive 0-based integer sequence.",
         )
@@ -182,12 +181,12 @@ def _assigned(topic: Any) -> tuple[int, int]:
 def _replica_count(assignments: Sequence[Sequence[int]]) -> int:
     counts = {len(broker_ids) for broker_ids in assignments}
     if 0 in counts or any(len(set(broker_ids)) < len(broker_ids) for broker_ids in assignments):
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replica_assignment,
             "Each partition needs at least one replica, and each only once.",
         )
     if len(counts) > 1:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replica_assignment, "All partitions must have the same number of replicas."
         )
     return counts.pop()
@@ -195,7 +194,7 @@ def _replica_count(assignments: Sequence[Sequence[int]]) -> int:
 
 def _spend(left: int, partitions: int) -> int:
     if partitions > left:
-        raise Refused(
+        raise Rejected(
             ErrorCode.policy_violation,
             f"One request may add at most {PARTITIONS_PER_REQUEST_MAX} partitions; send several.",
         )
@@ -204,21 +203,21 @@ def _spend(left: int, partitions: int) -> int:
 
 def _check(broker: Broker, plan: _Plan) -> None:
     if plan.name in RESERVED:
-        raise Refused(ErrorCode.invalid_request, f"Topic '{plan.name}' belongs to the broker.")
-    with refusing():
+        raise Rejected(ErrorCode.invalid_request, f"Topic '{plan.name}' belongs to the broker.")
+    with rejecting():
         broker.topics.check_create(plan.name, partitions=plan.partitions, configs=plan.configs)
     # Kafka's metric names cannot tell "." from "_" (Topic.hasCollision).
     alike = plan.name.replace(".", "_")
     for topic in broker.topics.all():
         if topic.name.replace(".", "_") == alike:
-            raise Refused(
+            raise Rejected(
                 ErrorCode.invalid_topic_exception,
                 f"Topic '{plan.name}' collides with existing topic: {topic.name}",
             )
 
 
 def _create(broker: Broker, plan: _Plan) -> Topic:
-    with refusing():
+    with rejecting():
         return broker.topics.create(
             plan.name,
             partitions=plan.partitions,
@@ -228,7 +227,7 @@ def _create(broker: Broker, plan: _Plan) -> Topic:
 
 
 def _created(
-    broker: Broker, connection: Connection, reply: ResponseSchema, plan: _Plan, topic: Topic | None
+    broker: Broker, request: Request, reply: ResponseSchema, plan: _Plan, topic: Topic | None
 ) -> Any:
     made = {
         "name": plan.name,
@@ -236,9 +235,7 @@ def _created(
         "error_code": ErrorCode.none,
         "error_message": None,
     }
-    tells = connection.rights.allows(
-        Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, plan.name, api="CreateTopics", audited=False
-    )
+    tells = request.allows(Operation.DESCRIBE_CONFIGS, ResourceType.TOPIC, plan.name, audited=False)
     if not tells:
         return reply.CreatableTopicResult(
             **made, topic_config_error_code=ErrorCode.topic_authorization_failed, configs=()
@@ -258,56 +255,54 @@ def _config(reply: ResponseSchema, entry: Entry) -> Any:
     )
 
 
-def _not_created(reply: ResponseSchema, name: str, refused: Refused) -> Any:
+def _not_created(reply: ResponseSchema, name: str, rejected: Rejected) -> Any:
     return reply.CreatableTopicResult(
-        name=name, topic_id=None, error_code=refused.code, error_message=refused.message, configs=None
+        name=name, topic_id=None, error_code=rejected.code, error_message=rejected.message, configs=None
     )
 
 
-def _to_delete(broker: Broker, connection: Connection, name: str | None, topic_id: Any) -> Topic:
+def _to_delete(broker: Broker, request: Request, name: str | None, topic_id: Any) -> Topic:
     """Find the topic, where the client may know that there is one."""
     if (name is None) == (topic_id is None):
-        raise Refused(ErrorCode.invalid_request, "Name the topic by its name or by its id, and not by both.")
+        raise Rejected(ErrorCode.invalid_request, "Name the topic by its name or by its id, and not by both.")
     if name is not None:
-        if not _may_delete_any(connection):
-            authorize(connection, Operation.DESCRIBE, ResourceType.TOPIC, name, api="DeleteTopics")
+        if not _may_delete_any(request):
+            request.authorize(Operation.DESCRIBE, ResourceType.TOPIC, name)
         return topic_named(broker, name)
     topic = broker.topics.by_id(topic_id)
     if topic is None:
-        raise Refused(ErrorCode.unknown_topic_id, "There is no topic with this id.")
-    if not may_describe(connection, ResourceType.TOPIC, topic.name, api="DeleteTopics"):
+        raise Rejected(ErrorCode.unknown_topic_id, "There is no topic with this id.")
+    if not request.may_describe(ResourceType.TOPIC, topic.name):
         # Its name must not be told.
-        _authorize_deletion(connection, topic)
+        _authorize_deletion(request, topic)
     return topic
 
 
-def _authorize_deletion(connection: Connection, topic: Topic) -> None:
-    if not _may_delete_any(connection):
-        authorize(connection, Operation.DELETE, ResourceType.TOPIC, topic.name, api="DeleteTopics")
+def _authorize_deletion(request: Request, topic: Topic) -> None:
+    if not _may_delete_any(request):
+        request.authorize(Operation.DELETE, ResourceType.TOPIC, topic.name)
     if topic.internal:
-        raise Refused(ErrorCode.invalid_request, f"Topic '{topic.name}' belongs to the broker.")
+        raise Rejected(ErrorCode.invalid_request, f"Topic '{topic.name}' belongs to the broker.")
 
 
-def _may_delete_any(connection: Connection) -> bool:
+def _may_delete_any(request: Request) -> bool:
     """Tell whether all topics may be deleted: no operation of the cluster says so, but All does."""
-    return connection.rights.allows(
-        Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME, api="DeleteTopics", audited=False
-    )
+    return request.allows(Operation.DELETE, ResourceType.CLUSTER, CLUSTER_NAME, audited=False)
 
 
 def _check_added(topic: Topic, wanted: Any) -> None:
     added = wanted.count - len(topic.partitions)
     if topic.internal:
-        raise Refused(ErrorCode.invalid_request, f"Topic '{topic.name}' belongs to the broker.")
+        raise Rejected(ErrorCode.invalid_request, f"Topic '{topic.name}' belongs to the broker.")
     if wanted.assignments is None:
         return
     if len(wanted.assignments) != added:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replica_assignment,
             f"{added} partitions are added, but {len(wanted.assignments)} assignments were given.",
         )
     if _replica_count([each.broker_ids for each in wanted.assignments]) != topic.replication_factor:
-        raise Refused(
+        raise Rejected(
             ErrorCode.invalid_replica_assignment,
             f"The topic's replication factor is {topic.replication_factor}; give each partition as many.",
         )

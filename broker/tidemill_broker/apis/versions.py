@@ -12,10 +12,10 @@ from functools import cache
 from typing import Any, Final
 
 from tidemill_broker.apis.api import Api
-from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.request import Request
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.frames import API_VERSIONS, LAST_API_VERSIONS, RequestHeader
-from tidemill_broker.protocol.schema import response_schema
 
 MIN_VERSION, MAX_VERSION = 0, LAST_API_VERSIONS
 # The pattern that Kafka's ApiVersionsRequest holds names and versions of software to.
@@ -34,14 +34,14 @@ def advertise(apis: Iterable[Api]) -> None:
         _advertised.append((api.key, lowest, api.max_version))
 
 
-def api_versions(_broker: Broker, connection: Connection, header: RequestHeader, request: Any) -> Any:
+def api_versions(_broker: Broker, request: Request) -> Any:
     """Answer ApiVersions, and remember what software asks (v3+)."""
-    if header.api_version >= FIRST_VERSION_WITH_SOFTWARE:
-        name, version = request.client_software_name, request.client_software_version
+    if request.version >= FIRST_VERSION_WITH_SOFTWARE:
+        name, version = request.body.client_software_name, request.body.client_software_version
         if not (SOFTWARE.fullmatch(name) and SOFTWARE.fullmatch(version)):
-            return _response(header, ErrorCode.invalid_request, ())
-        connection.software_name, connection.software_version = name, version
-    return _response(header, ErrorCode.none, tuple(_advertised))
+            return _response(request, ErrorCode.invalid_request, ())
+        request.connection.software_name, request.connection.software_version = name, version
+    return _response(request, ErrorCode.none, tuple(_advertised))
 
 
 def fallback(header: RequestHeader) -> bytes:
@@ -50,8 +50,8 @@ def fallback(header: RequestHeader) -> bytes:
     return struct.pack(">ihi", header.correlation_id, ErrorCode.unsupported_version, 1) + own_row
 
 
-def _response(header: RequestHeader, error: ErrorCode, rows: tuple[Row, ...]) -> Any:
-    reply = response_schema(header)
+def _response(request: Request, error: ErrorCode, rows: tuple[Row, ...]) -> Any:
+    reply = request.reply
     return reply.ApiVersionsResponse(error_code=error, api_keys=_api_keys(reply.ApiVersion, rows))
 
 

@@ -47,7 +47,7 @@ _OPERATIONS: Final = {
 
 
 class Rights:
-    """`host` is the peer's IP address, `peer` its address and port; `client_id` is the last request's.
+    """`host` is the peer's IP address, `peer` its address and port.
 
     `writable` and `readable` are topics that the native core remembers for Produce and Fetch; about others it
     calls `may_write`, `may_write_as` and `may_read`.
@@ -61,10 +61,8 @@ class Rights:
         host: str,
         audit: Audit,
         peer: str,
-        client_id: str | None = None,
     ) -> None:
         self.session = session
-        self.client_id = client_id
         self.version = authorizer.version
         self.writable = TopicRights()
         self.readable = TopicRights()
@@ -82,6 +80,7 @@ class Rights:
         name: str,
         *,
         api: str,
+        client_id: str | None = None,
         audited: bool = True,
     ) -> bool:
         """Tell whether this may be done; `audited=False` is for listings, which leave out what is denied."""
@@ -90,7 +89,7 @@ class Rights:
             self._audit.denied(
                 session=self.session,
                 peer=self._peer,
-                client_id=self.client_id,
+                client_id=client_id,
                 api=api,
                 operation=operation,
                 resource_type=resource_type,
@@ -114,18 +113,6 @@ class Rights:
             for operation in _OPERATIONS[resource_type]
             if self._decide(operation, resource_type, name).allowed
         )
-
-    def may_write(self, topic: str) -> bool:
-        """Decide about a topic that `writable` does not hold."""
-        return self.allows(Operation.WRITE, ResourceType.TOPIC, topic, api="Produce")
-
-    def may_write_as(self, transactional_id: str) -> bool:
-        """Decide about a batch that is part of a transaction."""
-        return self.allows(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id, api="Produce")
-
-    def may_read(self, topic: str) -> bool:
-        """Decide about a topic that `readable` does not hold."""
-        return self.allows(Operation.READ, ResourceType.TOPIC, topic, api="Fetch")
 
     def refresh(self) -> None:
         """Forget all decisions if the rules have changed; `version` is then that of the new ones."""

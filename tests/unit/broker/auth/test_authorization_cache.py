@@ -108,9 +108,8 @@ def test_each_denial_is_told_but_not_what_a_listing_leaves_out(
     rights: Rights, authorizer: RecordingAuthorizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     authorizer.change(nothing)
-    rights.client_id = "shop"
     for _ in range(2):
-        rights.allows(Operation.WRITE, TOPIC, "t", api="Produce")
+        rights.allows(Operation.WRITE, TOPIC, "t", api="Produce", client_id="shop")
     rights.allows(Operation.DESCRIBE, TOPIC, "t", api="Metadata", audited=False)
     rights.operations(TOPIC, "t")
     line = (
