@@ -8,8 +8,6 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tidemill_broker.apis.offsets_topic import partition_of
-from tidemill_broker.apis.record_batch import build_batch, read_batches
 
 from tidemill_broker.coordinators.records import (
     GroupForgotten,
@@ -22,6 +20,8 @@ from tidemill_broker.coordinators.records import (
     decode,
     encode,
 )
+from tidemill_broker.groups.offsets_topic import partition_of
+from tidemill_broker.groups.record_batch import build_batch, read_batches
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 INT64 = st.integers(-(2**63), 2**63 - 1)
