@@ -186,8 +186,25 @@ def _routes(
             return web.json_response({"message": f"There is no mapping {uuid}."}, status=404)
         shown = board.as_json(uuid)
         result = shown["result"] or mapping.last_processing_result
+        values = metrics.of(uuid)
         return web.json_response(
-            {**shown, "state": mapping.state, "result": result, "metrics": metrics.of(uuid)}
+            {
+                **shown,
+                "state": mapping.state,
+                "result": result,
+                "dropped_records": _dropped_records(values),
+                "metrics": values,
+            }
+        )
+
+    async def overview(_: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "mappings": [
+                    {"mapping": one.uuid, "dropped_records": _dropped_records(metrics.of(one.uuid))}
+                    for one in store.all()
+                ]
+            }
         )
 
     async def deliveries(request: web.Request) -> web.Response:
@@ -199,10 +216,16 @@ def _routes(
         return web.json_response({"status": "ok"})
 
     return [
+        web.get("/_tidemill/mappings", overview),
         web.get("/_tidemill/mappings/{uuid}/status", status),
         web.get("/_tidemill/mappings/{uuid}/deliveries", deliveries),
         web.get("/_tidemill/health", health),
     ]
+
+
+def _dropped_records(values: Mapping[str, float]) -> int:
+    """Count the records dropped in no destination since the start: LastProcessingResult hides them."""
+    return int(values.get("esm.events.dropped", 0))
 
 
 def _heed_signals(stop: asyncio.Event) -> None:

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class HttpFunction:
     """A Lambda endpoint that remembers which offsets it was sent, in order."""
 
     delay_s: float = 0.0
+    fails: bool = False
     seen: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def application(self) -> web.Application:
@@ -41,7 +42,8 @@ class HttpFunction:
     async def _invoke(self, request: web.Request) -> web.Response:
         for partition, records in (await request.json())["records"].items():
             self.seen[partition] += [record["offset"] for record in records]
-        return web.json_response(None, headers={"X-Amz-Executed-Version": "$LATEST"})
+        error = {"X-Amz-Function-Error": "Unhandled"} if self.fails else {}
+        return web.json_response(None, headers={"X-Amz-Executed-Version": "$LATEST", **error})
 
     def distinct(self) -> int:
         return sum(len(set(offsets)) for offsets in self.seen.values())
@@ -55,7 +57,11 @@ def broker(tmp_path: Path) -> Iterator[TidemillBroker]:
 
 
 def status(poller: PollerProcess, uuid: str) -> dict[str, Any]:
-    with urllib.request.urlopen(f"{poller.url}/_tidemill/mappings/{uuid}/status", timeout=5) as reply:
+    return told(poller, f"/{uuid}/status")
+
+
+def told(poller: PollerProcess, path: str) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{poller.url}/_tidemill/mappings{path}", timeout=5) as reply:
         found: dict[str, Any] = json.load(reply)
         return found
 
@@ -112,6 +118,33 @@ def test_kill_nine_in_mid_stream_loses_nothing_and_keeps_the_order(
     for offsets in function.seen.values():
         first_time = list(dict.fromkeys(offsets))
         assert first_time == list(range(1000))
+
+
+def test_records_that_were_dropped_in_no_destination_are_counted_beside_the_result(
+    tmp_path: Path, broker: TidemillBroker
+) -> None:
+    function = HttpFunction(fails=True)
+    with serving(function.application) as url:
+        produce(broker, "orders", 80)
+        uuid = store_mapping(tmp_path, broker, "orders", batch_size=10, window_s=0)
+        give_up_at_once(tmp_path, uuid)
+        poller = PollerProcess(tmp_path, url)
+        wait_until(lambda: status(poller, uuid)["dropped_records"] == 80)
+        assert told(poller, "") == {"mappings": [{"mapping": uuid, "dropped_records": 80}]}
+        function.fails = False
+        produce(broker, "orders", 80, create=False)
+        wait_until(lambda: status(poller, uuid)["result"] == "OK")
+        assert status(poller, uuid)["dropped_records"] == 80
+        poller.stop()
+
+
+def give_up_at_once(directory: Path, uuid: str) -> None:
+    """Let the mapping drop what its function fails on: no retries, no destination."""
+    store = MappingStore(directory / "poller")
+    mapping = store.get(uuid)
+    assert mapping is not None
+    store.replace(replace(mapping, maximum_retry_attempts=0), expected_version=mapping.version)
+    store.close()
 
 
 def test_a_broker_that_dies_is_a_problem_and_its_restart_needs_no_hand(
