@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from tidemill_poller.errors import UnfilterableField
 from tidemill_poller.filters.pattern import (
     Clause,
     any_of,
@@ -46,15 +47,22 @@ def compile_filters(
     `operators` is for the control API, which decides what may be stored; what was stored always compiles.
 
     Raises:
-        InvalidPattern: the first pattern at fault, and why.
+        InvalidPattern: the first malformed pattern, and why.
+        UnfilterableField: no pattern is malformed, and one names a field other than `value`.
 
     """
     if not patterns:
         return None
     parsed = [parse_pattern(pattern) for pattern in patterns]
-    clauses = [
-        compile_value_pattern(pattern, every_operator=operators == "eventbridge") for pattern in parsed
-    ]
+    clauses: list[Clause] = []
+    unfilterable: list[UnfilterableField] = []
+    for pattern in parsed:
+        try:
+            clauses.append(compile_value_pattern(pattern, every_operator=operators == "eventbridge"))
+        except UnfilterableField as error:
+            unfilterable.append(error)  # a malformed pattern after this one comes first
+    if unfilterable:
+        raise unfilterable[0]
     return Filter(any_of(clauses), keep_number_text=any(needs_number_text(pattern) for pattern in parsed))
 
 

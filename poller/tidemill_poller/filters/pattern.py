@@ -67,15 +67,24 @@ def compile_value_pattern(pattern: dict[str, Any], *, every_operator: bool) -> C
     """The whole pattern as a test of one decoded value (see `filters.decode`).
 
     Raises:
-        InvalidPattern: says what is wrong, or which field Kafka mappings cannot filter by.
+        InvalidPattern: says what is wrong.
+        UnfilterableField: the pattern is well-formed, and names a field that Kafka mappings cannot filter by.
 
     """
-    return _Compiler(every_operator=every_operator).record(pattern, 0)
+    compiler = _Compiler(every_operator=every_operator)
+    clause = compiler.record(pattern, 0)
+    if compiler.foreign:
+        name = compiler.foreign[0]
+        raise UnfilterableField(
+            f"Kafka records are filtered by 'value' only: '{name}' cannot be in a filter pattern."
+        )
+    return clause
 
 
 class _Compiler:
     def __init__(self, *, every_operator: bool) -> None:
         self._every = every_operator
+        self.foreign: list[str] = []  # fields beside `value`; compiled too, since malformed ones are invalid
 
     def record(self, pattern: dict[str, Any], depth: int) -> Clause:
         """The top level, whose one field is `value`."""
@@ -84,11 +93,10 @@ class _Compiler:
         for name, inner in pattern.items():
             if name == _EITHER:
                 clauses.append(any_of([self.record(one, depth + 1) for one in _alternatives(inner)]))
-            elif name != "value":
-                raise UnfilterableField(
-                    f"Kafka records are filtered by 'value' only: '{name}' cannot be in a filter pattern."
-                )
-            elif isinstance(inner, dict):
+                continue
+            if name != "value":
+                self.foreign.append(name)
+            if isinstance(inner, dict):
                 clauses.append(_of_json(self.fields(inner, depth + 1)))
             else:
                 clauses.append(_of_text(self.leaf(inner), null_passes=None in inner))

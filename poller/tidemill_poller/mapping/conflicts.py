@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import abc
-from typing import Final
+from typing import Final, NoReturn
 
 from tidemill_poller.errors import InvalidParameter, MappingConflict
-from tidemill_poller.mapping.model import Mapping, MskSource
+from tidemill_poller.mapping.model import MSK_BLOCK, SELF_MANAGED_BLOCK, Mapping, MskSource
+from tidemill_poller.mapping.refusals import camel
 
 GROUP_MAPPINGS_MAX: Final = 100
 GROUP_POLLERS_MAX: Final = 2000
@@ -25,23 +26,34 @@ def check_conflicts(mapping: Mapping, stored: abc.Iterable[Mapping]) -> None:
     others = [other for other in stored if other.uuid != mapping.uuid]
     for other in others:
         _check_duplicate(mapping, other)
-        if other.consumer_group_id == mapping.consumer_group_id:
-            raise MappingConflict(
-                f"The consumer group '{mapping.consumer_group_id}' is that of the mapping with UUID"
-                f" {other.uuid}; every Kafka mapping needs its own ConsumerGroupId."
-            )
+        _check_consumer_group(mapping, other)
     _check_poller_group(mapping, others)
 
 
 def _check_duplicate(mapping: Mapping, other: Mapping) -> None:
-    """AWS: any shared bootstrap server, the same function and the same topic make a duplicate."""
+    """AWS: any shared bootstrap server, the same function and the same topic make a duplicate.
+
+    AWS words it in two ways: for self-managed Kafka (recorded in 2024) and for a source with an ARN (2020).
+    """
     same_target = (other.function_arn, other.topic) == (mapping.function_arn, mapping.topic)
     if same_target and not _servers(mapping).isdisjoint(_servers(other)):
-        raise MappingConflict(
-            f'An event source mapping with event source ("{",".join(_quoted(mapping))}"),'
-            f' function ("{mapping.function_arn}"), topics ("{mapping.topic}") already exists.'
-            f" Please update or delete the existing mapping with UUID {other.uuid}"
-        )
+        joint = " and" if isinstance(mapping.source, MskSource) else ","
+        _conflict(mapping, other, f'function ("{mapping.function_arn}"){joint} topics ("{mapping.topic}")')
+
+
+def _check_consumer_group(mapping: Mapping, other: Mapping) -> None:
+    """AWS documents that a group is unique; whether another cluster may use the name too is not known."""
+    if other.consumer_group_id == mapping.consumer_group_id:
+        block = camel(MSK_BLOCK if isinstance(mapping.source, MskSource) else SELF_MANAGED_BLOCK)
+        _conflict(mapping, other, f'{block}.consumerGroupId ("{mapping.consumer_group_id}")')
+
+
+def _conflict(mapping: Mapping, other: Mapping, what: str) -> NoReturn:
+    kind = "event source arn" if isinstance(mapping.source, MskSource) else "event source"
+    raise MappingConflict(
+        f'An event source mapping with {kind} ("{",".join(_quoted(mapping))}"), {what} already exists.'
+        f" Please update or delete the existing mapping with UUID {other.uuid}"
+    )
 
 
 def _quoted(mapping: Mapping) -> tuple[str, ...]:

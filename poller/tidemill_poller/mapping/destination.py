@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tidemill_poller.errors import InvalidParameter
 from tidemill_poller.mapping.model import Mapping
-from tidemill_poller.mapping.refusals import not_built, unsupported
+from tidemill_poller.mapping.refusals import not_built
 
 KINDS: Final = (
     re.compile(r"arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]+"),
@@ -24,7 +24,7 @@ KINDS: Final = (
 _KAFKA: Final = "kafka://"
 
 
-def read_destination(config: abc.Mapping[str, Any], mapping: Mapping, *, provisioned: bool) -> str | None:
+def read_destination(config: abc.Mapping[str, Any], mapping: Mapping) -> str | None:
     """The on-failure destination after the call: "" removes it, one that is not named stays.
 
     Raises:
@@ -40,14 +40,12 @@ def read_destination(config: abc.Mapping[str, Any], mapping: Mapping, *, provisi
     if asked == "":
         return None
     if asked.startswith(_KAFKA):
-        _check_topic(asked.removeprefix(_KAFKA), mapping.topic, provisioned=provisioned)
+        _check_topic(asked.removeprefix(_KAFKA), mapping.topic)
     _check_arn(asked)
     return asked
 
 
-def _check_topic(topic: str, source_topic: str, *, provisioned: bool) -> None:
-    if not provisioned:
-        unsupported("DestinationConfig")
+def _check_topic(topic: str, source_topic: str) -> None:
     if topic == source_topic:
         raise InvalidParameter(
             f"The on-failure topic must not be the source topic '{topic}': failures would come back for ever."

@@ -25,6 +25,10 @@ RETRIES_WITH_DESTINATION: Final = 10
 UNLIMITED: Final = -1
 """MaximumRetryAttempts and MaximumRecordAgeInSeconds: no limit."""
 
+MSK_BLOCK: Final = "AmazonManagedKafkaEventSourceConfig"
+SELF_MANAGED_BLOCK: Final = "SelfManagedKafkaEventSourceConfig"
+"""The API's block for what is the source's own: the consumer group among it."""
+
 NO_RECORDS_PROCESSED: Final = "No records processed"
 USER_INITIATED: Final = "USER_INITIATED"
 

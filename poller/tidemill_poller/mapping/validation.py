@@ -18,6 +18,8 @@ from tidemill_poller.errors import InvalidParameter, MappingInUse
 from tidemill_poller.mapping.access import read_access
 from tidemill_poller.mapping.destination import read_destination
 from tidemill_poller.mapping.model import (
+    MSK_BLOCK,
+    SELF_MANAGED_BLOCK,
     UNLIMITED,
     USER_INITIATED,
     Mapping,
@@ -32,8 +34,6 @@ from tidemill_poller.settings import Settings
 
 Params = abc.Mapping[str, Any]
 
-MSK_BLOCK: Final = "AmazonManagedKafkaEventSourceConfig"
-SELF_MANAGED_BLOCK: Final = "SelfManagedKafkaEventSourceConfig"
 BOOTSTRAP_KEY: Final = "KAFKA_BOOTSTRAP_SERVERS"
 
 _NOT_FOR_KAFKA: Final = (
@@ -222,7 +222,7 @@ def _starting_position(params: Params, now_ms: int) -> tuple[StartingPosition, i
             raise InvalidParameter("StartingPositionTimestamp is only for StartingPosition AT_TIMESTAMP.")
         return position, None
     if timestamp is None:
-        raise InvalidParameter("StartingPosition AT_TIMESTAMP needs a StartingPositionTimestamp.")
+        raise InvalidParameter("Need to specify a timestamp")  # AWS
     timestamp_ms = round(timestamp.timestamp() * 1000)
     # Kafka gives negative timestamps a meaning of their own (ListOffsets: -1 latest, -2 earliest).
     if not 0 <= timestamp_ms <= now_ms:
@@ -257,8 +257,7 @@ def _changes(base: Mapping, params: Params, settings: Settings) -> dict[str, Any
     if params.get("FilterCriteria") is not None:
         changes["filter_patterns"] = _patterns(params["FilterCriteria"], settings.filters_max)
     if params.get("DestinationConfig") is not None:
-        provisioned = changes["provisioned"] is not None
-        changes["on_failure"] = read_destination(params["DestinationConfig"], base, provisioned=provisioned)
+        changes["on_failure"] = read_destination(params["DestinationConfig"], base)
     if params.get("SourceAccessConfigurations") is not None:
         changes["access"] = read_access(
             params["SourceAccessConfigurations"], msk=isinstance(base.source, MskSource)

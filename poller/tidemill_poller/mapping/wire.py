@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill_poller.mapping.model import Mapping, MskSource, Provisioned
-from tidemill_poller.mapping.validation import BOOTSTRAP_KEY, MSK_BLOCK, SELF_MANAGED_BLOCK
+from tidemill_poller.mapping.model import MSK_BLOCK, SELF_MANAGED_BLOCK, Mapping, MskSource, Provisioned
+from tidemill_poller.mapping.validation import BOOTSTRAP_KEY
 
 
 def configuration(mapping: Mapping) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import pytest
@@ -13,11 +15,7 @@ from tests.integration.poller.control_api.conftest import client_of, serving_con
 from tests.integration.poller.control_api.requests import MSK, QUEUE, SELF_MANAGED, VPC, msk, smk
 from tidemill_poller.mapping import State
 from tidemill_poller.settings import Settings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tidemill_poller.store import MappingStore
+from tidemill_poller.store import MappingStore
 
 INVALID = "InvalidParameterValueException"
 VALIDATION = "ValidationException"
@@ -163,6 +161,16 @@ BOTH: list[tuple[str, Any, str, str]] = [
         INVALID,
         "Invalid filter pattern definition.",
     ),
+    *(
+        ("FilterCriteria", filters(*patterns), INVALID, "Invalid filter pattern definition.")
+        for patterns in (
+            ['{"eventName": "INSERT"}'],
+            ['{"eventName": {"a": "INSERT"}}'],
+            ['{"eventName": ["INSERT"], "value": "x"}'],
+            ['{"$or": [{"eventName": ["x"]}, {"key": "x"}]}'],
+            ['{"eventName": ["INSERT"]}', '{"value": "x"}'],
+        )
+    ),
     (
         "FilterCriteria",
         filters('{"key": ["x"]}'),
@@ -190,7 +198,7 @@ BOTH: list[tuple[str, Any, str, str]] = [
         INVALID,
         f"'{QUEUE}.fifo' is FIFO, and on-failure destinations must be standard.",
     ),
-    ("DestinationConfig", on_failure("kafka://dead"), INVALID, unsupported("destinationConfig")),
+    ("DestinationConfig", on_failure("kafka://dead"), INVALID, not_built("a kafka:// destination")),
     ("ParallelizationFactor", 2, INVALID, unsupported("parallelizationFactor")),
     ("TumblingWindowInSeconds", 10, INVALID, unsupported("tumblingWindowInSeconds")),
     ("ScalingConfig", {"MaximumConcurrency": 2}, INVALID, unsupported("scalingConfig")),
@@ -409,7 +417,7 @@ CREATE: list[tuple[dict[str, Any], str, str]] = [
     (
         msk(StartingPosition="AT_TIMESTAMP"),
         INVALID,
-        "StartingPosition AT_TIMESTAMP needs a StartingPositionTimestamp.",
+        "Need to specify a timestamp",
     ),
     (
         msk(StartingPositionTimestamp=_PAST),
@@ -592,13 +600,22 @@ def test_an_unknown_uuid_is_not_found(client: Any, operation: str) -> None:
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 404
 
 
-def duplicate_text(source: str, uuid: str, function: str = "f") -> str:
+FUNCTION_ARN = "arn:aws:lambda:us-east-1:123456789012:function:f"
+
+
+def conflict_text(kind: str, source: str, what: str, uuid: str) -> str:
     return (
-        f'An event source mapping with event source ("{source}"),'
-        f' function ("arn:aws:lambda:us-east-1:123456789012:function:{function}"), topics ("orders")'
-        " already exists."
+        f'An event source mapping with {kind} ("{source}"), {what} already exists.'
         f" Please update or delete the existing mapping with UUID {uuid}"
     )
+
+
+def duplicate_text(source: str, uuid: str) -> str:
+    return conflict_text("event source", source, f'function ("{FUNCTION_ARN}"), topics ("orders")', uuid)
+
+
+def msk_duplicate_text(uuid: str) -> str:
+    return conflict_text("event source arn", MSK, f'function ("{FUNCTION_ARN}") and topics ("orders")', uuid)
 
 
 def test_one_shared_bootstrap_server_makes_a_duplicate_whatever_the_consumer_group(
@@ -637,18 +654,43 @@ def test_an_update_cannot_make_a_duplicate(client: Any, store: MappingStore) -> 
     second = client.create_event_source_mapping(**msk(FunctionName="g"))["UUID"]
     store.set_status(second, state=State.ENABLED)
     response = refused(client.update_event_source_mapping, UUID=second, FunctionName="f")
-    assert code_and_text(response) == ("ResourceConflictException", duplicate_text(MSK, first))
+    assert code_and_text(response) == ("ResourceConflictException", msk_duplicate_text(first))
 
 
-def test_a_consumer_group_serves_one_mapping(client: Any) -> None:
-    config = {"AmazonManagedKafkaEventSourceConfig": {"ConsumerGroupId": "mine"}}
-    uuid = client.create_event_source_mapping(**msk(**config))["UUID"]
-    response = refused(client.create_event_source_mapping, **msk(FunctionName="g", **config))
+@pytest.mark.parametrize(
+    ("call", "block", "kind", "source"),
+    [
+        (smk, "selfManagedKafkaEventSourceConfig", "event source", "b1.example:9092,b2.example:9092"),
+        (msk, "amazonManagedKafkaEventSourceConfig", "event source arn", MSK),
+    ],
+)
+def test_a_consumer_group_serves_one_mapping(
+    client: Any, call: Callable[..., dict[str, Any]], block: str, kind: str, source: str
+) -> None:
+    config = {block[0].upper() + block[1:]: {"ConsumerGroupId": "mine"}}
+    uuid = client.create_event_source_mapping(**call(**config))["UUID"]
+    response = refused(client.create_event_source_mapping, **call(FunctionName="g", **config))
+    assert code_and_text(response) == (
+        "ResourceConflictException",
+        conflict_text(kind, source, f'{block}.consumerGroupId ("mine")', uuid),
+    )
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 409
+
+
+def test_a_consumer_group_of_one_cluster_is_taken_on_every_other(client: Any) -> None:
+    block = "SelfManagedKafkaEventSourceConfig"
+    uuid = client.create_event_source_mapping(**smk(**{block: {"ConsumerGroupId": "mine"}}))["UUID"]
+    elsewhere = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["k1.invalid:9092"]}}
+    response = refused(
+        client.create_event_source_mapping,
+        **smk(SelfManagedEventSource=elsewhere, **{block: {"ConsumerGroupId": "mine"}}),
+    )
     assert code_and_text(response) == (
         "ResourceConflictException",
         (
-            f"The consumer group 'mine' is that of the mapping with UUID {uuid};"
-            " every Kafka mapping needs its own ConsumerGroupId."
+            'An event source mapping with event source ("k1.invalid:9092"),'
+            ' selfManagedKafkaEventSourceConfig.consumerGroupId ("mine") already exists.'
+            f" Please update or delete the existing mapping with UUID {uuid}"
         ),
     )
 

@@ -288,6 +288,26 @@ def test_records_that_retention_took_are_skipped_and_the_rest_is_delivered() -> 
     assert [offset for batch in function.batches[1:] for offset in batch] == [7, 8, 9]
 
 
+def test_with_latest_too_an_expired_offset_goes_on_at_the_start_of_the_log() -> None:
+    function = ScriptedFunction()
+
+    async def scenario() -> None:
+        w = world(function)
+        w.starting_position = StartingPosition.LATEST
+        w.kafka.produce(0, *values(2))
+        poller = w.start()
+        await w.caught_up(poller)
+        await poller.stop()
+        w.kafka.produce(0, *values(8))
+        w.kafka.expire(0, 7)
+        poller = w.start()
+        await w.caught_up(poller)
+        await poller.stop()
+
+    virtual_time.run(scenario())
+    assert [offset for batch in function.batches for offset in batch] == [7, 8, 9]
+
+
 def test_a_topic_that_was_made_anew_is_read_from_its_start() -> None:
     function = ScriptedFunction()
 
