@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tidemill_cli.clients import Endpoint
 from tidemill_cli.errors import UserError
-from tidemill_local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET
+from tidemill_local.secured.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET
 
 Options = Mapping[str, Any]
 

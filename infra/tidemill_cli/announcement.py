@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tidemill_local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
-from tidemill_local.client_files import Client
 from tidemill_local.launcher import Ready
+from tidemill_local.secured.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
+from tidemill_local.secured.client_files import Client
 from tidemill_local.settings import UpSettings
 
 _SOURCE_ACCESS = {

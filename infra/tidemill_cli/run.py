@@ -72,11 +72,11 @@ def up(
     import uvloop
 
     from tidemill_cli.announcement import announcement
-    from tidemill_local.client_files import Client
     from tidemill_local.console_log import ConsoleLog
     from tidemill_local.errors import UpError
     from tidemill_local.launcher import Ready
     from tidemill_local.launcher import up as launch
+    from tidemill_local.secured.client_files import Client
     from tidemill_local.settings import read_settings
 
     settings = read_settings(

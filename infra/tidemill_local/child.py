@@ -11,10 +11,10 @@ import threading
 from importlib import import_module
 
 MODULES = {
-    "aws": "tidemill_local.embedded_aws",
+    "aws": "tidemill_local.aws.__main__",
     "broker": "tidemill_broker.__main__",
     "functions": "tidemill_functions.__main__",
-    "gateway": "tidemill_local.gateway_main",
+    "gateway": "tidemill_local.gateway.__main__",
     "poller": "tidemill_poller.__main__",
     # A whole `up` below the demo.
     "tidemill": "tidemill_cli.main",

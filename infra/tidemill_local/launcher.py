@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from tidemill_broker.listeners import ListenerName
-from tidemill_local.access import Access
 from tidemill_local.auth import PORT_FLAGS
-from tidemill_local.client_files import Client
 from tidemill_local.console_log import LogSink
 from tidemill_local.errors import AccessFailed, DataDirInUse, DataDirUnusable, PortInUse, ProgramFailed
 from tidemill_local.programs import Program, Programs
 from tidemill_local.ready import write_ready_file
+from tidemill_local.secured.access import Access
+from tidemill_local.secured.client_files import Client
 from tidemill_local.settings import UpSettings
 from tidemill_local.supervisor import Supervisor
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tidemill_broker.listeners import ListenerName
 from tidemill_local.auth import broker_settings
-from tidemill_local.kept_secrets import ADMINISTRATOR_KEY_ID, ADMINISTRATOR_SECRET
+from tidemill_local.secured.kept_secrets import ADMINISTRATOR_KEY_ID, ADMINISTRATOR_SECRET
 from tidemill_local.settings import UpSettings
 
 Program = Literal["broker", "poller", "functions", "aws", "gateway"]
@@ -79,7 +79,7 @@ class Programs:
         arguments = ["--port", self._port("aws"), "--account-id", settings.account_id]
         if "iam" in settings.auth:
             arguments += ["--auth-file", str(settings.auth_file)]
-            arguments += ["--identity-file", str(settings.handed_out_file)]
+            arguments += ["--identity-file", str(settings.issued_file)]
         return self._command("aws", arguments)
 
     def _broker(self) -> Command:
@@ -92,7 +92,7 @@ class Programs:
         for name in settings.listeners:
             arguments += ["--listener", f"{name}={ports[name]}"]
         arguments += ["--tls-dir", str(settings.tls_dir)]
-        files = f"{settings.identity_file},{settings.handed_out_file}"
+        files = f"{settings.identity_file},{settings.issued_file}"
         for setting, value in broker_settings(settings.auth, files).items():
             arguments += ["--set", f"{setting}={value}"]
         return self._command("broker", arguments, {"AWS_ENDPOINT_URL": self.url("aws")})

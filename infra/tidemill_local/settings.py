@@ -64,8 +64,8 @@ class UpSettings:
         return self.data_dir / "broker" / FILE_NAME
 
     @property
-    def handed_out_file(self) -> Path:
-        """Access keys that the embedded AWS hands out."""
+    def issued_file(self) -> Path:
+        """The credentials that the embedded AWS issued."""
         return self.data_dir / "broker" / "identities-aws.json"
 
 

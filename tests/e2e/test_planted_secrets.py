@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient
 
 from tests.harness.processes import wait_until
 from tests.harness.up import REGION, Up, running_up
-from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
+from tidemill_local.secured.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 pytestmark = pytest.mark.slow
 

@@ -26,8 +26,8 @@ from tests.harness.processes import wait_until
 from tests.harness.stack import POLLER_ENVIRON, Program
 from tests.harness.up import REGION, Up, running_up
 from tidemill_broker.auth.tls.issuing import Authority
-from tidemill_local.access import certificate_secret
-from tidemill_local.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
+from tidemill_local.secured.access import certificate_secret
+from tidemill_local.secured.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 pytestmark = pytest.mark.slow
 

@@ -273,7 +273,7 @@ def running(data_dir: Path, kafka: TidemillBroker | ApacheKafka) -> Iterator[Sta
     with ExitStack() as closing:
         aws = Program(
             name="aws",
-            module="tidemill_local.embedded_aws",
+            module="tidemill_local.aws",
             arguments=("--account-id", ACCOUNT),
             environ={},
             run_dir=run_dir,

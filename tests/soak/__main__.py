@@ -26,8 +26,8 @@ from tests.harness.processes import is_alive, wait_until
 from tests.harness.recording import SOURCE, Proof
 from tests.harness.up import REGION, Up, running_up
 from tidemill_broker.auth.tls.issuing import Authority
-from tidemill_local.access import certificate_secret
-from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
+from tidemill_local.secured.access import certificate_secret
+from tidemill_local.secured.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 
 ACCOUNT = "123456789012"
 ACCESS = {

@@ -15,8 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from yarl import URL
 
-from tidemill_local.gateway import Gateway
-from tidemill_local.routes import Upstream
+from tidemill_local.gateway.routes import Upstream
+from tidemill_local.gateway.server import Gateway
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 from tests.harness.processes import wait_until
 from tests.harness.stack import ACCOUNT, Program
 from tests.harness.up import Up, running_up
-from tidemill_local.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET
+from tidemill_local.secured.aws_setup import CERTIFICATE_SECRET, SCRAM_SECRET
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def emulator(tmp_path: Path) -> Iterator[Program]:
     """An AWS of somebody else: moto once more, without what `up` gives to its own."""
     aws = Program(
         name="aws",
-        module="tidemill_local.embedded_aws",
+        module="tidemill_local.aws",
         arguments=("--account-id", ACCOUNT),
         environ={},
         run_dir=tmp_path / "emulator",

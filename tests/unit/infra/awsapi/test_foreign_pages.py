@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tidemill_awsapi import is_foreign, is_public_name
-from tidemill_local.embedded_aws import refusing_foreign_pages
+from tidemill_local.aws.foreign_pages import refusing_foreign_pages
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidemill_local.routes import Upstream, upstream_of
+from tidemill_local.gateway.routes import Upstream, upstream_of
 
 CLUSTER = "arn%3Aaws%3Akafka%3Aus-east-1%3A123456789012%3Acluster%2Ftidemill%2Fx-1"
 MAPPING = "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Aevent-source-mapping%3A4f6f3bd0"

@@ -23,7 +23,7 @@ from moto.utilities.utils import get_partition
 
 from tidemill_broker.auth.iam.identities import read_identity
 from tidemill_broker.auth.iam.identity_file import VERSION, IdentityFileError, write_document
-from tidemill_local.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
+from tidemill_local.secured.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The gateway's process, started by the launcher: ``python -m tidemill_local.gateway_main --socket-fd 7 …``.
+"""The gateway's process, started by the launcher: ``python -m tidemill_local.gateway --socket-fd 7 …``.
 
 The listening socket is the launcher's, handed down open.
 """
@@ -16,9 +16,9 @@ import uvloop
 from aiohttp import web
 from yarl import URL
 
-from tidemill_local.gateway import Gateway
+from tidemill_local.gateway.routes import Upstream
+from tidemill_local.gateway.server import Gateway
 from tidemill_local.ready import write_ready_file
-from tidemill_local.routes import Upstream
 
 # Requests in flight at a stop get this long; the programs behind have stopped by then.
 _SHUTDOWN_TIMEOUT_S = 2.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tidemill_broker.listeners import ListenerName
-from tidemill_local.kept_secrets import USER_NAME, KeptSecrets
+from tidemill_local.secured.kept_secrets import USER_NAME, KeptSecrets
 
 Mechanism = Literal["iam", "scram", "plain", "mtls"]
 LISTENER_OF: Final[Mapping[Mechanism, ListenerName]] = {

@@ -15,8 +15,8 @@ from moto.iam.models import IAMBackend, iam_backends
 from moto.sts.models import STSBackend, sts_backends
 
 from tidemill_broker.auth.iam.identities import Identities
-from tidemill_local.handed_out_keys import SESSIONS_MAX, Export, restore_user
-from tidemill_local.kept_secrets import keep_secrets
+from tidemill_local.aws.issued_credentials import SESSIONS_MAX, Export, restore_user
+from tidemill_local.secured.kept_secrets import keep_secrets
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"

@@ -14,10 +14,10 @@ from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_cli.announcement import announcement
 from tidemill_cli.errors import UserError, explain
 from tidemill_cli.run import up
-from tidemill_local.access import Access, certificate_secret, make_certificates
 from tidemill_local.auth import broker_settings, check_ports, listeners, parse_auth
 from tidemill_local.launcher import Ready
 from tidemill_local.programs import Programs
+from tidemill_local.secured.access import Access, certificate_secret, make_certificates
 from tidemill_local.settings import read_settings
 
 

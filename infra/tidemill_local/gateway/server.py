@@ -19,8 +19,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tidemill_awsapi import keep_bytes_out_of_logs, refuse_foreign_pages
-from tidemill_local.routes import Upstream, upstream_of
-from tidemill_local.unavailable import unavailable
+from tidemill_local.gateway.routes import Upstream, upstream_of
+from tidemill_local.gateway.unavailable import unavailable
 
 log = logging.getLogger(__name__)
 

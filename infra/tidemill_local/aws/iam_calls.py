@@ -7,13 +7,11 @@ that hands a key out waits until the broker has seen the key. Knows no model of 
 import io
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import parse_qs
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from tidemill_awsapi import credential_scope
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _FORM = "application/x-www-form-urlencoded"
 _SERVICES = frozenset({"iam", "sts"})
@@ -27,23 +25,23 @@ _OVERLOOKED: Final[Mapping[str, tuple[str, ...]]] = {
     "CreateUser": ("PermissionsBoundary",),
     "PutUserPermissionsBoundary": ("PermissionsBoundary",),
 }
-_HANDING_OUT = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateAccessKey"})
+_ISSUING = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateAccessKey"})
 _REFUSED = "403 Forbidden"
 
 
 def around_iam(
-    application: "WSGIApplication", hand_on: Callable[[], None], *, seen_after_s: float
-) -> "WSGIApplication":
+    application: WSGIApplication, hand_on: Callable[[], None], *, seen_after_s: float
+) -> WSGIApplication:
     """Wrap moto; ``hand_on`` tells the broker of new keys, which it has seen ``seen_after_s`` later."""
 
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         form = _form(environ)
         action = form.get("Action", [""])[0]
         for overlooked in _OVERLOOKED.get(action, ()):
             if any(name.startswith(overlooked) for name in form):
                 return _refusal(start_response, action, overlooked.rstrip("."))
         chunks = application(environ, start_response)
-        if action in _HANDING_OUT:
+        if action in _ISSUING:
             hand_on()
             time.sleep(seen_after_s)  # in the thread of this one request
         return chunks
@@ -51,7 +49,7 @@ def around_iam(
     return answer
 
 
-def _form(environ: "WSGIEnvironment") -> Mapping[str, list[str]]:
+def _form(environ: WSGIEnvironment) -> Mapping[str, list[str]]:
     """The parameters of a call of IAM or STS; empty for any other. The body can be read again."""
     scope = credential_scope({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, "")
     is_form = environ.get("CONTENT_TYPE", "").startswith(_FORM)
@@ -65,7 +63,7 @@ def _form(environ: "WSGIEnvironment") -> Mapping[str, list[str]]:
     return parse_qs(body.decode(errors="replace"))
 
 
-def _refusal(start_response: "StartResponse", action: str, parameter: str) -> Iterable[bytes]:
+def _refusal(start_response: StartResponse, action: str, parameter: str) -> Iterable[bytes]:
     body = (
         "<ErrorResponse><Error><Type>Sender</Type><Code>NotImplemented</Code><Message>"
         f"The embedded AWS overlooks {parameter} of {action}, so the key could do more in Kafka than on AWS: "

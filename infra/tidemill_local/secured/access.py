@@ -16,7 +16,9 @@ from tidemill_broker.auth.iam.identity_file import VERSION, write_document
 from tidemill_broker.auth.tls.contexts import KEYSTORE_FILE
 from tidemill_broker.auth.tls.issuing import Authority, client_file
 from tidemill_broker.listeners import ListenerName
-from tidemill_local.aws_setup import (
+from tidemill_local.errors import AccessFailed
+from tidemill_local.private_files import write_private
+from tidemill_local.secured.aws_setup import (
     CA_SECRET,
     CERTIFICATE_SECRET,
     SCRAM_SECRET,
@@ -24,10 +26,8 @@ from tidemill_local.aws_setup import (
     ensure_secret,
     ensure_user,
 )
-from tidemill_local.client_files import LISTENER_OF, Client, file_names
-from tidemill_local.errors import AccessFailed
-from tidemill_local.kept_secrets import KeptSecrets, administrator, identity, keep_secrets, write_kept
-from tidemill_local.private_files import write_private
+from tidemill_local.secured.client_files import LISTENER_OF, Client, file_names
+from tidemill_local.secured.kept_secrets import KeptSecrets, administrator, identity, keep_secrets, write_kept
 from tidemill_local.settings import UpSettings
 
 CLIENT_NAME: Final = "client"
@@ -123,7 +123,7 @@ class Access:
         client = aws_client("iam", aws_url, settings.region, self._environ)
         kept = ensure_user(client, kept, settings.region, settings.account_id)
         self._keep(kept)
-        _write_identities(settings.handed_out_file, identity(kept, settings.region, settings.account_id))
+        _write_identities(settings.issued_file, identity(kept, settings.region, settings.account_id))
 
     def _keep(self, kept: KeptSecrets) -> None:
         if kept != self._kept:

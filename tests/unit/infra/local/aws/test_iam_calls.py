@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tidemill_local.iam_calls import around_iam
+from tidemill_local.aws.iam_calls import around_iam
 
 SIGNED = (
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from tidemill_local.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
+from tidemill_local.secured.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
 # MSK takes SCRAM users from secrets of this prefix only (developer guide, "Sign-in credentials").
 SCRAM_SECRET: Final = "AmazonMSK_tidemill"  # noqa: S105  # its name

@@ -1,4 +1,4 @@
-"""The embedded AWS: moto's server as a process of its own, ``python -m tidemill_local.embedded_aws …``.
+"""The embedded AWS: moto's server as a process of its own, ``python -m tidemill_local.aws …``.
 
 Answers SQS, SNS, S3, DynamoDB, Secrets Manager, KMS, STS and whatever else moto knows. Its state is in
 memory: a restart forgets queues and tables, which the launcher says aloud.
@@ -10,20 +10,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
+from wsgiref.types import WSGIApplication
 
-from tidemill_awsapi import is_foreign
-from tidemill_local.kept_secrets import keep_secrets
+from tidemill_local.aws.foreign_pages import refusing_foreign_pages
 from tidemill_local.ready import write_ready_file
+from tidemill_local.secured.kept_secrets import keep_secrets
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
-
-    Wrapper = Callable[[WSGIApplication], WSGIApplication]
+Wrapper = Callable[[WSGIApplication], WSGIApplication]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,32 +31,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--account-id", required=True)
     parser.add_argument("--ready-file", required=True)
     parser.add_argument("--auth-file", type=Path, help="the kept secrets of `up --auth`")
-    parser.add_argument("--identity-file", type=Path, help="gets the access keys that are handed out")
+    parser.add_argument("--identity-file", type=Path, help="gets the issued credentials")
     arguments = parser.parse_args(argv)
     # moto reads its account when it is imported.
     os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    wrap = None if arguments.identity_file is None else _handing_keys_on(arguments)
+    wrap = None if arguments.identity_file is None else _exporting_issued_credentials(arguments)
     _serve(arguments.host, arguments.port, arguments.ready_file, wrap)
     return 0
 
 
-def _handing_keys_on(arguments: argparse.Namespace) -> "Wrapper":
-    """Let what IAM and STS hand out be a way into Kafka."""
-    from tidemill_local.handed_out_keys import PERIOD_S, Export, restore_user  # noqa: PLC0415  # moto, as below
-    from tidemill_local.iam_calls import around_iam  # noqa: PLC0415  # only with these keys
+def _exporting_issued_credentials(arguments: argparse.Namespace) -> Wrapper:
+    """Write the credentials that IAM and STS issue where the broker reads them."""
+    from tidemill_local.aws.iam_calls import around_iam  # noqa: PLC0415  # only with these keys
+    from tidemill_local.aws.issued_credentials import PERIOD_S, Export, restore_user  # noqa: PLC0415  # moto, as below
 
     if arguments.auth_file is not None:
         restore_user(keep_secrets(arguments.auth_file), arguments.account_id, os.environ["AWS_REGION"])
     export = Export(arguments.identity_file)
     # Nothing of an earlier life is good any more, and nobody waits for the first key.
     export.once()
-    threading.Thread(target=export.follow, name="handed-out keys", daemon=True).start()
+    threading.Thread(target=export.follow, name="issued credentials", daemon=True).start()
     return lambda application: around_iam(application, export.once, seen_after_s=1.2 * PERIOD_S)
 
 
-def _serve(host: str, port: int, ready_file: str, wrap: "Wrapper | None") -> None:
+def _serve(host: str, port: int, ready_file: str, wrap: Wrapper | None) -> None:
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415  # after the account id is set
         DomainDispatcherApplication,
         MotoRequestHandler,
@@ -80,19 +77,6 @@ def _serve(host: str, port: int, ready_file: str, wrap: "Wrapper | None") -> Non
     # moto builds its queues' and topics' URLs from the Host header, so it needs no port in its environment.
     write_ready_file(ready_file, {"pid": os.getpid(), "port": server.server_port})
     server.serve_forever()
-
-
-def refusing_foreign_pages(application: "WSGIApplication") -> "WSGIApplication":
-    """Wrap moto, which lets pages of every origin read its replies: they must not find it by its port."""
-
-    def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        origin, fetch_site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
-        if is_foreign(origin, fetch_site, environ.get("HTTP_HOST", ""), on_loopback=True):
-            start_response("403 Forbidden", [("Content-Type", "text/plain"), ("Content-Length", "0")])
-            return []
-        return application(environ, start_response)
-
-    return answer
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
