@@ -1,6 +1,6 @@
 """Owns how an AWS error travels: the exception a handler raises and the body a rest-json client reads.
 
-Called by the server for every refusal; knows the service's model, no operation and no program.
+Called by the server for every error reply; knows the service's model, no operation and no program.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Owns the refusal of web pages: a page from elsewhere may not use a server on this machine.
+"""Owns the rejection of web pages of other origins: they may not use a server on this machine.
 
 No signature is verified here, so without this any site that a user visits could create and invoke code.
 """
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-# Special-use domains (IANA's registry, and ICANN's .internal): nobody can have a name below them resolve.
+# Special-use domains (IANA's registry, and ICANN's .internal): the public DNS resolves no name below them.
 _PRIVATE_DOMAINS = frozenset({"localhost", "internal", "local", "test", "home.arpa"})
 _LOOPBACK_SOCKETS = ("127.", "::1", "::ffff:127.")
 
@@ -21,7 +21,7 @@ def is_foreign(origin: str | None, fetch_site: str | None, host: str, *, on_loop
 
     Browsers name the page's origin with every request that can change something, and its relation to us with
     most others (Fetch Metadata); SDKs send neither. A page can also have its own name resolve to 127.0.0.1:
-    its GETs then tell neither, so a name of the public DNS has no business on a loopback connection.
+    its GETs then carry neither header, so a loopback connection accepts no name of the public DNS.
     """
     if on_loopback and is_public_name(host):
         return True
@@ -32,7 +32,7 @@ def is_foreign(origin: str | None, fetch_site: str | None, host: str, *, on_loop
 
 @lru_cache(maxsize=256)
 def is_public_name(host: str) -> bool:
-    """Whether a Host header holds a name that somebody elsewhere can have resolve as he likes."""
+    """Whether a Host header holds a name of the public DNS, whose owner decides what it resolves to."""
     name = _hostname(host)
     if name is None:
         return bool(host)

@@ -1,6 +1,6 @@
 """Owns the reading of botocore's service models: one service's operations and error shapes, loaded once.
 
-Everything else in this package sees botocore only through what this module hands out.
+Everything else in this package sees botocore only through what this module returns.
 """
 
 from functools import cached_property, lru_cache

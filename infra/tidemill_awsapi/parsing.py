@@ -1,4 +1,4 @@
-"""Owns the way from a rest-json request to an operation's input: labels, query, headers and body by shape.
+"""Parses a rest-json request into an operation's input: labels, query, headers and body by shape.
 
 Every parser is built once from the model. What does not fit the shape's type is a SerializationException
 in AWS's words; whether a value is allowed is for validation.

@@ -1,4 +1,4 @@
-"""Owns the way from method and raw path to an operation and its labels, by the model's requestUri templates.
+"""Finds the operation and its labels for a method and raw path, by the model's requestUri templates.
 
 Works on the path as it came over the wire, so that a URL-encoded ARN (``%2F``) stays one label.
 """

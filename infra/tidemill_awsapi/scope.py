@@ -1,6 +1,6 @@
 """Owns the reading of SigV4's credential scope: who calls which service in which region. Verifies nothing.
 
-Called by the server for each request and by the gateway to tell services apart.
+Called by the server for each request and by the gateway to distinguish services.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Owns the way from a handler's output to a rest-json reply: status, headers, payload or JSON document.
+"""Serialises a handler's output into a rest-json reply: status, headers, payload or JSON document.
 
 Every serialiser is built once from the output shape. A member that the shape lacks is our bug and raises
 TypeError.
@@ -165,10 +165,10 @@ def _map(shape: Any, known: dict[str, Serialise]) -> Serialise:
 
 
 def _epoch_seconds(moment: datetime) -> float:
-    """Lambda's way: seconds, with milliseconds as a fraction."""
+    """Lambda's format: seconds, with milliseconds as a fraction."""
     return round(moment.timestamp(), 3)
 
 
 def _iso8601(moment: datetime) -> str:
-    """MSK's way: 2026-11-21T15:00:00.000Z."""
+    """MSK's format: 2026-11-21T15:00:00.000Z."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

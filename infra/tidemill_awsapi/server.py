@@ -23,7 +23,7 @@ from tidemill_awsapi.scope import credential_scope
 from tidemill_awsapi.serialising import OutputSerialiser
 from tidemill_awsapi.validation import InputValidator, describe_violations
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # CreateFunction's largest zip, 50 MB, as base64, with room for the rest of the document.
 MAX_BODY_BYTES = 70 * 1024 * 1024
@@ -96,7 +96,7 @@ class Service:
             )
             return self._refusal(too_large, request_id)
         except Exception:
-            log.exception(
+            logger.exception(
                 "request failed service=%s path=%s request_id=%s", self._model.name, request.path, request_id
             )
             internal = ApiError(

@@ -42,7 +42,7 @@ def describe_violations(violations: Sequence[str]) -> str:
 
 
 def _check(shape: Any, known: dict[str, Check]) -> Check | None:
-    """The check of one value, or None where the model asks for nothing."""
+    """The check of one value, or None where the model has no constraint."""
     if shape.name in known:
         return known[shape.name]
     match shape.type_name:
@@ -92,7 +92,7 @@ def _list(shape: Any, known: dict[str, Check]) -> Check:
                     check_item(item, f"{path}.{position}.member", found)
 
     if (rules := _scalar_rules(shape.member)) is not None:
-        # A list of scalars is judged as a whole: "Member must satisfy constraint: [Member must …, …]".
+        # A list of scalars is validated as a whole: "Member must satisfy constraint: [Member must …, …]".
         return _all_of(own, _items_check(shape, "Member must satisfy constraint", rules, list))
     known[shape.name] = check
     if check_member := _check(shape.member, known):

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tidemill_local.launcher import Ready
+from tidemill_local.programs import has_credentials
 from tidemill_local.secured.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 from tidemill_local.secured.client_files import Client
+from tidemill_local.secured.kept_secrets import ADMINISTRATOR_KEY_ID, ADMINISTRATOR_SECRET
 from tidemill_local.settings import UpSettings
 
 _SOURCE_ACCESS = {
@@ -28,9 +30,13 @@ def announcement(ready: Ready, clients: Sequence[Client], settings: UpSettings) 
         f"  Kafka     {kafka}",
         f"  cluster   {ready.cluster_arn}",
         "",
-        f"  export AWS_ENDPOINT_URL={ready.endpoint_url}",
-        "",
+        f"  export AWS_ENDPOINT_URL={ready.endpoint_url} AWS_DEFAULT_REGION={settings.region}",
     ]
+    if settings.aws_endpoint_url is None or not has_credentials(settings.environ):
+        lines.append(
+            f"  export AWS_ACCESS_KEY_ID={ADMINISTRATOR_KEY_ID} AWS_SECRET_ACCESS_KEY={ADMINISTRATOR_SECRET}"
+        )
+    lines.append("")
     if clients:
         lines += [*_access(clients, settings), ""]
     return "\n".join(lines)

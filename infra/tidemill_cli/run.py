@@ -9,7 +9,7 @@ import typer
 from tidemill_broker.listeners import PORTS
 from tidemill_cli.errors import UserError
 from tidemill_local.auth import PORT_FLAGS, Auth, check_ports, parse_auth
-from tidemill_local.settings import DEFAULT_DATA_DIR, DEFAULT_PORT, UpSettings
+from tidemill_local.settings import DEFAULT_DATA_DIR, DEFAULT_HOST, DEFAULT_PORT, UpSettings, check_host
 
 _PROGRAM_HELP = {
     "broker": "The Kafka broker by itself: tidemill broker --port 9092 --set num.partitions=6",
@@ -34,6 +34,12 @@ def _port(text: str) -> Any:
 
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept")] = DEFAULT_DATA_DIR,
+    host: Annotated[
+        str, typer.Option(help="The address of the one endpoint and of Kafka; see --expose")
+    ] = DEFAULT_HOST,
+    expose: Annotated[
+        bool, typer.Option("--expose", help="Let --host be one that other machines reach: they can run code")
+    ] = False,
     port: Annotated[int, _port("The one endpoint's port")] = DEFAULT_PORT,
     auth: Annotated[
         str,
@@ -81,6 +87,7 @@ def up(
 
     settings = read_settings(
         data_dir=data_dir,
+        host=_host(host, expose=expose),
         port=port,
         auth=_auth(auth),
         ports={"plaintext": kafka_port, "tls": tls_port, "scram": scram_port, "iam": iam_port},
@@ -117,6 +124,13 @@ def demo(
     from tidemill_cli.demo.run import run_demo
 
     raise typer.Exit(run_demo(_flight_count(flights), keep=keep))
+
+
+def _host(text: str, *, expose: bool) -> str:
+    try:
+        return check_host(text, expose=expose)
+    except ValueError as error:
+        raise UserError(f"--host {error}") from None
 
 
 def _auth(text: str) -> frozenset[Auth]:

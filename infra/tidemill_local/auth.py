@@ -61,12 +61,12 @@ def broker_settings(auth: frozenset[Auth], identity_files: str) -> Mapping[str, 
     """The broker's settings for these mechanisms, by Kafka's names and ours."""
     found = {}
     if "mtls" in auth:
-        # Who opens the plaintext listener too lets everybody in; else a certificate is what mTLS is about.
+        # With the plaintext listener open too, everybody gets in; else mTLS requires a certificate.
         found["ssl.client.auth"] = "requested" if "none" in auth else "required"
     if "scram" in auth:
         found["sasl.enabled.mechanisms"] = _SCRAM + (",PLAIN" if "plain" in auth else "")
         found["tidemill.scram.secrets"] = "on"
-        # The Secrets Manager is next door: who rotates a password need not wait for MSK's minutes.
+        # This Secrets Manager is local: a rotated password need not wait for MSK's minutes.
         found["tidemill.scram.secrets.refresh.ms"] = "1000"
     if "iam" in auth:
         found["tidemill.identity.files"] = identity_files

@@ -5,10 +5,13 @@ input is a pipe from the launcher, and its end of file is the launcher's death. 
 killed at any instant.
 """
 
+import logging
 import os
 import sys
 import threading
 from importlib import import_module
+
+from tidemill_local.shell import keep_private
 
 MODULES = {
     "aws": "tidemill_local.aws.__main__",
@@ -20,12 +23,15 @@ MODULES = {
     "tidemill": "tidemill_cli.main",
 }
 _ORPHANED = 1
+# Their INFO is for their developers, and would be half of the one log.
+_LIBRARIES = ("aiokafka", "asyncio", "boto3", "botocore", "moto", "s3transfer", "urllib3", "werkzeug")
 
 
 def main() -> int:
     """Run the program named first with the arguments that follow."""
-    # What programs write is for their user alone.
-    os.umask(0o077)
+    keep_private()
+    for library in _LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
     name, *arguments = sys.argv[1:]
     threading.Thread(target=_end_with_launcher, daemon=True).start()
     status: int = import_module(MODULES[name]).main(arguments)

@@ -6,7 +6,7 @@ from typing import Protocol, TextIO
 
 _COLOURS = {"broker": 36, "poller": 35, "functions": 32, "aws": 33, "gateway": 34, "tidemill": 1}
 _NAME_WIDTH = 9
-# A terminal obeys control characters, and a part of a line may be anybody's: a client id, an error's text.
+# A terminal obeys control characters, and a line can quote a client: its client id, an error's text.
 _CONTROLS = (*range(9), *range(10, 32), *range(127, 160))
 # These reorder or break a line: Unicode's bidirectional controls (UAX #9), line and paragraph separators.
 _REORDERING = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
@@ -41,5 +41,5 @@ class ConsoleLog:
             self._stream.write(f"{name} {visible(text)}\n")
             self._stream.flush()
         except (BrokenPipeError, ValueError):
-            # Nobody reads the log any more; the programs go on.
+            # The reader of the log is gone; the programs go on.
             return

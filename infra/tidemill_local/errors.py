@@ -1,7 +1,8 @@
-"""The launcher's exceptions; each message is one sentence that names the mend.
+"""The launcher's exceptions; each message is one sentence that names the fix.
 
 UpError
 ├── AccessFailed
+├── AwsUnreachable
 ├── DataDirInUse
 ├── DataDirUnusable
 ├── PortInUse
@@ -17,6 +18,10 @@ class AccessFailed(UpError):
     """What `--auth` needs cannot be made: certificates, secrets, users."""
 
 
+class AwsUnreachable(UpError):
+    """Nothing answers at ``--aws-endpoint-url``."""
+
+
 class DataDirInUse(UpError):
     """Another `up` holds the data directory."""
 
@@ -26,7 +31,7 @@ class DataDirUnusable(UpError):
 
 
 class PortInUse(UpError):
-    """Somebody else listens on a port that was asked for."""
+    """An address or port that was requested cannot be bound."""
 
 
 class ProgramFailed(UpError):

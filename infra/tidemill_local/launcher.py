@@ -8,28 +8,26 @@ only by their commands.
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import resource
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tidemill_broker.listeners import ListenerName
 from tidemill_local.auth import PORT_FLAGS
 from tidemill_local.console_log import LogSink
-from tidemill_local.errors import AccessFailed, DataDirInUse, DataDirUnusable, PortInUse, ProgramFailed
+from tidemill_local.draining import tell_progress
+from tidemill_local.errors import AccessFailed, ProgramFailed
+from tidemill_local.preconditions import gateway_socket, locked, require_aws, require_free_port
 from tidemill_local.programs import Program, Programs
 from tidemill_local.ready import write_ready_file
 from tidemill_local.secured.access import Access
 from tidemill_local.secured.client_files import Client
 from tidemill_local.settings import UpSettings
+from tidemill_local.shell import keep_private
 from tidemill_local.supervisor import Supervisor
 
-_HOST = "127.0.0.1"
 # Each step is ready before the next begins.
 _STEPS: tuple[tuple[Program, ...], ...] = (("aws", "broker", "functions"), ("poller",), ("gateway",))
 _SECURED_STEPS: tuple[tuple[Program, ...], ...] = (
@@ -50,8 +48,15 @@ _FORCED = 130
 _AWS_FORGETS = "the embedded AWS keeps its state in memory: the queues, tables and buckets of before are gone"
 
 _KEYS_NOT_TOLD = (
-    "{} tells nobody which access keys it hands out: Kafka knows that of the IAM user tidemill; "
+    "{} does not tell which access keys it issues: Kafka knows that of the IAM user tidemill; "
     "add others by `tidemill broker identity add`"
+)
+_EXPOSED: Final = (
+    "WARNING: {} is reached from other machines (--expose), and nothing here verifies who calls: everybody "
+    "who reaches it can run code as you, and read and change all data of this `up`"
+)
+_STOPPING: Final = (
+    "stopping: the poller first, so that it settles what is in flight; Ctrl-C again ends everything at once"
 )
 
 
@@ -79,16 +84,15 @@ async def up(
     """Run everything until SIGINT, SIGTERM or ``stop``; the exit status.
 
     Raises:
-        UpError: nothing is left running; the message names the mend.
+        UpError: nothing is left running; the message names the fix.
 
     """
-    # What is written is for this user alone: records, code, and secrets in functions' environments.
-    os.umask(0o077)
-    # A dump of memory would hold them too; what is started here inherits it.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with _locked(settings.data_dir), _gateway_socket(settings.port) as listener:
+    keep_private()
+    with locked(settings.data_dir), gateway_socket(settings.host, settings.port) as listener:
         for name, port in settings.listeners.items():
-            _refuse_taken_port(port, PORT_FLAGS[name])
+            require_free_port(settings.host, port, PORT_FLAGS[name])
+        if settings.aws_endpoint_url is not None:
+            await require_aws(settings.aws_endpoint_url)
         launcher = _Launcher(settings, log, listener)
         return await launcher.run(announce, stop or asyncio.Event())
 
@@ -97,7 +101,7 @@ class _Launcher:
     def __init__(self, settings: UpSettings, log: LogSink, listener: socket.socket) -> None:
         self._settings = settings
         self._log = log
-        self._endpoint_url = f"http://{_HOST}:{listener.getsockname()[1]}"
+        self._endpoint_url = f"http://{settings.host}:{listener.getsockname()[1]}"
         self._programs = Programs(settings, self._endpoint_url, listener.fileno())
         self._supervisors: dict[Program, Supervisor] = {}
         self._all_ready = False
@@ -125,6 +129,8 @@ class _Launcher:
     async def _start(self, group: asyncio.TaskGroup, stop: asyncio.Event) -> str | None:
         """Start everything; why that failed, or None (which a stop meanwhile also gives)."""
         try:
+            if self._settings.exposed:
+                self._log.line("tidemill", _EXPOSED.format(self._settings.host))
             if self._access is not None:
                 await asyncio.to_thread(self._access.prepare)
             for step in _SECURED_STEPS if self._access else _STEPS:
@@ -185,7 +191,7 @@ class _Launcher:
             self._log.line("tidemill", "the secrets of --auth are made again")
 
     def _servers(self) -> dict[ListenerName, str]:
-        return {name: f"{_HOST}:{port}" for name, port in self._programs.listeners().items()}
+        return {name: f"{self._settings.host}:{port}" for name, port in self._programs.listeners().items()}
 
     def _ready(self) -> Ready:
         facts, servers = self._programs.ready, self._servers()
@@ -204,12 +210,26 @@ class _Launcher:
             write_ready_file(self._settings.ready_file, asdict(self._ready()))
 
     async def _stop(self) -> None:
-        self._log.line("tidemill", "stopping: the poller first, so that it settles what is in flight")
+        self._log.line("tidemill", _STOPPING)
         if self._settings.ready_file is not None:
             self._settings.ready_file.unlink(missing_ok=True)
         for name, timeout_s in STOP_ORDER.items():
             if supervisor := self._supervisors.get(name):
-                await supervisor.stop(0 if self._forced else timeout_s)
+                async with self._telling(name):
+                    await supervisor.stop(0 if self._forced else timeout_s)
+
+    @contextlib.asynccontextmanager
+    async def _telling(self, name: Program) -> AsyncIterator[None]:
+        """Say for what a stop waits, while it does."""
+        url = self._programs.url(name) if name == "poller" and name in self._programs.ready else None
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(
+                tell_progress(name, url, lambda text: self._log.line("tidemill", text)), name="progress"
+            )
+            try:
+                yield
+            finally:
+                telling.cancel()
 
     def _on_signal(self, stop: asyncio.Event) -> None:
         if not stop.is_set():
@@ -245,55 +265,3 @@ def _signals(handler: Callable[[], None]) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
-
-
-@contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data directory; the lock ends with this process, however it ends."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock_file = (data_dir / "up.lock").open("a+")
-    except OSError as error:
-        raise DataDirUnusable(
-            f"{data_dir} cannot be written ({error.strerror}): choose another directory with --data-dir."
-        ) from None
-    with lock_file as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise DataDirInUse(
-                f"{data_dir} is in use by another `tidemill up` (pid {lock.read().strip()}): "
-                "stop it, or choose another directory with --data-dir."
-            ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-
-
-@contextlib.contextmanager
-def _gateway_socket(port: int) -> Iterator[socket.socket]:
-    """The one endpoint's socket: the launcher's own, so that the port outlives the gateway's process."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(listener, port, "--port")
-        listener.listen(socket.SOMAXCONN)
-        yield listener
-
-
-def _refuse_taken_port(port: int, flag: str) -> None:
-    """Say it in our words, with our flag, before the broker says it in its log."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        _bind(probe, port, flag)
-
-
-def _bind(listener: socket.socket, port: int, flag: str) -> None:
-    try:
-        listener.bind((_HOST, port))
-    except OSError as error:
-        raise PortInUse(
-            f"Port {port} cannot be bound ({error.strerror}): stop what listens there, or choose another "
-            f"with {flag} (0 takes any free one)."
-        ) from None

@@ -10,7 +10,7 @@ def write_private(path: str | Path, text: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    # O_EXCL: never through a link that somebody put there.
+    # O_EXCL: never through a link that another user put there.
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
     draft.replace(target)

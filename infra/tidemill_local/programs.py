@@ -18,7 +18,7 @@ Program = Literal["broker", "poller", "functions", "aws", "gateway"]
 Facts = Mapping[str, Any]
 # Delivery trees that `tidemill mapping watch` and the demo can show.
 _TRACE_BUFFER_DELIVERIES = 256
-# A rotated secret is taken up soon: this Secrets Manager costs nothing to ask.
+# A rotated secret is used soon: requests to this Secrets Manager are free.
 _SECRET_REFRESH_S = 2
 _HOST = "127.0.0.1"
 
@@ -61,7 +61,7 @@ class Programs:
                 return self._gateway()
 
     def listeners(self) -> Mapping[ListenerName, int]:
-        """The broker's ways in and their ports: those asked for, until it has taken some."""
+        """The broker's listeners and their ports: those requested, until it has taken some."""
         facts = self.ready.get("broker")
         if facts is None:
             return self._settings.listeners
@@ -72,7 +72,9 @@ class Programs:
         """The base URL of a program that is ready."""
         if program == "aws" and self._settings.aws_endpoint_url:
             return self._settings.aws_endpoint_url
-        return f"http://{_HOST}:{self.ready[program][port]}"
+        # Only Kafka and its MSK API are where others reach them; the gateway is in front of all else.
+        host = self._settings.host if program == "broker" else _HOST
+        return f"http://{host}:{self.ready[program][port]}"
 
     def _aws(self) -> Command:
         settings = self._settings
@@ -84,7 +86,7 @@ class Programs:
 
     def _broker(self) -> Command:
         settings = self._settings
-        arguments = ["--host", _HOST, "--control-port", self._port("broker", "control_port")]
+        arguments = ["--host", settings.host, "--control-port", self._port("broker", "control_port")]
         arguments += ["--data-dir", str(settings.data_dir / "broker")]
         ports = self.listeners()
         if not settings.secured:
@@ -141,7 +143,7 @@ class Programs:
 
 def _base_environ(settings: UpSettings) -> dict[str, str]:
     """The user's environment with a region, an account and, where the user has none, made-up credentials."""
-    environ = dict(settings.environ) | reach_loopback_directly(settings.environ)
+    environ = dict(settings.environ) | reach_loopback_directly(settings.environ, settings.host)
     environ |= {
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
@@ -152,7 +154,7 @@ def _base_environ(settings: UpSettings) -> dict[str, str]:
     # It would make every SDK ignore the endpoints that hold `up` together.
     environ.pop("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", None)
     if "iam" in settings.auth:
-        # The broker verifies what the programs sign, and knows these; the user's own are nobody's here.
+        # The broker verifies what the programs sign, and knows these; the user's own mean nothing to it.
         for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
             environ.pop(name, None)
     if "iam" in settings.auth or not has_credentials(environ):
@@ -163,7 +165,7 @@ def _base_environ(settings: UpSettings) -> dict[str, str]:
     return environ
 
 
-def reach_loopback_directly(environ: Mapping[str, str]) -> dict[str, str]:
+def reach_loopback_directly(environ: Mapping[str, str], host: str = _HOST) -> dict[str, str]:
     """What keeps the user's proxy out of what programs on this machine say to each other."""
     if not any(name.lower() in {"http_proxy", "https_proxy", "all_proxy"} for name in environ):
         return {}
@@ -171,7 +173,7 @@ def reach_loopback_directly(environ: Mapping[str, str]) -> dict[str, str]:
     if given.strip() == "*":
         return {}
     named = [host for host in given.split(",") if host.strip()]
-    direct = ",".join(dict.fromkeys([*named, _HOST, "localhost"]))
+    direct = ",".join(dict.fromkeys([*named, _HOST, "localhost", host]))
     return {"no_proxy": direct, "NO_PROXY": direct}
 
 

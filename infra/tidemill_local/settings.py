@@ -1,8 +1,9 @@
-"""What `tidemill up` was asked for: read once from the command line and the environment, then frozen."""
+"""Owns the settings of `tidemill up`: read once from the command line and the environment, then frozen."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from tidemill_broker.auth.iam.identity_file import FILE_NAME
@@ -10,6 +11,7 @@ from tidemill_broker.auth.tls.contexts import CA_FILE
 from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_local.auth import Auth, listeners
 
+DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4580
 DEFAULT_DATA_DIR = Path(".tidemill")
 DEFAULT_REGION = "us-east-1"
@@ -20,10 +22,11 @@ DEFAULT_ACCOUNT_ID = "123456789012"
 class UpSettings:
     """One `tidemill up`. ``environ`` is the environment that its programs inherit.
 
-    ``listeners`` are the broker's ways in that ``auth`` opens, each with its port (0: any free one).
+    ``listeners`` are those of the broker that ``auth`` opens, each with its port (0: any free one).
     """
 
     data_dir: Path
+    host: str
     port: int
     auth: frozenset[Auth]
     listeners: Mapping[ListenerName, int]
@@ -32,6 +35,11 @@ class UpSettings:
     region: str
     account_id: str
     environ: Mapping[str, str]
+
+    @property
+    def exposed(self) -> bool:
+        """Whether other machines reach the endpoint and Kafka."""
+        return not IPv4Address(self.host).is_loopback
 
     @property
     def secured(self) -> bool:
@@ -69,9 +77,10 @@ class UpSettings:
         return self.data_dir / "broker" / "identities-aws.json"
 
 
-def read_settings(
+def read_settings(  # noqa: PLR0913 - one for each flag
     *,
     data_dir: Path = DEFAULT_DATA_DIR,
+    host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     auth: frozenset[Auth] = frozenset({"none"}),
     ports: Mapping[ListenerName, int] = PORTS,
@@ -82,6 +91,7 @@ def read_settings(
     """Settings with region and account from AWS's and Tidemill's variables."""
     return UpSettings(
         data_dir=data_dir.absolute(),
+        host=host,
         port=port,
         auth=auth,
         listeners={name: ports[name] for name in listeners(auth)},
@@ -91,3 +101,25 @@ def read_settings(
         account_id=environ.get("TIDEMILL_ACCOUNT_ID") or DEFAULT_ACCOUNT_ID,
         environ=dict(environ),
     )
+
+
+def check_host(host: str, *, expose: bool) -> str:
+    """Return the address to listen on; one that other machines reach needs ``expose``.
+
+    The endpoint verifies no signature and runs the code it is given. Raises ValueError if the host is no
+    address of one interface, or is not loopback without ``expose``.
+    """
+    try:
+        address = IPv4Address(DEFAULT_HOST if host == "localhost" else host)
+    except ValueError:
+        raise ValueError(f"takes an IPv4 address of this machine, not {host!r}.") from None
+    if address.is_unspecified:
+        raise ValueError(
+            f"takes the address of one interface, not {host}: Kafka's clients are told it, and connect to it."
+        )
+    if not address.is_loopback and not expose:
+        raise ValueError(
+            f"{host} would let everybody who reaches it run code as you: nothing here verifies who calls. "
+            "Add --expose if that is wanted."
+        )
+    return str(address)

@@ -24,7 +24,7 @@ READY_TIMEOUT_S = 60.0
 _READY_POLL_S = 0.02
 BACKOFF_BASE_S = 0.25
 BACKOFF_MAX_S = 10.0
-# Who ran this long is healthy again: the next back-off starts from the base.
+# A program that ran this long is healthy again: the next back-off starts from the base.
 HEALTHY_AFTER_S = 30.0
 _LINE_BYTES_MAX = 64 * 1024
 
@@ -128,8 +128,8 @@ class Supervisor:
     async def _await_ready(self, process: asyncio.subprocess.Process) -> None:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                # Another process writes the file: no event of this loop can tell.
-                while (facts := read_ready_file(self._ready_file)) is None:  # noqa: ASYNC110  # see above
+                # Another process writes the file: there is no event to wait for.
+                while (facts := read_ready_file(self._ready_file)) is None:  # noqa: ASYNC110 - see above
                     await asyncio.sleep(_READY_POLL_S)
         except TimeoutError:
             self._settle_first(f"{self._name} was not ready within {READY_TIMEOUT_S:g} s.")

@@ -8,6 +8,7 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from wsgiref.types import WSGIApplication
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
 from tidemill_local.ready import write_ready_file
 from tidemill_local.secured.kept_secrets import keep_secrets
+from tidemill_local.shell import failed, keep_private, parse
 
 Wrapper = Callable[[WSGIApplication], WSGIApplication]
 
@@ -32,50 +34,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ready-file", required=True)
     parser.add_argument("--auth-file", type=Path, help="the kept secrets of `up --auth`")
     parser.add_argument("--identity-file", type=Path, help="gets the issued credentials")
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
+    keep_private()
     # moto reads its account when it is imported.
     os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
+    try:
+        listener = socket.create_server((arguments.host, arguments.port), backlog=socket.SOMAXCONN)
+    except OSError as error:
+        where = f"{arguments.host}:{arguments.port}"
+        return failed(f"aws: cannot listen on {where} ({error.strerror}); give another --port")
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
     wrap = None if arguments.identity_file is None else _exporting_issued_credentials(arguments)
-    _serve(arguments.host, arguments.port, arguments.ready_file, wrap)
+    _serve(listener, arguments.ready_file, wrap)
     return 0
 
 
 def _exporting_issued_credentials(arguments: argparse.Namespace) -> Wrapper:
     """Write the credentials that IAM and STS issue where the broker reads them."""
-    from tidemill_local.aws.iam_calls import around_iam  # noqa: PLC0415  # only with these keys
-    from tidemill_local.aws.issued_credentials import PERIOD_S, Export, restore_user  # noqa: PLC0415  # moto, as below
+    from tidemill_local.aws.iam_calls import around_iam  # noqa: PLC0415 - only with these keys
+    from tidemill_local.aws.issued_credentials import PERIOD_S, Export, restore_user  # noqa: PLC0415 - moto, as below
 
     if arguments.auth_file is not None:
         restore_user(keep_secrets(arguments.auth_file), arguments.account_id, os.environ["AWS_REGION"])
     export = Export(arguments.identity_file)
-    # Nothing of an earlier life is good any more, and nobody waits for the first key.
+    # The keys of an earlier start are void; the file says so before the first request.
     export.once()
     threading.Thread(target=export.follow, name="issued credentials", daemon=True).start()
-    return lambda application: around_iam(application, export.once, seen_after_s=1.2 * PERIOD_S)
+    return lambda application: around_iam(application, export.once, read_after_s=1.2 * PERIOD_S)
 
 
-def _serve(host: str, port: int, ready_file: str, wrap: Wrapper | None) -> None:
-    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415  # after the account id is set
+def _serve(listener: socket.socket, ready_file: str, wrap: Wrapper | None) -> None:
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415 - after the account id is set
         DomainDispatcherApplication,
         MotoRequestHandler,
         create_backend_app,
     )
-    from werkzeug.serving import make_server  # noqa: PLC0415  # slow to import, like moto
+    from werkzeug.serving import make_server  # noqa: PLC0415 - slow to import, like moto
 
     # One line for each request would drown the launcher's log.
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+    host, port = listener.getsockname()
     server = make_server(
         host,
         port,
         refusing_foreign_pages(wrap(application) if wrap else application),
         threaded=True,
         request_handler=MotoRequestHandler,
+        fd=listener.fileno(),
     )
     # moto builds its queues' and topics' URLs from the Host header, so it needs no port in its environment.
-    write_ready_file(ready_file, {"pid": os.getpid(), "port": server.server_port})
+    write_ready_file(ready_file, {"pid": os.getpid(), "port": port})
     server.serve_forever()
 
 

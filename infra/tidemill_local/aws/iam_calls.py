@@ -1,7 +1,7 @@
 """Owns what happens around calls of IAM and STS while the embedded AWS's keys open Kafka: a WSGI wrapper.
 
-A call that limits rights by what moto overlooks is refused, for its key could do more than on AWS; the reply
-that hands a key out waits until the broker has seen the key. Knows no model of moto.
+A call that limits permissions by a parameter that moto ignores is rejected, for its key could do more than on
+AWS; the reply that issues a key waits until the broker has read the key. Knows no model of moto.
 """
 
 import io
@@ -17,8 +17,8 @@ _FORM = "application/x-www-form-urlencoded"
 _SERVICES = frozenset({"iam", "sts"})
 # A policy has at most 10 KB, a SAML assertion 100,000 characters.
 _BODY_BYTES_MAX: Final = 512 * 1024
-# Of each action, the parameters' names that moto takes and forgets. Tags: what policies may ask of a session.
-_OVERLOOKED: Final[Mapping[str, tuple[str, ...]]] = {
+# Of each action, the parameters that moto accepts and ignores. Tags: policies can require session tags.
+_IGNORED: Final[Mapping[str, tuple[str, ...]]] = {
     "AssumeRole": ("PolicyArns.", "Tags."),
     "AssumeRoleWithSAML": ("Policy",),
     "AssumeRoleWithWebIdentity": ("PolicyArns.",),
@@ -26,24 +26,24 @@ _OVERLOOKED: Final[Mapping[str, tuple[str, ...]]] = {
     "PutUserPermissionsBoundary": ("PermissionsBoundary",),
 }
 _ISSUING = frozenset({"AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateAccessKey"})
-_REFUSED = "403 Forbidden"
+_REJECTED = "403 Forbidden"
 
 
 def around_iam(
-    application: WSGIApplication, hand_on: Callable[[], None], *, seen_after_s: float
+    application: WSGIApplication, export: Callable[[], None], *, read_after_s: float
 ) -> WSGIApplication:
-    """Wrap moto; ``hand_on`` tells the broker of new keys, which it has seen ``seen_after_s`` later."""
+    """Wrap moto; ``export`` writes new keys for the broker, which has read them ``read_after_s`` later."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         form = _form(environ)
         action = form.get("Action", [""])[0]
-        for overlooked in _OVERLOOKED.get(action, ()):
-            if any(name.startswith(overlooked) for name in form):
-                return _refusal(start_response, action, overlooked.rstrip("."))
+        for ignored in _IGNORED.get(action, ()):
+            if any(name.startswith(ignored) for name in form):
+                return _rejection(start_response, action, ignored.rstrip("."))
         chunks = application(environ, start_response)
         if action in _ISSUING:
-            hand_on()
-            time.sleep(seen_after_s)  # in the thread of this one request
+            export()
+            time.sleep(read_after_s)  # in the thread of this one request
         return chunks
 
     return answer
@@ -63,11 +63,11 @@ def _form(environ: WSGIEnvironment) -> Mapping[str, list[str]]:
     return parse_qs(body.decode(errors="replace"))
 
 
-def _refusal(start_response: StartResponse, action: str, parameter: str) -> Iterable[bytes]:
+def _rejection(start_response: StartResponse, action: str, parameter: str) -> Iterable[bytes]:
     body = (
         "<ErrorResponse><Error><Type>Sender</Type><Code>NotImplemented</Code><Message>"
-        f"The embedded AWS overlooks {parameter} of {action}, so the key could do more in Kafka than on AWS: "
+        f"The embedded AWS ignores {parameter} of {action}, so the key could do more in Kafka than on AWS: "
         "leave it out, or start without --auth iam.</Message></Error></ErrorResponse>"
     ).encode()
-    start_response(_REFUSED, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
+    start_response(_REJECTED, [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
     return [body]

@@ -1,8 +1,8 @@
-"""Owns the way of the embedded AWS's access keys into the broker: an identity file that follows moto's state.
+"""Exports the embedded AWS's issued credentials to the broker: an identity file that follows moto's state.
 
-IAM's API never gives a secret back, so whoever handed a key out has to tell: this runs inside moto's process
+IAM's API never returns a secret again, so only its issuer can export it: this runs inside moto's process
 and writes each active key of an IAM user and each live AssumeRole session, with the policies that hold for it
-now. What cannot be judged as AWS would is left out and said, for nobody may do more than on AWS. Knows moto's
+now. What cannot be evaluated as on AWS is left out and logged: no key may do more than on AWS. Knows moto's
 models and the broker's identity file; see docs/decisions/0970.
 """
 
@@ -25,19 +25,19 @@ from tidemill_broker.auth.iam.identities import read_identity
 from tidemill_broker.auth.iam.identity_file import VERSION, IdentityFileError, write_document
 from tidemill_local.secured.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # The broker looks at the file four times a second too: a key is good half a second after it was made.
 PERIOD_S: Final = 0.25
-# The newest; somebody who asks for a session before each message must not fill the file.
+# The newest; a client that assumes a role before each message must not fill the file.
 SESSIONS_MAX: Final = 1_000
 
 Document = Mapping[str, Any]
 Entry = dict[str, Any]
 
 
-class Unjudgeable(Exception):
-    """A key whose rights cannot be written down; the message says why, and never quotes a policy."""
+class NotExportable(Exception):
+    """A key whose permissions cannot be exported; the message says why, and never quotes a policy."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Export:
     def _complain(self, *reasons: str) -> None:
         """Say what was not said the last time."""
         for reason in sorted(set(reasons) - self._told):
-            log.warning("no way into Kafka for a key: %s", reason)
+            logger.warning("key not exported to Kafka reason=%s", reason)
         self._told = frozenset(reasons)
 
 
@@ -100,16 +100,16 @@ def _entries(left_out: list[str], now: datetime) -> Iterator[Entry]:
             entry = make()
             # One entry that the broker cannot read would hold up all: it keeps what the file last said.
             read_identity(entry, "its entry")
-        except (Unjudgeable, IdentityFileError) as reason:
+        except (NotExportable, IdentityFileError) as reason:
             left_out.append(f"{access_key_id}: {reason}")
-        except Exception as error:  # noqa: BLE001  # one odd key of moto's must not hold up the others
-            left_out.append(f"{access_key_id}: {type(error).__name__} while its rights were read")
+        except Exception as error:  # noqa: BLE001 - one invalid key of moto's must not hold up the others
+            left_out.append(f"{access_key_id}: {type(error).__name__} while its policies were read")
         else:
             yield entry
 
 
 def _live(now: datetime) -> Iterator[tuple[str, Callable[[], Entry]]]:
-    """The keys that let somebody in today, and how each is written down; all accounts and partitions."""
+    """The keys that are valid now, and how each is exported; all accounts and partitions."""
     for backend in _backends(iam_backends):
         for user in list(backend.users.values()):
             for key in list(user.access_keys):
@@ -140,7 +140,7 @@ def _of_session(session: AssumedRole) -> Entry:
     role = next((role for role in list(backend.roles.values()) if role.arn == session.role_arn), None)
     if role is None:
         # moto lets anybody assume what is not there; AWS does not.
-        raise Unjudgeable(f"there is no role {session.role_arn}")
+        raise NotExportable(f"there is no role {session.role_arn}")
     entry = {
         "accessKeyId": session.access_key_id,
         "secretAccessKey": session.secret_access_key,
@@ -167,7 +167,7 @@ def _documents(holder: User | Group | Role) -> list[Document]:
 def _boundary(backend: IAMBackend, arn: str) -> Document:
     policy = backend.managed_policies.get(arn)
     if policy is None:
-        raise Unjudgeable(f"the permissions boundary {arn} does not exist")
+        raise NotExportable(f"the permissions boundary {arn} does not exist")
     return _default_version(policy)
 
 
@@ -180,7 +180,7 @@ def _document(text: str, name: str) -> Document:
     try:
         document: Document = json.loads(text)
     except ValueError:
-        raise Unjudgeable(f"{name} is not JSON") from None
+        raise NotExportable(f"{name} is not JSON") from None
     return document
 
 

@@ -1,6 +1,6 @@
 """The gateway's process, started by the launcher: ``python -m tidemill_local.gateway --socket-fd 7 …``.
 
-The listening socket is the launcher's, handed down open.
+The listening socket is the launcher's, inherited open.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from yarl import URL
 from tidemill_local.gateway.routes import Upstream
 from tidemill_local.gateway.server import Gateway
 from tidemill_local.ready import write_ready_file
+from tidemill_local.shell import failed, keep_private, parse
 
 # Requests in flight at a stop get this long; the programs behind have stopped by then.
 _SHUTDOWN_TIMEOUT_S = 2.0
@@ -32,12 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ready-file", required=True)
     for name in _UPSTREAMS:
         parser.add_argument(f"--{name}", type=URL, required=True, help=f"base URL of {name}")
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
+    keep_private()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
     upstreams: dict[Upstream, URL] = {name: getattr(arguments, name) for name in _UPSTREAMS}
-    uvloop.run(_serve(Gateway(upstreams), socket.socket(fileno=arguments.socket_fd), arguments.ready_file))
+    try:
+        listener = socket.socket(fileno=arguments.socket_fd)
+    except OSError as error:
+        return failed(f"gateway: --socket-fd {arguments.socket_fd} is not a socket ({error.strerror})")
+    uvloop.run(_serve(Gateway(upstreams), listener, arguments.ready_file))
     return 0
 
 

@@ -24,7 +24,7 @@ _OWN_UPSTREAMS: Mapping[str, Upstream] = {"functions": "functions", "mappings": 
 
 
 def upstream_of(raw_path: str, query_string: str, headers: Mapping[str, str]) -> Upstream | None:
-    """Who answers; None for a ``/_tidemill/`` route that nobody has.
+    """Return the program that answers; None for a ``/_tidemill/`` route that no program has.
 
     The scope decides when there is one: an S3 key may look like any path. Unsigned requests go by their path.
     """

@@ -22,7 +22,7 @@ from tidemill_awsapi import keep_bytes_out_of_logs, refuse_foreign_pages
 from tidemill_local.gateway.routes import Upstream, upstream_of
 from tidemill_local.gateway.unavailable import unavailable
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # An Invoke answers within 15 minutes; a minute more for queueing.
 INVOKE_TIMEOUT_S: Final = 16 * 60
@@ -82,7 +82,7 @@ class Gateway:
         assert self._session is not None
         if not request.raw_path.startswith("/"):
             # An absolute or authority form is for proxies; put behind an upstream's address it names another.
-            raise web.HTTPBadRequest(text="This is no proxy: ask for a path, such as GET /bucket.\n")
+            raise web.HTTPBadRequest(text="This is not a proxy: request a path, such as GET /bucket.\n")
         raw_path, _, query_string = request.raw_path.partition("?")
         upstream = upstream_of(raw_path, query_string, request.headers)
         if upstream is None:
@@ -98,7 +98,7 @@ class Gateway:
             ) as answer:
                 return await _stream_back(request, answer)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
-            log.warning("no answer upstream=%s path=%s error=%s", upstream, raw_path, type(error).__name__)
+            logger.warning("no answer upstream=%s path=%s error=%s", upstream, raw_path, type(error).__name__)
             return _no_answer(request, upstream, query_string)
 
     async def _health(self, _request: web.Request) -> web.Response:
@@ -126,7 +126,7 @@ async def _stream_back(request: web.Request, answer: aiohttp.ClientResponse) -> 
         await reply.write_eof()
     except (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, TimeoutError) as error:
         # The head is out: all that is left to say is that the rest will not come.
-        log.warning("reply cut short path=%s error=%s", request.path, type(error).__name__)
+        logger.warning("reply cut short path=%s error=%s", request.path, type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
     return reply

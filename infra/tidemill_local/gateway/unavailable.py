@@ -1,4 +1,4 @@
-"""Owns AWS's 503 in the dialect of the service asked: rest-json, json 1.x, query XML, S3 XML. Pure.
+"""Owns AWS's 503 in the protocol of the service requested: rest-json, json 1.x, query XML, S3 XML. Pure.
 
 SDKs retry a 503 in their own shape: a program that is being started again costs a pause, no error.
 """

@@ -52,7 +52,7 @@ class Access:
         settings = self._settings
         try:
             self._kept = keep_secrets(settings.auth_file)
-            make_certificates(settings.tls_dir)
+            make_certificates(settings.tls_dir, settings.host)
             if "iam" in settings.auth and not settings.identity_file.exists():
                 _write_identities(settings.identity_file, administrator(settings.account_id))
         except OSError as error:
@@ -66,7 +66,7 @@ class Access:
         """Give an AWS the secrets, and one that is not the embedded one its user.
 
         Raises:
-            AccessFailed: it refuses them.
+            AccessFailed: it rejects them.
 
         """
         try:
@@ -117,7 +117,7 @@ class Access:
             ensure_secret(client, CERTIFICATE_SECRET, certificate_secret(pem, ca), stays=_is_of(ca))
 
     def _provide_user(self, aws_url: str) -> None:
-        """Other emulators tell nobody which keys they hand out: the broker learns of this one only."""
+        """Other emulators do not export the keys that they issue: the broker gets this one only."""
         settings, kept = self._settings, self._kept
         assert kept is not None
         client = aws_client("iam", aws_url, settings.region, self._environ)
@@ -145,14 +145,16 @@ def certificate_secret(pem: str, ca: str) -> Mapping[str, str]:
     return {"certificate": chain, "privateKey": blocks[True]}
 
 
-def make_certificates(tls_dir: Path) -> None:
+def make_certificates(tls_dir: Path, *hosts: str) -> None:
     """The CA, the broker's certificate and a client's, as `tidemill broker init-tls DIR` makes them.
+
+    The broker's is for ``hosts`` and this machine's own names.
 
     Those that are there must be of that CA, and good: else each program starts, and none trusts another.
     """
     authority = Authority.open(tls_dir)
     if not (tls_dir / KEYSTORE_FILE).exists():
-        authority.issue_broker(())
+        authority.issue_broker(hosts)
     if not (tls_dir / client_file(CLIENT_NAME)).exists():
         authority.issue_client(CLIENT_NAME)
     for file in (KEYSTORE_FILE, client_file(CLIENT_NAME)):

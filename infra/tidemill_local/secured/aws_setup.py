@@ -12,16 +12,16 @@ from typing import Any, Final
 from tidemill_local.secured.kept_secrets import POLICY_NAME, USER_NAME, KeptSecrets, user_policy
 
 # MSK takes SCRAM users from secrets of this prefix only (developer guide, "Sign-in credentials").
-SCRAM_SECRET: Final = "AmazonMSK_tidemill"  # noqa: S105  # its name
-CERTIFICATE_SECRET: Final = "tidemill_client_certificate"  # noqa: S105  # its name
-CA_SECRET: Final = "tidemill_ca"  # noqa: S105  # its name
+SCRAM_SECRET: Final = "AmazonMSK_tidemill"  # noqa: S105 - its name
+CERTIFICATE_SECRET: Final = "tidemill_client_certificate"  # noqa: S105 - its name
+CA_SECRET: Final = "tidemill_ca"  # noqa: S105 - its name
 _TIMEOUT_S = 10
 
 
 def aws_client(service: str, endpoint_url: str, region: str, environ: Mapping[str, str]) -> Any:
     """A boto3 client with the credentials that the programs of `up` have."""
-    import boto3  # noqa: PLC0415  # slow to import, and only --auth needs it
-    from botocore.config import Config  # noqa: PLC0415  # as above
+    import boto3  # noqa: PLC0415 - slow to import, and only --auth needs it
+    from botocore.config import Config  # noqa: PLC0415 - as above
 
     return boto3.client(
         service,
@@ -34,7 +34,7 @@ def aws_client(service: str, endpoint_url: str, region: str, environ: Mapping[st
             connect_timeout=_TIMEOUT_S,
             read_timeout=_TIMEOUT_S,
             retries={"total_max_attempts": 3, "mode": "standard"},
-            # An emulator is on this machine; a proxy is not on the way.
+            # An emulator is on this machine: no proxy is used.
             proxies={},
         ),
     )

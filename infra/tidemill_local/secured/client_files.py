@@ -1,7 +1,7 @@
 """Owns the client configurations that `up --auth` writes: librdkafka, Java and Python, for each mechanism.
 
-Pure: names and texts of files; some hold a password or a key, so whoever writes them does it for one user
-alone. Nothing of them belongs into a log.
+Pure: names and texts of files; some hold a password or a key, so the caller writes them for one user
+alone, and logs nothing of them.
 """
 
 import json

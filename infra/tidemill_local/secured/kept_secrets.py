@@ -16,9 +16,9 @@ from tidemill_local.private_files import write_private
 
 USER_NAME: Final = "tidemill"
 POLICY_NAME: Final = "tidemill-kafka"
-# The usual emulator credentials: whoever reaches the endpoint may use them, and they are no secret.
+# The usual emulator credentials: everybody who reaches the endpoint may use them; they are no secret.
 ADMINISTRATOR_KEY_ID: Final = "test"
-ADMINISTRATOR_SECRET: Final = "test"  # noqa: S105  # see above
+ADMINISTRATOR_SECRET: Final = "test"  # noqa: S105 - see above
 _PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 _KEY_ID_CHARACTERS = string.ascii_uppercase + "234567"
 _CLUSTER_NAME = "tidemill"
@@ -43,7 +43,7 @@ def keep_secrets(file: Path) -> KeptSecrets:
     """Read what was made before; make and write it the first time.
 
     Raises:
-        ValueError: the file is damaged; the message names it and the mend, and quotes nothing of it.
+        ValueError: the file is damaged; the message names it and the fix, and quotes nothing of it.
 
     """
     try:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,3 +140,136 @@ def _up(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=30,
         check=False,
     )
+
+
+SLOW = """
+import pathlib, time
+
+def handler(event, context):
+    while not pathlib.Path({released!r}).exists():
+        time.sleep(0.01)
+"""
+FAILING = "def handler(event, context):\n    raise ValueError('always')\n"
+OURS = re.compile(r" INFO (tidemill\w*|poller|broker|functions)(\.\w+)* ")
+
+
+def create_mapping(up: Up, function: str, topic: str) -> str:
+    uuid: str = json.loads(up.cli("mapping", "create", function, "--topic", topic, "--json"))["UUID"]
+    return uuid
+
+
+def status(up: Up, uuid: str) -> dict[str, Any]:
+    url = f"{up.ready['endpoint_url']}/_tidemill/mappings/{uuid}/status"
+    with urllib.request.urlopen(url, timeout=5) as reply:
+        found: dict[str, Any] = json.load(reply)
+    return found
+
+
+def partition_states(up: Up, uuid: str) -> list[str]:
+    return [partition["state"] for partition in status(up, uuid)["partitions"]]
+
+
+def test_ctrl_c_says_for_what_it_waits_and_how_to_end_it(tmp_path: Path) -> None:
+    """A handler that takes its time: the drain is not silent, and its end is still a clean one."""
+    released = tmp_path / "released"
+    (tmp_path / "app.py").write_text(SLOW.format(released=str(released)))
+    with running_up(tmp_path / "data") as up:
+        up.cli("function", "register", "slow", f"{tmp_path}/app.py:handler", "--timeout", "60")
+        up.cli("topic", "create", "orders", "--partitions", "1")
+        uuid = create_mapping(up, "slow", "orders")
+        up.cli("topic", "produce", "orders", "one")
+        wait_until(lambda: "invoking" in partition_states(up, uuid), what="the invocation")
+        up.process.send_signal(signal.SIGINT)
+        said = wait_until(
+            lambda: re.search(r"waiting for poller since \d+ s: (.*); (.*)", up.log), what="word of the wait"
+        )
+        assert re.fullmatch(r"slow \(invoking orders-0 since \d+ s\)", said[1])
+        assert said[2].startswith("Ctrl-C again ends everything at once")
+        released.touch()
+        assert up.process.wait(60) == 0
+        libraries = [line for line in up.log.splitlines() if " INFO " in line and not OURS.search(line)]
+        assert libraries == []
+
+
+def test_records_that_go_to_no_destination_are_named_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FAILING)
+    with running_up(tmp_path / "data") as up:
+        up.cli("function", "register", "failing", f"{tmp_path}/app.py:handler")
+        up.cli("topic", "create", "orders", "--partitions", "1")
+        up.cli("mapping", "create", "failing", "--topic", "orders", "--retries", "0", "--min-pollers", "1")
+        up.cli("topic", "produce", "orders", "one")
+        line = wait_until(
+            lambda: re.search(r"WARNING .*records dropped .*", up.log), what="the dropped record"
+        )
+        assert "orders-0" in line[0]
+        assert "records=1" in line[0]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (
+            "http://127.0.0.1:1",
+            r"Nothing answers at http://127.0.0.1:1 \(Connection refused\): start that AWS",
+        ),
+        (
+            "127.0.0.1:4566",
+            "--aws-endpoint-url takes a URL such as http://127.0.0.1:4566, not '127.0.0.1:4566'",
+        ),
+    ],
+)
+def test_an_aws_that_does_not_answer_is_refused_at_once(tmp_path: Path, url: str, reason: str) -> None:
+    refused = _up("--port", "0", "--kafka-port", "0", "--data-dir", str(tmp_path), "--aws-endpoint-url", url)
+    assert refused.returncode == 1
+    assert re.search(f"error: {reason}", refused.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_loopback_address_is_the_endpoints_and_kafkas(tmp_path: Path) -> None:
+    """The programs behind the endpoint stay where only this machine reaches them."""
+    (tmp_path / "app.py").write_text(HANDLER)
+    with running_up(tmp_path / "data", "--host", "127.0.0.2") as up:
+        assert up.ready["endpoint_url"].startswith("http://127.0.0.2:")
+        assert up.ready["bootstrap_servers"].startswith("127.0.0.2:")
+        up.cli("function", "register", "app", f"{tmp_path}/app.py:handler")
+        up.cli("topic", "create", "orders", "--partitions", "1")
+        uuid = create_mapping(up, "app", "orders")
+        up.cli("topic", "produce", "orders", "one")
+        wait_until(lambda: status(up, uuid)["result"] == "OK", what="the record")
+        assert "WARNING: 127.0.0.2 is reached from other machines" not in up.log
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("--host", "203.0.113.7"), "--host 203.0.113.7 would let everybody who reaches it run code as you"),
+        (("--host", "203.0.113.7", "--expose"), "203.0.113.7 is no address of this machine"),
+    ],
+)
+def test_a_host_that_others_reach_needs_the_users_word(
+    tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    refused = _up("--port", "0", "--kafka-port", "0", "--data-dir", str(tmp_path), *arguments)
+    assert refused.returncode != 0
+    assert reason in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_exposed_endpoint_is_warned_of(tmp_path: Path) -> None:
+    host = _address()
+    if host is None:
+        pytest.skip("this machine has no address but loopback")
+    with running_up(tmp_path / "data", "--host", host, "--expose") as up:
+        assert up.ready["endpoint_url"].startswith(f"http://{host}:")
+        assert f"WARNING: {host} is reached from other machines (--expose)" in up.log
+        assert up.client("lambda").list_functions()["Functions"] == []
+        assert host in str(up.client("kafka").get_bootstrap_brokers(ClusterArn=up.ready["cluster_arn"]))
+
+
+def _address() -> str | None:
+    """The address by which this machine reaches others; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("203.0.113.7", 9))
+        address: str = probe.getsockname()[0]
+        return None if address.startswith("127.") else address
+    return None

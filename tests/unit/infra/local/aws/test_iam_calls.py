@@ -37,7 +37,7 @@ def call(aws: Aws, service: str | None = "sts", **parameters: str) -> tuple[str,
         "HTTP_AUTHORIZATION": SIGNED.format(service) if service else "",
         "wsgi.input": io.BytesIO(body),
     }
-    application = around_iam(aws, lambda: aws.story.append("handed on"), seen_after_s=0)
+    application = around_iam(aws, lambda: aws.story.append("exported"), read_after_s=0)
     chunks = application(environ, lambda status, _headers: statuses.append(status))  # type: ignore[arg-type]  # of the protocol's callable only the call is used
     return statuses[0], b"".join(chunks).decode()
 
@@ -47,7 +47,7 @@ def test_a_key_is_told_before_its_reply_is_sent(action: str) -> None:
     """Who has the key comes in at once; AWS still gets the whole body."""
     aws = Aws()
     assert call(aws, None if "Web" in action else "sts", Action=action, RoleArn="a") == ("200 OK", "answer")
-    assert aws.story == [f"Action={action}&RoleArn=a", "handed on"]
+    assert aws.story == [f"Action={action}&RoleArn=a", "exported"]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_key_is_told_before_its_reply_is_sent(action: str) -> None:
         ("PutUserPermissionsBoundary", "PermissionsBoundary"),
     ],
 )
-def test_a_limit_that_would_be_overlooked_is_refused(action: str, parameter: str) -> None:
+def test_a_limit_that_moto_ignores_is_rejected(action: str, parameter: str) -> None:
     """Else the key could do more in Kafka than on AWS."""
     aws = Aws()
     status, body = call(aws, Action=action, **{parameter: "arn:aws:iam::aws:policy/ReadOnly"})

@@ -1,0 +1,102 @@
+"""Owns what must hold before `up` starts anything: the data directory is ours, ports are free, AWS answers.
+
+Each rejection is an UpError whose sentence names the flag. Called by the launcher.
+"""
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from tidemill_local.errors import AwsUnreachable, DataDirInUse, DataDirUnusable, PortInUse
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory; the lock ends with this process, however it ends.
+
+    Raises DataDirUnusable if it cannot be written, and DataDirInUse if another `up` holds it.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock_file = (data_dir / "up.lock").open("a+")
+    except OSError as error:
+        raise DataDirUnusable(
+            f"{data_dir} cannot be written ({error.strerror}): choose another directory with --data-dir."
+        ) from None
+    with lock_file as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DataDirInUse(
+                f"{data_dir} is in use by another `tidemill up` (pid {lock.read().strip()}): "
+                "stop it, or choose another directory with --data-dir."
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def gateway_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """Give the one endpoint's socket: the launcher's own, so that the port outlives the gateway's process.
+
+    Raises PortInUse if it cannot be bound.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(listener, host, port, "--port")
+        listener.listen(socket.SOMAXCONN)
+        yield listener
+
+
+def require_free_port(host: str, port: int, flag: str) -> None:
+    """Say it in our words, with our flag, before the broker says it in its log. Raises PortInUse if taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(probe, host, port, flag)
+
+
+async def require_aws(endpoint_url: str) -> None:
+    """Connect to another AWS once. Raises AwsUnreachable if nothing listens there, or if it is no URL."""
+    try:
+        parts = urlsplit(endpoint_url)
+        host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (KeyError, ValueError):
+        host, port = None, 0
+    if host is None:
+        raise AwsUnreachable(
+            f"--aws-endpoint-url takes a URL such as http://127.0.0.1:4566, not {endpoint_url!r}."
+        )
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError) as error:
+        reason = "timeout" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
+        raise AwsUnreachable(
+            f"Nothing answers at {endpoint_url} ({reason}): start that AWS first, "
+            "or leave --aws-endpoint-url out for the embedded one."
+        ) from None
+    writer.close()
+
+
+def _bind(listener: socket.socket, host: str, port: int, flag: str) -> None:
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise PortInUse(f"{host} is no address of this machine: choose another with --host.") from None
+        raise PortInUse(
+            f"Port {port} cannot be bound ({error.strerror}): stop what listens there, or choose another "
+            f"with {flag} (0 takes any free one)."
+        ) from None
