@@ -1,5 +1,5 @@
 # The one place for commands; .ci/run calls the same targets.
-.PHONY: install demo test lint format rust bench soak clean help same-python
+.PHONY: install demo test lint format rust bench soak wheel clean help same-python
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -63,8 +63,18 @@ format: .venv/installed-test ## Put every file in the one format
 bench: .venv/installed-test ## Measure beside Apache Kafka and RIE; writes docs/performance.md
 	$(BIN)/python -m tests.benchmarks
 
+# Built from a copy: the checkout, its editable install and a build that runs beside this one see nothing of it.
+DIST ?= dist
+WHEEL := target/wheel
+wheel: .venv/installed ## Build the one wheel, for Python 3.11 and newer, into dist/ (DIST=FOLDER: elsewhere)
+	rm -rf $(WHEEL)/source && mkdir -p $(WHEEL)/source
+	tar -c --exclude=__pycache__ --exclude='*.so' --exclude='*.egg-info' --exclude=broker/rust/target \
+		pyproject.toml README.md LICENSE poller broker functions infra | tar -x -C $(WHEEL)/source
+	CARGO_TARGET_DIR=$(CURDIR)/$(WHEEL)/cargo $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
+		--no-deps -w $(DIST) ./$(WHEEL)/source
+
 soak: .venv/installed-test ## Minutes of traffic with every login while programs are killed and keys rotated (MINUTES=5)
 	$(BIN)/python -m tests.soak $(or $(MINUTES),5)
 
 clean: ## Remove what the targets made
-	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/tidemill_broker/_core*.so build *.egg-info
+	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/tidemill_broker/_core*.so build dist *.egg-info
