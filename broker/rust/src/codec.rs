@@ -1,11 +1,22 @@
 //! Decompression of a batch's records: only to look inside; batches are kept as their producer compressed them.
+//!
+//! A payload is accepted if every reader reads the same bytes from it: Java's (the codec classes below
+//! org.apache.kafka.common.compress) and those of the C libraries. Java stops at the end of an lz4 frame or at bytes
+//! that are no gzip header and ignores the rest; others fail there. So nothing may be left over, every frame is read
+//! and counted, and every check that a format has is made.
 use std::io::Read;
+
+use zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
 
 /// All batches of one request together may not inflate to more: a guard against bombs, far above what producers send.
 pub const INFLATED_BYTES_MAX: usize = 256 << 20;
-/// snappy-java's stream format, which Kafka's clients write: this magic, two versions, then blocks with their length.
+/// What one frame or gzip member counts towards that besides its bytes: its set-up costs as much as inflating these.
+const FRAME_COST_BYTES: usize = 16 << 10;
+/// snappy-java's stream format, which Kafka's clients write: this magic, its version, the oldest reader's version,
+/// then blocks with their length.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
-const XERIAL_HEADER_BYTES: usize = 16;
+const XERIAL_VERSIONS: &[u8] = &[0, 0, 0, 1, 0, 0, 0, 1];
+const LZ4_MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -23,15 +34,15 @@ impl Codec {
 }
 
 /// Where the batches of one request are inflated, one after the other, and how much of that is still allowed.
-#[derive(Debug)]
 pub struct Scratch {
     bytes: Vec<u8>,
     left_bytes: usize,
+    zstd: Option<DCtx<'static>>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { bytes: Vec::new(), left_bytes: INFLATED_BYTES_MAX }
+        Scratch { bytes: Vec::new(), left_bytes: INFLATED_BYTES_MAX, zstd: None }
     }
 }
 
@@ -42,82 +53,162 @@ impl Scratch {
         if self.bytes.capacity() > kept_bytes {
             self.bytes = Vec::new();
         }
+        // A decoder holds the largest window that it met, up to 128 MiB.
+        if self.zstd.as_ref().is_some_and(|decoder| decoder.sizeof() > kept_bytes) {
+            self.zstd = None;
+        }
     }
 
     /// The inflated payload; the error is a sentence.
     pub fn inflate(&mut self, codec: Codec, payload: &[u8]) -> Result<&[u8], String> {
-        let inflated = inflate(codec, payload, &mut self.bytes, self.left_bytes);
+        self.bytes.clear();
+        let mut out = Output { bytes: &mut self.bytes, left_bytes: self.left_bytes };
+        let inflated = match codec {
+            Codec::None => out.room(payload.len()).map(|()| out.bytes.extend_from_slice(payload)),
+            Codec::Gzip => gunzip(payload, &mut out),
+            Codec::Snappy => unsnap(payload, &mut out),
+            Codec::Lz4 => unlz4(payload, &mut out),
+            Codec::Zstd => unzstd(self.zstd.get_or_insert_with(DCtx::create), payload, &mut out),
+        };
         // What a broken payload cost counts too.
-        self.left_bytes = self.left_bytes.saturating_sub(self.bytes.len());
+        self.left_bytes = out.left_bytes.saturating_sub(out.bytes.len());
         inflated.map(|()| &self.bytes[..])
     }
 }
 
-fn inflate(codec: Codec, payload: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), String> {
-    out.clear();
-    match codec {
-        Codec::None => {
-            out.extend_from_slice(payload);
-            Ok(())
-        }
-        Codec::Gzip => drain(flate2::read::MultiGzDecoder::new(payload), out, bytes_max),
-        Codec::Snappy => unsnap(payload, out, bytes_max),
-        Codec::Lz4 if depends_on_blocks(payload) => {
-            Err(broken("lz4 blocks must be independent, or Java cannot read them"))
-        }
-        Codec::Lz4 => drain(lz4_flex::frame::FrameDecoder::new(payload), out, bytes_max),
-        Codec::Zstd => match ruzstd::decoding::StreamingDecoder::new(payload) {
-            Ok(decoder) => drain(decoder, out, bytes_max),
-            Err(why) => Err(broken(why)),
-        },
-    }
+/// The inflated bytes, and what they and the frames to come may still be.
+struct Output<'a> {
+    bytes: &'a mut Vec<u8>,
+    left_bytes: usize,
 }
 
-/// Kafka's own reader refuses such frames (Lz4BlockOutputStream.FLG), so they must not get into a log.
-fn depends_on_blocks(frame: &[u8]) -> bool {
-    const FLAGS_AT: usize = 4;
-    const INDEPENDENT: u8 = 1 << 5;
-    frame.get(FLAGS_AT).is_some_and(|flags| flags & INDEPENDENT == 0)
+impl Output<'_> {
+    /// Counts one frame.
+    fn frame(&mut self) -> Result<(), String> {
+        self.room(FRAME_COST_BYTES)?;
+        self.left_bytes -= FRAME_COST_BYTES;
+        Ok(())
+    }
+
+    /// Fails unless this many more bytes may come.
+    fn room(&self, more_bytes: usize) -> Result<(), String> {
+        match self.bytes.len().saturating_add(more_bytes) > self.left_bytes {
+            true => Err(broken(format!("a request's batches may be {INFLATED_BYTES_MAX} bytes in all, inflated"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes all that the decoder gives.
+    fn drain(&mut self, decoder: impl Read) -> Result<(), String> {
+        let left_bytes = self.left_bytes.saturating_sub(self.bytes.len());
+        decoder.take(left_bytes as u64 + 1).read_to_end(self.bytes).map_err(broken)?;
+        self.room(0)
+    }
 }
 
 fn broken(why: impl std::fmt::Display) -> String {
     format!("The batch's records cannot be decompressed: {why}.")
 }
 
-fn drain(decoder: impl Read, out: &mut Vec<u8>, bytes_max: usize) -> Result<(), String> {
-    let read = decoder.take(bytes_max as u64 + 1).read_to_end(out).map_err(broken)?;
-    within_limit(read, bytes_max)
+/// One gzip member after the other (RFC 1952, 2.2), as java.util.zip.GZIPInputStream reads them.
+fn gunzip(payload: &[u8], out: &mut Output<'_>) -> Result<(), String> {
+    let mut rest = payload;
+    while !rest.is_empty() {
+        out.frame()?;
+        let mut member = flate2::bufread::GzDecoder::new(rest);
+        out.drain(&mut member)?;
+        rest = member.into_inner();
+    }
+    Ok(())
 }
 
-fn within_limit(size: usize, bytes_max: usize) -> Result<(), String> {
-    if size > bytes_max {
-        Err(broken(format!("a request's batches may be {INFLATED_BYTES_MAX} bytes in all, inflated")))
-    } else {
-        Ok(())
-    }
-}
-
-fn unsnap(payload: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), String> {
-    if !payload.starts_with(XERIAL_MAGIC) {
-        return unsnap_block(payload, out, bytes_max);
-    }
-    let mut rest = payload.get(XERIAL_HEADER_BYTES..).ok_or_else(|| broken("the snappy header is cut"))?;
+/// snappy-java's blocks, or one bare block (org.xerial.snappy.SnappyInputStream).
+fn unsnap(payload: &[u8], out: &mut Output<'_>) -> Result<(), String> {
+    let Some(framed) = payload.strip_prefix(XERIAL_MAGIC) else { return unsnap_block(payload, out) };
+    // Clients compare the versions with these two and take anything else for a bare block.
+    let mut rest = framed.strip_prefix(XERIAL_VERSIONS).ok_or_else(|| broken("the snappy header is not version 1"))?;
     while !rest.is_empty() {
         let (length, tail) = rest.split_first_chunk::<4>().ok_or_else(|| broken("a snappy block's length is cut"))?;
         let length = u32::from_be_bytes(*length) as usize;
         let block = tail.get(..length).ok_or_else(|| broken("a snappy block is cut"))?;
-        unsnap_block(block, out, bytes_max)?;
+        unsnap_block(block, out)?;
         rest = &tail[length..];
     }
     Ok(())
 }
 
-fn unsnap_block(block: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), String> {
+fn unsnap_block(block: &[u8], out: &mut Output<'_>) -> Result<(), String> {
     let size = snap::raw::decompress_len(block).map_err(broken)?;
-    let start = out.len();
-    within_limit(start.saturating_add(size), bytes_max)?;
-    out.resize(start + size, 0);
-    snap::raw::Decoder::new().decompress(block, &mut out[start..]).map_err(broken)?;
+    let start = out.bytes.len();
+    out.room(size)?;
+    out.bytes.resize(start + size, 0);
+    snap::raw::Decoder::new().decompress(block, &mut out.bytes[start..]).map_err(broken)?;
+    Ok(())
+}
+
+fn unlz4(payload: &[u8], out: &mut Output<'_>) -> Result<(), String> {
+    out.frame()?;
+    check_lz4_frame(payload)?;
+    out.drain(lz4_flex::frame::FrameDecoder::new(payload))
+}
+
+/// One whole frame and nothing else, of the kind that Kafka's Lz4BlockInputStream reads: it knows no linked blocks and
+/// no dictionaries, and what follows the first frame it ignores.
+fn check_lz4_frame(payload: &[u8]) -> Result<(), String> {
+    let cut = || broken("the lz4 frame is cut");
+    let frame = payload.strip_prefix(LZ4_MAGIC).ok_or_else(|| broken("it does not begin with an lz4 frame"))?;
+    let (&[flags, block_sizes], _) = frame.split_first_chunk::<2>().ok_or_else(cut)?;
+    if flags >> 6 != 1 || flags & 0b11 != 0 || block_sizes & 0b1000_1111 != 0 {
+        return Err(broken("the lz4 frame uses what Kafka's readers do not know"));
+    }
+    if flags & 1 << 5 == 0 {
+        return Err(broken("lz4 blocks must be independent, or Java cannot read them"));
+    }
+    let content_size_bytes = if flags & 1 << 3 != 0 { 8 } else { 0 };
+    let mut rest = frame.get(2 + content_size_bytes + 1..).ok_or_else(cut)?;
+    let checksum_bytes = if flags & 1 << 4 != 0 { 4 } else { 0 };
+    loop {
+        let (size, tail) = rest.split_first_chunk::<4>().ok_or_else(cut)?;
+        // The highest bit says that the block is not compressed.
+        let size = (u32::from_le_bytes(*size) & 0x7fff_ffff) as usize;
+        if size == 0 {
+            let content_checksum_bytes = if flags & 1 << 2 != 0 { 4 } else { 0 };
+            return match tail.len() == content_checksum_bytes {
+                true => Ok(()),
+                false => Err(broken("bytes follow the lz4 frame")),
+            };
+        }
+        rest = tail.get(size + checksum_bytes..).ok_or_else(cut)?;
+    }
+}
+
+/// One frame after the other, skippable ones too, as libzstd reads them for Java and for the C clients.
+fn unzstd(decoder: &mut DCtx<'static>, payload: &[u8], out: &mut Output<'_>) -> Result<(), String> {
+    const STEP_BYTES: usize = 128 << 10;
+    let named = |code| broken(get_error_name(code));
+    decoder.init().map_err(named)?;
+    let mut input = InBuffer::around(payload);
+    while input.pos() < payload.len() {
+        out.frame()?;
+        loop {
+            if out.bytes.capacity() - out.bytes.len() < STEP_BYTES {
+                out.bytes.reserve(STEP_BYTES.max(out.bytes.len()));
+            }
+            let start = out.bytes.len();
+            let (wanted, full) = {
+                let mut output = OutBuffer::around_pos(&mut *out.bytes, start);
+                let wanted = decoder.decompress_stream(&mut output, &mut input).map_err(named)?;
+                (wanted, output.pos() == output.capacity())
+            };
+            out.room(0)?;
+            if wanted == 0 {
+                break;
+            }
+            if input.pos() == payload.len() && !full {
+                return Err(broken("the zstd frame is cut"));
+            }
+        }
+    }
     Ok(())
 }
 
@@ -125,14 +216,79 @@ fn unsnap_block(block: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(),
 mod tests {
     use super::*;
 
+    fn scratch(left_bytes: usize) -> Scratch {
+        Scratch { left_bytes, ..Scratch::default() }
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        flate2::read::GzEncoder::new(content, flate2::Compression::fast()).read_to_end(&mut out).unwrap();
+        out
+    }
+
+    fn zstd(content: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
+        zstd_safe::compress(&mut out, content, 1).unwrap();
+        out
+    }
+
     #[test]
     fn the_batches_of_one_request_share_an_allowance() {
         let payload = snap::raw::Encoder::new().compress_vec(&[7; 60]).unwrap();
-        let mut scratch = Scratch { bytes: Vec::new(), left_bytes: 100 };
+        let mut scratch = scratch(100);
 
         assert_eq!(scratch.inflate(Codec::Snappy, &payload).map(<[u8]>::len), Ok(60));
         assert!(scratch.inflate(Codec::Snappy, &payload).is_err());
         scratch.reset(0);
         assert_eq!(scratch.inflate(Codec::Snappy, &payload).map(<[u8]>::len), Ok(60));
+    }
+
+    #[test]
+    fn frames_in_a_row_are_one_payload_and_each_counts() {
+        for (codec, frame) in [(Codec::Gzip, gzip(b"half")), (Codec::Zstd, zstd(b"half"))] {
+            let row = [&frame[..], &frame].concat();
+            assert_eq!(scratch(1 << 20).inflate(codec, &row), Ok(&b"halfhalf"[..]), "{codec:?}");
+
+            let empty = if codec == Codec::Gzip { gzip(b"") } else { zstd(b"") };
+            let many = empty.repeat((1 << 20) / FRAME_COST_BYTES + 1);
+            assert!(scratch(1 << 20).inflate(codec, &many).is_err(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_second_frame_counts_towards_the_allowance() {
+        for (codec, small, large) in [
+            (Codec::Gzip, gzip(b"record"), gzip(&vec![0; 2 << 20])),
+            (Codec::Zstd, zstd(b"record"), zstd(&vec![0; 2 << 20])),
+        ] {
+            let mut scratch = scratch(1 << 20);
+            let refused = scratch.inflate(codec, &[small, large].concat()).map(<[u8]>::len);
+            assert!(refused.is_err(), "{codec:?}");
+            assert!(scratch.bytes.capacity() < 4 << 20, "{codec:?}: {}", scratch.bytes.capacity());
+        }
+    }
+
+    #[test]
+    fn nothing_may_follow_and_nothing_may_lack() {
+        let mut lz4 = lz4_flex::frame::FrameEncoder::with_frame_info(
+            lz4_flex::frame::FrameInfo::new().block_mode(lz4_flex::frame::BlockMode::Independent),
+            Vec::new(),
+        );
+        std::io::Write::write_all(&mut lz4, b"content").unwrap();
+        let whole = [
+            (Codec::Gzip, gzip(b"content")),
+            (Codec::Lz4, lz4.finish().unwrap()),
+            (Codec::Zstd, zstd(b"content")),
+        ];
+        for (codec, payload) in whole {
+            assert_eq!(scratch(1 << 20).inflate(codec, &payload), Ok(&b"content"[..]), "{codec:?}");
+            for junk in [&b"junk"[..], b"\0", b"\0\0\0\0\0\0\0\0\0\0\0\0"] {
+                let longer = [&payload[..], junk].concat();
+                assert!(scratch(1 << 20).inflate(codec, &longer).is_err(), "{codec:?} {junk:?}");
+            }
+            for end in 1..payload.len() {
+                assert!(scratch(1 << 20).inflate(codec, &payload[..end]).is_err(), "{codec:?} cut at {end}");
+            }
+        }
     }
 }

@@ -45,7 +45,10 @@ pub fn each(records: &[u8], count: i32, base_timestamp: i64, mut visit: impl FnM
 
 fn record(mut body: &[u8], base_timestamp: i64) -> Result<Record, Fault> {
     let body = &mut body;
-    split(body, 1)?;
+    // Nobody uses a record's attributes. Java reads a byte and ignores it, aiokafka reads a varint.
+    if split(body, 1)?[0] >= 0x80 {
+        return Err("A record has attributes that not every client can read.");
+    }
     let timestamp = base_timestamp.wrapping_add(varlong(body)?);
     let offset_delta = varint(body)?;
     let key_length = varint(body)?;
@@ -73,10 +76,8 @@ fn skip_headers(body: &mut &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Any negative length is null (DefaultRecord.readFrom).
 fn skip_nullable(rest: &mut &[u8], length: i32) -> Result<(), Fault> {
-    if length < -1 {
-        return Err("A record has a field of negative length.");
-    }
     split(rest, length.max(0)).map(|_| ())
 }
 
