@@ -39,8 +39,7 @@ def batch(
     max_timestamp_ms: int | None = None,
 ) -> bytes:
     """One whole batch with the right length and CRC; `producer` is (id, epoch, base sequence)."""
-    encoded = b"".join(_record(index, record) for index, record in enumerate(records))
-    body = compress(codec, encoded) if payload is None else payload
+    body = compress(codec, encoded(records)) if payload is None else payload
     newest = base_timestamp_ms + max((record.delta_ms for record in records), default=0)
     checked = struct.pack(
         ">hiqqqhii",
@@ -52,6 +51,11 @@ def batch(
         len(records) if count is None else count,
     )
     return sealed(checked + body, magic)
+
+
+def encoded(records: Sequence[Record]) -> bytes:
+    """The records as a batch holds them, before compression."""
+    return b"".join(_record(index, record) for index, record in enumerate(records))
 
 
 def sealed(checked: bytes, magic: int = 2) -> bytes:

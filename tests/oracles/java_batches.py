@@ -1,4 +1,4 @@
-"""What Apache Kafka makes of a record batch: its LogValidator as the broker runs it, and its reader as consumers do."""
+"""What Apache Kafka makes of a record batch: LogValidator, as its broker runs it, and its reader."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ public class Batches {
         try {
             MemoryRecords records = records(bytes);
             CompressionType codec = records.batches().iterator().next().compressionType();
-            new LogValidator(records, new TopicPartition("t", 0), Time.SYSTEM, codec, Compression.of(codec).build(),
-                false, RecordBatch.MAGIC_VALUE_V2, TimestampType.CREATE_TIME, Long.MAX_VALUE, Long.MAX_VALUE, 0,
+            new LogValidator(
+                records, new TopicPartition("t", 0), Time.SYSTEM, codec, Compression.of(codec).build(), false,
+                RecordBatch.MAGIC_VALUE_V2, TimestampType.CREATE_TIME, Long.MAX_VALUE, Long.MAX_VALUE, 0,
                 AppendOrigin.CLIENT
             ).validateMessagesAndAssignOffsets(PrimitiveRef.ofLong(0), SILENT, BufferSupplier.NO_CACHING);
             return "ok";
@@ -97,7 +98,7 @@ public class Batches {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`accepted`: the broker appends it. `read`: the number and digest of its records, None where Java fails."""
+    """`accepted`: the broker appends it. `read`: number and digest of its records, None where Java fails."""
 
     accepted: bool
     fault: str

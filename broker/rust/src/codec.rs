@@ -16,6 +16,7 @@ const FRAME_COST_BYTES: usize = 16 << 10;
 /// then blocks with their length.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_VERSIONS: &[u8] = &[0, 0, 0, 1, 0, 0, 0, 1];
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const LZ4_MAGIC: &[u8] = &[0x04, 0x22, 0x4d, 0x18];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,9 @@ fn broken(why: impl std::fmt::Display) -> String {
 fn gunzip(payload: &[u8], out: &mut Output<'_>) -> Result<(), String> {
     let mut rest = payload;
     while !rest.is_empty() {
+        if rest.len() < payload.len() && !rest.starts_with(GZIP_MAGIC) {
+            return Err(broken("bytes follow the gzip members"));
+        }
         out.frame()?;
         let mut member = flate2::bufread::GzDecoder::new(rest);
         out.drain(&mut member)?;
@@ -275,11 +279,8 @@ mod tests {
             Vec::new(),
         );
         std::io::Write::write_all(&mut lz4, b"content").unwrap();
-        let whole = [
-            (Codec::Gzip, gzip(b"content")),
-            (Codec::Lz4, lz4.finish().unwrap()),
-            (Codec::Zstd, zstd(b"content")),
-        ];
+        let whole =
+            [(Codec::Gzip, gzip(b"content")), (Codec::Lz4, lz4.finish().unwrap()), (Codec::Zstd, zstd(b"content"))];
         for (codec, payload) in whole {
             assert_eq!(scratch(1 << 20).inflate(codec, &payload), Ok(&b"content"[..]), "{codec:?}");
             for junk in [&b"junk"[..], b"\0", b"\0\0\0\0\0\0\0\0\0\0\0\0"] {
