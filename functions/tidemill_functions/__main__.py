@@ -11,11 +11,13 @@ import errno
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import uvloop
 from aiohttp import web
@@ -31,12 +33,14 @@ from tidemill_functions.runtime.event_queue import EventQueue, delivering
 from tidemill_functions.runtime.pool import Pool, running
 from tidemill_functions.settings import Settings, handed_on, read_settings
 
-log = logging.getLogger("functions")
+logger = logging.getLogger(__name__)
 
+_USAGE_ERROR: Final = 2
+_START_ERROR: Final = 1
 # CreateFunction's limit for a request: a zip of 50 MB as base64, and the rest of the document.
-REQUEST_BYTES_MAX = 69_905_067
+REQUEST_BYTES_MAX: Final = 69_905_067
 # Invocations are drained by then; this is for replies on their way to slow readers.
-_REPLIES_S = 2.0
+_REPLIES_S: Final = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,16 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # What the server writes is for its user alone: code, logs, and secrets in functions' environments.
     os.umask(0o077)
+    # A dump of our memory would hold the secrets in functions' environments.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
-        settings = read_settings(arguments)
+        settings = read_settings(arguments, os.environ)
         _serve(settings, ready_file)
     except InvalidSettings as error:
-        print(f"functions: {error}", file=sys.stderr)  # noqa: T201 - the command line's own answer
-        return 2
+        print(error, file=sys.stderr)  # noqa: T201 - a fault in the settings, told as argparse tells it
+        return _USAGE_ERROR
     except OSError as error:
-        mend = "; give another --port" if error.errno == errno.EADDRINUSE else ""
-        print(f"functions: can not start: {error}{mend}", file=sys.stderr)  # noqa: T201 - the same
-        return 1
+        fix = "; give another --port" if error.errno == errno.EADDRINUSE else ""
+        logger.error("cannot start: %s%s", error, fix)  # noqa: TRY400 - the sentence is for people
+        return _START_ERROR
     return 0
 
 
@@ -81,10 +87,10 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
     async with serving(settings, os.environ) as port:
         if ready_file is not None:
             _write_ready(ready_file, {"pid": os.getpid(), "port": port})
-        log.info("ready host=%s port=%d data_dir=%s", settings.host, port, settings.data_dir)
+        logger.info("ready host=%s port=%d data_dir=%s", settings.host, port, settings.data_dir)
         await stop.wait()
-        log.info("draining drain_timeout_s=%.0f", settings.drain_timeout_s)
-    log.info("stopped")
+        logger.info("draining drain_timeout_s=%.0f", settings.drain_timeout_s)
+    logger.info("stopped")
 
 
 @asynccontextmanager

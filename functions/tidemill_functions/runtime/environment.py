@@ -1,4 +1,4 @@
-"""One execution environment: a `python -m awslambdaric` process, its port, log and invocation in flight.
+"""One execution environment: its states, its Runtime API port, and the invocation in flight.
 
                  next                 invoke              response, error
     STARTING ───────────> FREE ───────────────> BUSY ──────────────────────> FREE
@@ -7,19 +7,17 @@
         │ exit, time-out   v                     v response too large
         └──────────────> ENDED <─────────────────┘
 
-It owns what Lambda says for each of these ends. It must not know other environments or HTTP clients: the pool
-starts it, gives it work while FREE and hears from it as its `Owner`.
-The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit breaks
-numpy and whatever else maps more than it uses.
+It owns what Lambda says for each of these ends; how a process starts and ends is process.py's. It must not
+know other environments or HTTP clients: the pool starts it, gives it work while FREE and hears from it as its
+`Owner`. The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit
+breaks numpy and whatever else maps more than it uses.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import os
-import signal
 import sys
 import time
 import uuid
@@ -27,17 +25,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import orjson
 
 from tidemill_functions.code.registry import LATEST, Function, LocalCode
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtime.process import HandlerProcess, exit_reason
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
 from tidemill_functions.runtime.transcript import Transcript
-
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +103,6 @@ class Environment:
         self.state = State.STARTING
         self.free_since_s = 0.0
         self.undelivered: Invocation | None = None
-        self._pid = 0
         self._site = site
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -118,10 +114,9 @@ class Environment:
         self._started_s = time.monotonic()
         self._start_failure: tuple[str, str] | bytes | None = None
         self._transcript = Transcript(site.log, memory_mb=function.memory_mb)
-        self._peak_bytes = 0
-        self._memory_file = -1
+        self._is_killed = False
         self._server: asyncio.Server | None = None
-        self._process: asyncio.SubprocessTransport | None = None
+        self._process = HandlerProcess(self, site.guard)
 
     async def start(self) -> None:
         """Start the process; the owner hears `freed` once the handler is loaded, or `ended`."""
@@ -130,39 +125,24 @@ class Environment:
         try:
             await self._spawn()
         except (OSError, ValueError) as error:  # no such folder, no process or descriptor left, a NUL
-            self._start_failure = ("Runtime.Unknown", f"The runtime could not be started: {error}")
+            if self._start_failure is None:  # it may have run out of time before it began
+                self._start_failure = ("Runtime.Unknown", f"The runtime could not be started: {error}")
             self._end()
 
     async def _spawn(self) -> None:
         self._server = await self._loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0)
+        if self._is_killed:
+            raise ProcessLookupError("it was ended before it began.")
         writing_end = self._transcript.open()
         try:
-            await self._loop.subprocess_exec(
-                lambda: _Exit(self),
-                sys.executable,
-                "-m",
-                "awslambdaric",
-                self.function.handler,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing_end,
-                stderr=writing_end,
-                cwd=self._site.task_root,
-                env=self._variables(self._server.sockets[0].getsockname()[1]),
-                # Its process group, so that what a handler starts ends with it.
-                start_new_session=True,
+            self._process.start(
+                (sys.executable, "-m", "awslambdaric", self.function.handler),
+                folder=self._site.task_root,
+                variables=self._variables(self._server.sockets[0].getsockname()[1]),
+                output=writing_end,
             )
         finally:
             os.close(writing_end)
-
-    def spawned(self, process: asyncio.SubprocessTransport) -> None:
-        """The operating system has started the process."""
-        self._process = process
-        self._pid = process.get_pid()
-        self._site.guard.watch(self._pid)
-        with contextlib.suppress(OSError):  # not Linux
-            self._memory_file = os.open(f"/proc/{self._pid}/statm", os.O_RDONLY)
-        if self._start_failure is not None:  # out of time before it began
-            self.kill()
 
     # The owner's side
 
@@ -177,8 +157,8 @@ class Environment:
 
     def kill(self) -> None:
         """End the process and all that it started; the owner hears `ended` once it is gone."""
-        if self._process is not None and self._process.get_returncode() is None:
-            self._kill_group()
+        self._is_killed = True
+        self._process.kill()
 
     def fail(self, invocation: Invocation) -> None:
         """Answer an invocation that waited for this environment, which could not be started."""
@@ -266,35 +246,23 @@ class Environment:
         self.kill()
 
     def exited(self, code: int) -> None:
-        """The operating system says that the process is gone."""
+        """The process is gone (process.Owner)."""
         self._transcript.read()
         if self.state is State.STARTING and self._start_failure is None:
-            self._start_failure = ("Runtime.ExitError", _exit_reason(code))
+            self._start_failure = ("Runtime.ExitError", exit_reason(code))
         if self._invocation is not None and self._sent_s is not None:
-            self._finish_with("Runtime.ExitError", _exit_reason(code))
+            self._finish_with("Runtime.ExitError", exit_reason(code))
         self.undelivered, self._invocation = self._invocation, None
-        # What the handler started and left in its group has lost its server side.
-        self._kill_group()
-        self._site.guard.forget(self._pid)
         self._end()
 
     def _end(self) -> None:
         self._stop_timer()
         self.state = State.ENDED
         self._transcript.close()
-        if self._memory_file >= 0:
-            os.close(self._memory_file)
-            self._memory_file = -1
         if self._server is not None:
             self._server.close()
-        if self._process is not None:
-            self._process.close()
+        self._process.close()
         self._owner.ended(self)
-
-    def _kill_group(self) -> None:
-        assert self._pid > 0  # 0 would be the server's own group
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._pid, signal.SIGKILL)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -326,15 +294,7 @@ class Environment:
             self._owner.finished(invocation, Result(payload=payload, failed=failed))
 
     def _conclude(self, request_id: str, duration_ms: float) -> None:
-        self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._peak_mb())
-
-    def _peak_mb(self) -> int:
-        """The most resident memory seen at the end of an invocation; 0 where there is no /proc."""
-        if self._memory_file >= 0:
-            with contextlib.suppress(OSError):
-                resident = int(os.pread(self._memory_file, 64, 0).split()[1]) * _PAGE_BYTES
-                self._peak_bytes = max(self._peak_bytes, resident)
-        return self._peak_bytes >> 20
+        self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._process.peak_mb())
 
     def _variables(self, port: int) -> dict[str, str]:
         """The process's whole environment: Lambda's variables, the function's own, little of ours."""
@@ -356,31 +316,3 @@ class Environment:
             # Python takes cached bytecode for current when size and second agree: an edit could be missed.
             lambdas["PYTHONDONTWRITEBYTECODE"] = "1"
         return {**self._site.variables, **function.environment, **lambdas}
-
-
-class _Exit(asyncio.SubprocessProtocol):
-    """Tells the environment when its process is gone."""
-
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
-        self._transport: asyncio.SubprocessTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-        self._environment.spawned(self._transport)
-
-    def process_exited(self) -> None:
-        assert self._transport is not None
-        code = self._transport.get_returncode()
-        self._environment.exited(0 if code is None else code)
-
-
-def _exit_reason(code: int) -> str:
-    """Lambda's words for a process that ended: Go's for an exit status, by way of RIE."""
-    if code == 0:
-        return "Runtime exited without providing a reason"
-    if code > 0:
-        return f"Runtime exited with error: exit status {code}"
-    known = {signal.SIGKILL: "killed", signal.SIGSEGV: "segmentation fault", signal.SIGABRT: "aborted"}
-    name = known.get(signal.Signals(-code), signal.strsignal(-code) or str(-code)).lower()
-    return f"Runtime exited with error: signal: {name}"

@@ -16,7 +16,7 @@ from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
 from tidemill_functions.runtime.pool import Pool
 from tidemill_functions.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _QUEUED_BYTES_MAX = 64 * 1024 * 1024
 # Lambda tries throttled events for six hours, from one second apart up to five minutes.
@@ -67,10 +67,10 @@ class EventQueue:
                     return
             except (FunctionNotFound, TooManyInvocations) as error:
                 reason = f"{type(error).__name__}: {error}"
-                log.warning("event dropped function=%s request_id=%s reason=%s", name, request_id, reason)
+                logger.warning("event dropped function=%s request_id=%s reason=%s", name, request_id, reason)
                 return
         attempts = len(delays_s) + 1
-        log.warning("event dropped function=%s request_id=%s attempts=%d", name, request_id, attempts)
+        logger.warning("event dropped function=%s request_id=%s attempts=%d", name, request_id, attempts)
 
     async def _attempt(self, name: str, payload: bytes, request_id: str, trace_id: str) -> bool:
         """Whether the function succeeded; throttles are waited out and are no attempts."""
@@ -94,7 +94,7 @@ class EventQueue:
 
     def _give_up(self) -> None:
         if self._deliveries:
-            log.warning("stopping: events lost count=%d", len(self._deliveries))
+            logger.warning("stopping: events lost count=%d", len(self._deliveries))
         for delivery in self._deliveries:
             delivery.cancel()
 

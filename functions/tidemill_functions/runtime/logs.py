@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
 
@@ -40,7 +40,7 @@ class FunctionLog:
                 self._roll()
             self._size += os.write(self._descriptor, text)
         except OSError as error:  # a full disk must not fail invocations
-            log.warning("log lines lost file=%s reason=%s", self._path.name, error)
+            logger.warning("log lines lost file=%s reason=%s", self._path.name, error)
         self._written.set()
 
     def tail(self, lines: int) -> bytes:

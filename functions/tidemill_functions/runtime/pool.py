@@ -22,7 +22,7 @@ from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
 from tidemill_functions.settings import Settings
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # Edits of code that runs in place are looked for at most this often: a scan may read thousands of entries.
 _REREAD_S = 0.5

@@ -353,6 +353,24 @@ def test_a_handlers_environment_is_lambdas_and_nothing_of_ours(server: Functions
     assert found["LAMBDA_TASK_ROOT"].startswith(str(server.data_dir))
 
 
+def test_a_handler_starts_with_three_descriptors(server: FunctionsServer, name: Name) -> None:
+    """A descriptor of the server's would let a handler write into its log, or end it."""
+    source = (
+        "import os\n"
+        "def link(fd):\n"
+        "    try: return os.readlink(f'/proc/self/fd/{fd}')\n"
+        "    except OSError: return None\n"
+        "found = {fd: link(fd) for fd in os.listdir('/proc/self/fd') if link(fd)}\n"
+        "def handler(event, context):\n"
+        "    return found\n"
+    )
+    server.create(function := name(), source)
+    found, _ = server.invoke(function)
+    assert found.keys() == {"0", "1", "2"}
+    assert found["0"] == "/dev/null"
+    assert found["1"] == found["2"]
+
+
 def test_calls_at_once_run_at_once_each_in_a_process(
     server: FunctionsServer, name: Name, tmp_path: Path
 ) -> None:
