@@ -1,8 +1,8 @@
 """The function runtime's exceptions; the API rooms turn them into Lambda's errors.
 
     FunctionsError
-    ├── InvalidSettings      the program can not start with what it was given
-    ├── InvalidFunction      a function's configuration or code that can not be run here
+    ├── InvalidSettings      the program cannot start with what it was given
+    ├── InvalidFunction      a function's configuration or code that cannot be run here
     │   └── InvalidArchive   a zip that is broken or not safe to unpack
     ├── FunctionNotFound
     ├── FunctionExists
@@ -17,11 +17,11 @@ class FunctionsError(Exception):
 
 
 class InvalidSettings(FunctionsError):
-    """Settings that the program can not start with; the message names each of them."""
+    """Settings that the program cannot start with; the message names each of them."""
 
 
 class InvalidFunction(FunctionsError):
-    """A function that can not be run here; the message is one sentence that names the mend."""
+    """A function that cannot be run here; the message is one sentence that names the fix."""
 
 
 class InvalidArchive(InvalidFunction):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,40 @@ class Settings(BaseSettings):
     )
 
 
-def read_settings(given: Mapping[str, Any]) -> Settings:
-    """Settings from the environment, with the command line's on top; all faults at once."""
+def read_settings(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Return the settings from the environment, with the command line's on top (None means not given).
+
+    Raises InvalidSettings with every faulty setting, how to spell it, and what is wrong with it.
+    """
+    faults = _unknown_variables(environ)
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise InvalidSettings(f"the settings can not be used: {faults}") from error
+        faults += [_sentence(fault) for fault in error.errors()]
+    if faults:
+        raise InvalidSettings("\n".join(faults))
+    return settings
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return one sentence for each misspelt setting: ignored, it would look as if it were set."""
+    fields = Settings.model_fields.items()
+    known = [name.upper() for name, field in fields if field.validation_alias is None]
+    faults = []
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX)
+        if name != variable and name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {_PREFIX}{near[0]}?" if near else ""
+            faults.append(f"{variable}: no such setting{hint}")
+    return faults
+
+
+def _sentence(fault: Any) -> str:
+    """Return the fault without the value given: nobody knows what was pasted into it."""
+    name = str(fault["loc"][0])
+    spelled = name if name.isupper() else f"{_PREFIX}{name.upper()}"
+    return f"{spelled}: {fault['msg']}"
 
 
 def handed_on(environ: Mapping[str, str], region: str) -> dict[str, str]:

@@ -10,13 +10,13 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness.functions_server import FunctionsServer, running
+from tests.harness.functions_server import FunctionsServer, running, zip_of
 from tests.oracles import rie
 
 APP = """
@@ -30,6 +30,8 @@ def too_large(event, context): return "x" * 7_000_000
 def deadline(event, context): return context.get_remaining_time_in_millis() > 0
 def unicode(event, context): return "é\\u2028" + event
 """
+# Where the code lies: RIE runs it in its folder, ours unpacked.
+_TASK_ROOT = re.compile(r"/[^\"]*/code/under-test/[0-9a-f]{32}/|/[^\"]*/handlers0/")
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 Pair = Callable[[str], tuple[int, FunctionsServer]]
@@ -58,7 +60,11 @@ def pair(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pai
         def start(handler: str) -> tuple[int, FunctionsServer]:
             emulators.close()
             port = emulators.enter_context(rie.running(folder, handler))
-            ours.register("under-test", folder, handler, timeout_s=20)
+            with suppress(ours.client.exceptions.ResourceNotFoundException):
+                ours.client.delete_function(FunctionName="under-test")
+            # From a zip: what runs in place must have its handler, and some of these have none.
+            zipped = zip_of({file.name: file.read_text() for file in folder.glob("*.py")})
+            ours.create("under-test", "", handler, Code={"ZipFile": zipped}, Timeout=20)
             return port, ours
 
         yield start
@@ -75,7 +81,7 @@ def answers(pair: Pair, handler: str, payload: bytes) -> tuple[int, Any, Any, bo
 
 
 def without_ids(body: bytes) -> Any:
-    return json.loads(_REQUEST_ID.sub("ID", body.decode()))
+    return json.loads(_TASK_ROOT.sub("/var/task/", _REQUEST_ID.sub("ID", body.decode())))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def test_a_timeout_is_an_error_document_here_and_a_sentence_there(folder: Path, 
     """RIE answers 200 with plain text; Lambda answers the document that ours has."""
     (folder / "sleeps.py").write_text("import time\ndef handler(event, context): time.sleep(60)\n")
     _, ours = pair("sleeps.handler")
-    ours.register("under-test", folder, "sleeps.handler", timeout_s=1)
+    ours.client.update_function_configuration(FunctionName="under-test", Timeout=1)
     body, reply = ours.invoke("under-test")
     with rie.running(folder, "sleeps.handler", {"AWS_LAMBDA_FUNCTION_TIMEOUT": "1"}) as port:
         status, theirs = rie.invoke(port, b"{}")

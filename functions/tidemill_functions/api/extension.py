@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidemill_awsapi import ApiError
 from tidemill_functions.api.control import checked, describe
+from tidemill_functions.code.handlers import check_handler
 from tidemill_functions.code.registry import LOCAL_RUNTIME, Function, LocalCode, Registry, local_code
 from tidemill_functions.errors import FunctionsError, InvalidFunction
 from tidemill_functions.runtime.event_queue import EventQueue
@@ -72,6 +74,7 @@ class ExtensionApi:
             raise InvalidFunction(f"the registration can not be read: {faults}") from None
         code, handler = local_code(asked.path, asked.handler)
         fields = checked(timeout_s=asked.timeout_s, memory_mb=asked.memory_mb, environment=asked.environment)
+        await asyncio.to_thread(check_handler, Path(code.folder), handler)
         former = self._registry.get(asked.name)
         if former is None:
             function = self._registry.create(asked.name, code=code, handler=handler, **fields)

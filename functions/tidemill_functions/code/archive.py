@@ -39,7 +39,7 @@ _BROKEN = "Could not unzip uploaded file. Please check your file, then try to up
 def unpack(zipped: bytes, folder: Path, *, unzipped_bytes_max: int = UNZIPPED_BYTES_MAX) -> None:
     """Unpack the zip into `folder`, which must not exist yet.
 
-    Raises InvalidArchive with AWS's sentence for a broken zip, or one that names the entry and the mend.
+    Raises InvalidArchive with AWS's sentence for a broken zip, or one that names the entry and the fix.
     """
     folder.mkdir(parents=True)
     try:

@@ -28,7 +28,7 @@ from tidemill_functions.code.archive import unpack
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 LOCAL_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 LATEST = "$LATEST"
@@ -184,7 +184,7 @@ class Registry:
             function = _from_document(orjson.loads(document.read_bytes()))
         except (OSError, ValueError, TypeError, KeyError) as error:
             # Kept as it is: a later version, or a human, may be able to read it.
-            log.warning("function not loaded file=%s reason=%s", document.name, error)
+            logger.warning("function not loaded file=%s reason=%s", document.name, error)
             return
         # The ARN follows the account and region that the server has today.
         self._functions[function.name] = dataclasses.replace(function, arn=self.arn(function.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.setenv("TIDEMILL_FUNCTIONS_IDLE_S", "7.5")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     monkeypatch.delenv("AWS_REGION", raising=False)
-    found = read_settings({"port": 0, "host": None, "data_dir": Path("d")})
+    found = read_settings({"port": 0, "host": None, "data_dir": Path("d")}, os.environ)
     assert (found.port, found.host, found.idle_s, found.region) == (0, "127.0.0.1", 7.5, "eu-west-1")
 
 
@@ -23,9 +24,25 @@ def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_FUNCTIONS_MAX_ENVIRONMENTS", "0")
     monkeypatch.setenv("TIDEMILL_ACCOUNT_ID", "me")
     with pytest.raises(InvalidSettings) as raised:
-        read_settings({"port": 70_000})
-    for name in ("max_environments", "TIDEMILL_ACCOUNT_ID", "port"):
+        read_settings({"port": 70_000}, os.environ)
+    for name in ("TIDEMILL_FUNCTIONS_MAX_ENVIRONMENTS", "TIDEMILL_ACCOUNT_ID", "TIDEMILL_FUNCTIONS_PORT"):
         assert name in str(raised.value)
+
+
+def test_a_misspelt_setting_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(InvalidSettings) as raised:
+        read_settings({}, {"TIDEMILL_FUNCTIONS_IDEL_S": "9", "TIDEMILL_FUNCTIONS_XYZZY": "1"})
+    assert str(raised.value).splitlines() == [
+        "TIDEMILL_FUNCTIONS_IDEL_S: no such setting; did you mean TIDEMILL_FUNCTIONS_IDLE_S?",
+        "TIDEMILL_FUNCTIONS_XYZZY: no such setting",
+    ]
+
+
+def test_a_faulty_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_FUNCTIONS_PORT", "s3cr3t")
+    with pytest.raises(InvalidSettings) as raised:
+        read_settings({}, os.environ)
+    assert "s3cr3t" not in str(raised.value)
 
 
 def test_handlers_get_endpoints_credentials_and_the_path_and_nothing_else() -> None:

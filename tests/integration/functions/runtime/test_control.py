@@ -289,7 +289,7 @@ def test_a_deleted_function_is_gone(server: FunctionsServer, name: Name) -> None
 def test_the_list_comes_in_pages(server: FunctionsServer, name: Name) -> None:
     made = {name() for _ in range(3)}
     for function in made:
-        server.register(function, Path(__file__), "f")
+        server.register(function, Path(__file__), "refusal")
     pages = list(server.client.get_paginator("list_functions").paginate(PaginationConfig={"PageSize": 2}))
     assert len(pages) > 1
     listed = [item["FunctionName"] for page in pages for item in page["Functions"]]
@@ -383,6 +383,10 @@ def test_code_in_place_is_registered_changed_and_kept_apart_from_zips(
         ({"path": __file__, "environment": {"_HANDLER": "x"}}, "Reserved keys"),
         ({"path": str(Path(__file__).parent), "handler": "handler"}, "names no module"),
         ({"path": sys.executable}, "is no Python module"),
+        (
+            {"path": __file__, "handler": "refusals"},
+            "defines no handler 'refusals'; its functions are refusal, ",
+        ),
     ],
 )
 def test_a_registration_that_can_not_work_says_why(
@@ -393,3 +397,55 @@ def test_a_registration_that_can_not_work_says_why(
         server.post("/_tidemill/functions", json.dumps(body).encode())
     assert raised.value.code == 400
     assert part in json.loads(raised.value.read())["error"]
+
+
+NAMESPACED = {
+    "functions/orders.py": "from functions import totals\ndef handler(e, c):\n    return totals.SUM\n",
+    "functions/totals.py": "SUM = 3\n",
+}
+
+
+def test_a_handler_in_a_namespace_folder_called_functions_runs(server: FunctionsServer, name: Name) -> None:
+    """No name that we install may win over the folders of a user."""
+    server.client.create_function(
+        FunctionName=(function := name()),
+        Runtime="python3.11",
+        Role=ROLE,
+        Handler="functions/orders.handler",
+        Code={"ZipFile": zip_of(NAMESPACED)},
+    )
+    assert server.invoke(function)[0] == 3
+
+
+def tidemill(server: FunctionsServer, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tidemill_cli.main", "function", *arguments]
+    return subprocess.run(
+        [*command, "--endpoint-url", server.url],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_same_handler_is_registered_by_the_command_line(
+    server: FunctionsServer, name: Name, tmp_path: Path
+) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions" / "orders.py").write_text("def handler(event, context):\n    return 3\n")
+    done = tidemill(server, tmp_path, "register", function := name(), "functions/orders.py:handler")
+    assert done.returncode == 0, done.stderr
+    assert server.invoke(function)[0] == 3
+    server.register(function, tmp_path, "functions/orders.handler")
+    assert server.invoke(function)[0] == 3
+
+
+def test_a_handler_that_is_not_in_its_file_is_refused_by_the_command_line(
+    server: FunctionsServer, name: Name, tmp_path: Path
+) -> None:
+    (tmp_path / "orders.py").write_text("print('run')\ndef handle(event, context): ...\n")
+    done = tidemill(server, tmp_path, "register", function := name(), "orders.py:handler")
+    assert done.returncode != 0
+    assert "orders.py defines no handler 'handler'; its functions are handle" in done.stderr
+    assert refusal(server.client.get_function, FunctionName=function)[2] == 404

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oracles.processes import is_alive, wait_until
+from tests.harness.processes import is_alive, wait_until
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.process import HandlerProcess, exit_reason
 
