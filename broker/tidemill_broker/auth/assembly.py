@@ -10,21 +10,18 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from tidemill_broker.auth.acl.authorizer import AclAuthorizer, parse_super_users
 from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.authorizer import Authorizer
 from tidemill_broker.auth.authorizers import ByPrincipal
+from tidemill_broker.auth.mechanism import Mechanism
 from tidemill_broker.auth.scram.users import ScramUsers
-from tidemill_broker.auth.tls.contexts import CA_FILE, KEYSTORE_FILE, ClientAuth, TlsFault
+from tidemill_broker.auth.tls.contexts import CA_FILE, KEYSTORE_FILE, ClientAuth, TlsContexts, TlsFault
 from tidemill_broker.auth.tls.principal_rules import PrincipalRules
-
-if TYPE_CHECKING:
-    from tidemill_broker.auth.mechanism import Mechanism
-    from tidemill_broker.auth.tls.certificates import Certificates
-    from tidemill_broker.listeners import ListenerName
-    from tidemill_broker.settings import Settings
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +37,7 @@ class Auth:
     authorizer: Authorizer
     acls: AclStore
     scram_users: ScramUsers
-    certificates: Certificates | None = None
+    certificates: TlsContexts | None = None
     mechanisms: dict[ListenerName, Mapping[str, Mechanism]] = field(default_factory=dict)
     watchers: dict[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
@@ -93,7 +90,7 @@ def _check(settings: Settings) -> None:
             raise AuthFault(f"--set {name}={text}: {fault}") from None
 
 
-def _certificates(settings: Settings) -> Certificates:
+def _certificates(settings: Settings) -> TlsContexts:
     from tidemill_broker.auth.tls.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
 
     listeners = [name for name in settings.listening if name != "plaintext"]

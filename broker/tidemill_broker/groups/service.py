@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from tidemill_broker.coordinators.group import Limits, Step
 from tidemill_broker.coordinators.groups import GroupCoordinator, Place
@@ -25,11 +24,9 @@ from tidemill_broker.coordinators.messages import (
 )
 from tidemill_broker.groups.offsets_topic import NAME, OffsetsTopic
 from tidemill_broker.log.errors import LogError
+from tidemill_broker.log.topics import Topics
 from tidemill_broker.protocol.errors import ErrorCode
-
-if TYPE_CHECKING:
-    from tidemill_broker.log.topics import Topics
-    from tidemill_broker.settings import Settings
+from tidemill_broker.settings import Settings
 
 logger = logging.getLogger(__name__)
 

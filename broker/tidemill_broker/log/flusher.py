@@ -7,16 +7,13 @@ Called on the event loop by Produce; knows nothing of replies but that they wait
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tidemill_broker._core import PartitionLog
-    from tidemill_broker.log.growth import Growth
+from tidemill_broker._core import PartitionLog
+from tidemill_broker.log.growth import Growth
 
 
 @dataclass(slots=True, eq=False)

@@ -1,42 +1,41 @@
 """One connection: bytes from a socket to frames, frames to `apis.dispatch`, replies back in order.
 
 Knows nothing of any API. A frame is read straight into the connection's buffer and handed on as a view of
-it; a peer that does not read its replies is not read from either. A fault ends its connection and no other.
-Until somebody has logged in, frames are small and the connection is a stranger's (`strangers`).
+it; a client that does not read its replies is not read from either. A fault ends its connection and no other.
+Before the login frames are small, and the connection takes a slot of `unauthenticated`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import resource
+import ssl
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-from tidemill_broker.apis import CloseConnection, dispatch
+from tidemill_broker.apis import Broker, CloseConnection, dispatch
 from tidemill_broker.apis.api import Reply
 from tidemill_broker.apis.sasl import SaslStage
 from tidemill_broker.auth.session import UNAUTHENTICATED, Session
 from tidemill_broker.auth.tls.contexts import SSL, NotLetIn, certificate_session
-
-if TYPE_CHECKING:
-    import ssl
-
-    from tidemill_broker.listeners import ListenerName
-    from tidemill_broker.server import Server
-    from tidemill_broker.server.unauthenticated import Stranger
+from tidemill_broker.auth.tls.principal_rules import PrincipalRules
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.server.unauthenticated import Slot
+from tidemill_broker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 LENGTH_BYTES: Final = 4
-# What an idle connection keeps; larger frames borrow a larger buffer until the peer is idle.
+# What an idle connection keeps; larger frames borrow a larger buffer until the client is idle.
 BUFFER_BYTES: Final = 64 * 1024
 # A buffer grows to at most this ahead of what has really come: a length alone costs no memory.
 GROWTH_BYTES: Final = 4 * 1024 * 1024
-# Above this many bytes that the peer has not taken yet, its requests wait.
+# Above this many bytes that the client has not taken yet, its requests wait.
 UNREAD_BYTES_MAX: Final = 1024 * 1024
 # Requests of one connection that may be in work at a time, and bytes of replies that wait for an earlier one.
 PENDING_MAX: Final = 64
@@ -62,19 +61,61 @@ class _Pending:
         self.future: asyncio.Future[Reply] | None = None
 
 
-class Peer(asyncio.BufferedProtocol):
-    """One connection. `stranger` is its place among those who have not logged in; None where nobody must."""
+class Connections:
+    """All connections of a server, and what they share."""
 
-    def __init__(self, server: Server, listener: ListenerName, stranger: Stranger | None = None) -> None:
+    def __init__(self, broker: Broker, settings: Settings) -> None:
+        self.broker = broker
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.tasks = asyncio.TaskGroup()
+        self.principal_rules = PrincipalRules(settings.ssl_principal_mapping_rules)
+        self.logged_in = 0  # those that have logged in, or need not
+        self.anonymous = 0  # of those, the latter
+        self._all: set[ClientConnection] = set()
+
+    def __iter__(self) -> Iterator[ClientConnection]:
+        return iter(list(self._all))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, connection: ClientConnection) -> None:
+        """Add a connection that has begun."""
+        self._all.add(connection)
+
+    def discard(self, connection: ClientConnection) -> None:
+        """Remove a connection that is lost."""
+        self._all.discard(connection)
+
+    def admits(self, *, anonymous: bool) -> bool:
+        """Tell whether one more may stay: half of the open files are the log's, a quarter is for logins."""
+        most = self.settings.max_connections
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if files != resource.RLIM_INFINITY:
+            most = min(most, files // 2)
+        if (
+            anonymous
+            and self.settings.listening.keys() - {"plaintext"}
+            and self.anonymous >= most - most // 4
+        ):
+            return False
+        return self.logged_in < most
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """One client's socket. `slot` is what it takes until its login; None where nobody must log in."""
+
+    def __init__(self, connections: Connections, listener: ListenerName, slot: Slot | None = None) -> None:
         self.lost = asyncio.Event()
         self.began = False  # whether there is a connection, behind its handshake
-        self._server = server
+        self._connections = connections
         self._listener: ListenerName = listener
-        self._stranger = stranger
-        self._known = self._anonymous = False
-        self._frame_bytes_max = server.settings.sasl_server_max_receive_size
+        self._slot = slot
+        self._logged_in = self._anonymous = False
+        self._frame_bytes_max = connections.settings.sasl_server_max_receive_size
         self._transport: asyncio.Transport | None = None
-        self._info = server.broker.open(peer="", host="", listener=listener)
+        self._info = connections.broker.open(peer="", host="", listener=listener)
         self._view = memoryview(bytearray(BUFFER_BYTES))
         self._filled = 0
         self._frame_end = 0  # of a frame that has begun to come, length included; 0: not known yet
@@ -84,7 +125,7 @@ class Peer(asyncio.BufferedProtocol):
         self._held = False
         self._resting = False
         self._draining = False
-        self._last_s = server.loop.time()
+        self._last_s = connections.loop.time()
 
     # From the transport.
 
@@ -92,7 +133,7 @@ class Peer(asyncio.BufferedProtocol):
         """Begin: behind the handshake, where there is one."""
         self.began = True
         self._transport = cast("asyncio.Transport", transport)
-        self._server.connections.add(self)
+        self._connections.add(self)
         peername = transport.get_extra_info("peername")
         self._info.peer = spell_peer(peername)
         session = self._certified(transport.get_extra_info("ssl_object"))
@@ -100,23 +141,23 @@ class Peer(asyncio.BufferedProtocol):
             self._end(None)
             return
         host = str(peername[0]) if peername else ""
-        self._info = self._server.broker.open(
+        self._info = self._connections.broker.open(
             peer=self._info.peer, host=host, listener=self._listener, session=session
         )
         self._transport.set_write_buffer_limits(high=UNREAD_BYTES_MAX)
         if self._listener in SASL_LISTENERS:
-            self._info.sasl = SaslStage(self._server.broker.mechanisms.get(self._listener, {}))
+            self._info.sasl = SaslStage(self._connections.broker.mechanisms.get(self._listener, {}))
         else:
-            self._welcome()
+            self._admit()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio calls it
         """Forget it, and cancel what it waited for."""
-        self._server.connections.discard(self)
-        self._server.known -= self._known
-        self._server.anonymous -= self._anonymous
-        if self._stranger is not None and self._stranger.reason is not None:
-            self._tell_failed_login("", self._stranger.reason)
-        self._leave_strangers()
+        self._connections.discard(self)
+        self._connections.logged_in -= self._logged_in
+        self._connections.anonymous -= self._anonymous
+        if self._slot is not None and self._slot.reason is not None:
+            self._log_failed_login("", self._slot.reason)
+        self._free_slot()
         self._transport = None
         for pending in self._pending:
             if pending.future is not None:
@@ -135,33 +176,33 @@ class Peer(asyncio.BufferedProtocol):
         self._filled += nbytes
         if self._filled < self._frame_end and self._filled < len(self._view):
             return
-        self._last_s = self._server.loop.time()
+        self._last_s = self._connections.loop.time()
         self._serve_frames()
 
     def pause_writing(self) -> None:
-        """The peer does not read its replies: its requests wait."""
+        """The client does not read its replies: its requests wait."""
         self._unread = True
         self._hold_if_needed()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """The client reads again."""
         self._unread = False
         self._go_on()
 
     # Who it is.
 
     def _certified(self, tls: ssl.SSLObject | None) -> Session | None:
-        """The session of the certificate that was shown; None: its owner may not come in, and it is told."""
+        """Return the session of the client's certificate; None, told in the audit log, if it is rejected."""
         if tls is None:
             return UNAUTHENTICATED
         try:
-            return certificate_session(tls, self._server.principal_rules, time.time())
-        except NotLetIn as refusal:
-            self._tell_failed_login(SSL, refusal.reason, claimed=refusal.claimed)
+            return certificate_session(tls, self._connections.principal_rules, time.time())
+        except NotLetIn as rejection:
+            self._log_failed_login(SSL, rejection.reason, claimed=rejection.claimed)
             return None
 
-    def _tell_failed_login(self, mechanism: str, reason: str, *, claimed: str = "") -> None:
-        self._server.broker.audit.login_failed(
+    def _log_failed_login(self, mechanism: str, reason: str, *, claimed: str = "") -> None:
+        self._connections.broker.audit.login_failed(
             listener=self._listener,
             peer=self._info.peer,
             mechanism=mechanism,
@@ -169,26 +210,26 @@ class Peer(asyncio.BufferedProtocol):
             reason=reason,
         )
 
-    def _welcome(self) -> None:
-        """Somebody has logged in, or need not: a stranger no more."""
-        self._leave_strangers()
+    def _admit(self) -> None:
+        """Count the connection as logged in, or as one that need not log in."""
+        self._free_slot()
         anonymous = self._info.session is UNAUTHENTICATED
-        if not self._server.admits(anonymous=anonymous):
+        if not self._connections.admits(anonymous=anonymous):
             self._end("too many connections: raise max.connections, or the limit of open files")
             return
-        self._known, self._anonymous = True, anonymous
-        self._server.known += 1
-        self._server.anonymous += anonymous
-        self._frame_bytes_max = self._server.settings.socket_request_max_bytes
+        self._logged_in, self._anonymous = True, anonymous
+        self._connections.logged_in += 1
+        self._connections.anonymous += anonymous
+        self._frame_bytes_max = self._connections.settings.socket_request_max_bytes
 
-    def _heed_login(self) -> None:
-        if self._stranger is not None and self._info.sasl is not None and self._info.sasl.done:
-            self._welcome()
+    def _check_login(self) -> None:
+        if self._slot is not None and self._info.sasl is not None and self._info.sasl.done:
+            self._admit()
 
-    def _leave_strangers(self) -> None:
-        if self._stranger is not None:
-            self._stranger.leave()
-            self._stranger = None
+    def _free_slot(self) -> None:
+        if self._slot is not None:
+            self._slot.free()
+            self._slot = None
 
     # From the server.
 
@@ -260,7 +301,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def _serve(self, frame: memoryview) -> None:
         try:
-            reply = dispatch(self._server.broker, self._info, frame)
+            reply = dispatch(self._connections.broker, self._info, frame)
         except CloseConnection as reason:
             self._end(str(reason))
         except Exception:  # the edge of a connection: a bug of ours ends this one only
@@ -268,8 +309,8 @@ class Peer(asyncio.BufferedProtocol):
             self._end("the request could not be served")
         else:
             self._answer(reply)
-            if self._stranger is not None:
-                self._heed_login()
+            if self._slot is not None:
+                self._check_login()
 
     # Replies.
 
@@ -291,7 +332,8 @@ class Peer(asyncio.BufferedProtocol):
         if isinstance(reply, asyncio.Future):
             future = reply
         else:
-            future = self._server.tasks.create_task(self._guarded(reply), name=f"reply to {self._info.peer}")
+            tasks = self._connections.tasks
+            future = tasks.create_task(self._guarded(reply), name=f"reply to {self._info.peer}")
         pending.future = future
         self._pending.append(pending)
         future.add_done_callback(partial(self._settled, pending))
@@ -317,7 +359,7 @@ class Peer(asyncio.BufferedProtocol):
             self._end("the request could not be served")
             return
         self._settle(pending, future.result())
-        self._heed_login()
+        self._check_login()
         while self._pending and self._pending[0].settled:
             head = self._pending.popleft()
             self._pending_bytes -= _size(head.reply)
@@ -358,7 +400,7 @@ class Peer(asyncio.BufferedProtocol):
         """Let the others have their turn; the rest is served right after."""
         self._resting = True
         self._hold_if_needed()
-        self._server.loop.call_soon(self._rested)
+        self._connections.loop.call_soon(self._rested)
 
     def _rested(self) -> None:
         self._resting = False
@@ -380,9 +422,9 @@ class Peer(asyncio.BufferedProtocol):
     def _end(self, reason: str | None) -> None:
         if self._transport is None:
             return
-        if reason is not None and self._stranger is not None:
+        if reason is not None and self._slot is not None:
             # Anybody can be at fault here as often as they like: only audit lines are held back.
-            self._tell_failed_login("", reason)
+            self._log_failed_login("", reason)
         elif reason is not None:
             client = (self._info.client_id or "")[:CLIENT_ID_CHARACTERS_MAX]
             logger.warning("closing connection peer=%s client=%r: %s", self._info.peer, client, reason)

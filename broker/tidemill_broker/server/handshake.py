@@ -1,7 +1,7 @@
 """A TLS handshake as the server does it, and why it failed.
 
-uvloop ends a failed handshake without sending OpenSSL's alert; whoever came with a certificate of another CA
-would be told nothing but that the connection is gone. Here the alert goes out first.
+uvloop ends a failed handshake without sending OpenSSL's alert: a client with a certificate of another CA
+would see no more than a closed connection. Here the alert goes out first.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _HINTS: Final = {
     "WRONG_VERSION_NUMBER": " (no TLS at all: the client needs security.protocol=SSL or SASL_SSL)",
     "UNSUPPORTED_PROTOCOL": " (older than TLS 1.2)",
     "TLSV1_ALERT_UNKNOWN_CA": " (the client does not trust the broker's CA)",
-    "SSLV3_ALERT_BAD_CERTIFICATE": " (the client refuses the broker's certificate: its name or its dates)",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": " (the client refuses the broker's certificate: CA, name or dates)",
+    "SSLV3_ALERT_BAD_CERTIFICATE": " (the client rejects the broker's certificate: its name or its dates)",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": " (the client rejects the broker's certificate: CA, name or dates)",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": " (ssl.client.auth=required)",
 }
 # The handshake that a callback of the transport belongs to: nothing else leads from OpenSSL's object to it.
@@ -84,6 +84,6 @@ class _Alerting(ssl.SSLObject):
 def _spell(error: ssl.SSLError) -> str:
     """What went wrong, in OpenSSL's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the client's certificate is refused: {error.verify_message}"
+        return f"the client's certificate is rejected: {error.verify_message}"
     words = (error.reason or "no reason").replace("_", " ").lower()
     return f"TLS handshake failed: {words}{_HINTS.get(error.reason or '', '')}"

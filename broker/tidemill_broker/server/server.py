@@ -1,30 +1,25 @@
 """The broker's listeners, and every connection until it ends.
 
-Knows nothing of any API: `peer` turns bytes into frames for `apis.dispatch`, `entrance` accepts connections
-and does their TLS handshake, `strangers` bounds those that have not logged in. `__main__` calls `serve`.
+Knows nothing of any API: `connection` turns bytes into frames for `apis.dispatch`, `tls_acceptor` accepts and
+does TLS handshakes, `unauthenticated` bounds those that have not logged in. `__main__` calls `serve`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import socket
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from tidemill_broker.auth.tls.principal_rules import PrincipalRules
-from tidemill_broker.server.connection import Peer
-from tidemill_broker.server.tls_acceptor import Entrance
-from tidemill_broker.server.unauthenticated import Strangers
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tidemill_broker.apis import Broker
-    from tidemill_broker.auth.tls.certificates import Certificates
-    from tidemill_broker.listeners import ListenerName
-    from tidemill_broker.settings import Settings
+from tidemill_broker.apis import Broker
+from tidemill_broker.auth.tls.contexts import TlsContexts
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.server.connection import ClientConnection, Connections
+from tidemill_broker.server.tls_acceptor import TlsAcceptor
+from tidemill_broker.server.unauthenticated import UnauthenticatedConnections
+from tidemill_broker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +30,7 @@ BACKLOG: Final = 512
 
 
 class CannotListen(Exception):
-    """An address that cannot be had; `listener` says for whom."""
+    """An address that a listener cannot have."""
 
     def __init__(self, listener: ListenerName, port: int, error: OSError) -> None:
         super().__init__(f"cannot listen on port {port}: {error.strerror}")
@@ -44,7 +39,7 @@ class CannotListen(Exception):
         self.error = error
 
 
-async def serve(broker: Broker, settings: Settings, certificates: Certificates | None = None) -> Server:
+async def serve(broker: Broker, settings: Settings, certificates: TlsContexts | None = None) -> Server:
     """Listen as the settings say; `close` from the same task. Raises CannotListen.
 
     `certificates` may be left out where only the plaintext listener is on.
@@ -57,29 +52,25 @@ async def serve(broker: Broker, settings: Settings, certificates: Certificates |
 class Server:
     """The listening sockets and every connection."""
 
-    def __init__(self, broker: Broker, settings: Settings, certificates: Certificates | None = None) -> None:
+    def __init__(self, broker: Broker, settings: Settings, certificates: TlsContexts | None = None) -> None:
         self.broker = broker
         self.settings = settings
-        self.connections: set[Peer] = set()
-        self.known = 0  # of them, those who have logged in, or were not asked to
-        self.anonymous = 0  # of those, the latter
-        self.loop = asyncio.get_running_loop()
-        self.tasks = asyncio.TaskGroup()
-        self.strangers = Strangers(
-            self.loop,
+        self.connections = Connections(broker, settings)
+        self._loop = self.connections.loop
+        self._unauthenticated = UnauthenticatedConnections(
+            self._loop,
             most=settings.tidemill_unauthenticated_connections_max,
             timeout_s=settings.tidemill_authentication_timeout_ms / 1000,
         )
-        self.principal_rules = PrincipalRules(settings.ssl_principal_mapping_rules)
         self._certificates = certificates
         self._idle_s = settings.connections_max_idle_ms / 1000
         self._sweep: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
-        self._entrances: list[asyncio.Task[None]] = []
+        self._acceptors: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Accept connections from now on; the broker is told the ports."""
+        """Accept connections from now on, and write the ports into the broker. Raises CannotListen."""
         sockets: dict[ListenerName, socket.socket] = {}
         try:
             for name, port in self.settings.listening.items():
@@ -90,7 +81,7 @@ class Server:
             raise
         self.broker.ports.update({name: each.getsockname()[1] for name, each in sockets.items()})
         # Left in `close`: the group holds the replies of asynchronous handlers, whose faults never reach it.
-        await self.tasks.__aenter__()
+        await self.connections.tasks.__aenter__()
         await self._open(sockets)
         self._sweep_later()
         if self.broker.mechanisms:
@@ -101,42 +92,28 @@ class Server:
         """The port of the first listener."""
         return self.broker.ports[next(iter(self.settings.listening))]
 
-    def admits(self, *, anonymous: bool) -> bool:
-        """Whether one more may stay. Half of the open files are the log's; a quarter is for who logs in."""
-        most = self.settings.max_connections
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if files != resource.RLIM_INFINITY:
-            most = min(most, files // 2)
-        if (
-            anonymous
-            and self.settings.listening.keys() - {"plaintext"}
-            and self.anonymous >= most - most // 4
-        ):
-            return False
-        return self.known < most
-
     async def close(self) -> None:
         """Stop accepting, let replies in work go out (for DRAIN_S at most), then end every connection."""
         for listener in self._listeners:
             listener.close()
-        for entrance in self._entrances:
-            entrance.cancel()
+        for acceptor in self._acceptors:
+            acceptor.cancel()
         if self._sweep is not None:
             self._sweep.cancel()
         if self._expiry is not None:
             self._expiry.cancel()
-        self.strangers.end_all()
-        for peer in self.connections:
-            peer.drain()
+        self._unauthenticated.end_all()
+        for connection in self.connections:
+            connection.drain()
         try:
             async with asyncio.timeout(DRAIN_S):
                 while self.connections:
                     await next(iter(self.connections)).lost.wait()
         except TimeoutError:
             logger.warning("ending connections with unfinished requests count=%d", len(self.connections))
-        for peer in list(self.connections):
-            peer.abort()
-        await self.tasks.__aexit__(None, None, None)
+        for connection in self.connections:
+            connection.abort()
+        await self.connections.tasks.__aexit__(None, None, None)
 
     def _listen(self, name: ListenerName, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.settings.host else socket.AF_INET
@@ -148,27 +125,29 @@ class Server:
     async def _open(self, sockets: Mapping[ListenerName, socket.socket]) -> None:
         for name, each in sockets.items():
             if name == "plaintext":
-                # Nobody is asked who they are here, so nobody is a stranger.
-                self._listeners.append(
-                    await self.loop.create_server(partial(Peer, self, name), sock=each, backlog=BACKLOG)
-                )
+                # Nobody has to log in here, so a connection takes no slot.
+                made = partial(ClientConnection, self.connections, name)
+                self._listeners.append(await self._loop.create_server(made, sock=each, backlog=BACKLOG))
             else:
                 assert self._certificates is not None, "__main__ opens them where a listener needs them"
-                entrance = Entrance(self, name, each, self._certificates)
-                self._entrances.append(self.tasks.create_task(entrance.run(), name=f"accept {name}"))
+                acceptor = TlsAcceptor(
+                    self.connections, self._unauthenticated, name, each, self._certificates
+                )
+                tasks = self.connections.tasks
+                self._acceptors.append(tasks.create_task(acceptor.run(), name=f"accept {name}"))
 
     def _sweep_later(self) -> None:
         if self._idle_s > 0:
-            self._sweep = self.loop.call_later(max(self._idle_s / 4, 0.05), self._end_idle)
+            self._sweep = self._loop.call_later(max(self._idle_s / 4, 0.05), self._end_idle)
 
     def _end_idle(self) -> None:
-        since = self.loop.time() - self._idle_s
-        for peer in list(self.connections):
-            peer.end_if_idle(since)
+        since = self._loop.time() - self._idle_s
+        for connection in self.connections:
+            connection.end_if_idle(since)
         self._sweep_later()
 
     def _end_expired(self) -> None:
         now_s = self.broker.monotonic_s()
-        for peer in list(self.connections):
-            peer.end_if_expired(now_s)
-        self._expiry = self.loop.call_later(EXPIRY_S, self._end_expired)
+        for connection in self.connections:
+            connection.end_if_expired(now_s)
+        self._expiry = self._loop.call_later(EXPIRY_S, self._end_expired)

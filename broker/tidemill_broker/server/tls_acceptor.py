@@ -1,7 +1,7 @@
-"""One listener that does TLS: accepts, shakes hands, and counts everybody as a stranger from the first byte.
+"""Accepts the connections of one TLS listener and does their handshakes; each takes a slot from the start.
 
-A protocol hears of its connection only after the handshake, so connections are accepted here, one by one: a
-place among the strangers first, then the handshake, each in a task of the server's group.
+A protocol hears of its connection only after the handshake, so connections are accepted here, one by one:
+first a slot of `unauthenticated`, then the handshake in a task of the server's group.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ import asyncio
 import errno
 import logging
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from tidemill_broker.auth.tls.contexts import SSL
-from tidemill_broker.server.connection import Peer, spell_peer
+from tidemill_broker.auth.tls.contexts import SSL, TlsContexts
+from tidemill_broker.listeners import ListenerName
+from tidemill_broker.server.connection import ClientConnection, Connections, spell_peer
 from tidemill_broker.server.handshake import Handshake
-
-if TYPE_CHECKING:
-    from tidemill_broker.auth.tls.certificates import Certificates
-    from tidemill_broker.listeners import ListenerName
-    from tidemill_broker.server import Server
-    from tidemill_broker.server.unauthenticated import Stranger
+from tidemill_broker.server.unauthenticated import Slot, UnauthenticatedConnections
 
 logger = logging.getLogger(__name__)
 
@@ -29,66 +25,72 @@ PAUSE_S: Final = 0.2
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Entrance:
-    """The accepting side of one such listener."""
+class TlsAcceptor:
+    """The accepting side of one TLS listener."""
 
     def __init__(
-        self, server: Server, listener: ListenerName, accepting: socket.socket, certificates: Certificates
+        self,
+        connections: Connections,
+        unauthenticated: UnauthenticatedConnections,
+        listener: ListenerName,
+        accepting: socket.socket,
+        certificates: TlsContexts,
     ) -> None:
-        self._server = server
+        self._connections = connections
+        self._unauthenticated = unauthenticated
         self._listener = listener
         self._socket = accepting
         self._certificates = certificates
-        # The stranger's own deadline comes first.
-        self._handshake_s = 2 * server.settings.tidemill_authentication_timeout_ms / 1000
+        # The slot's own deadline comes first.
+        self._handshake_s = 2 * connections.settings.tidemill_authentication_timeout_ms / 1000
 
     async def run(self) -> None:
         """Accept for ever."""
         self._socket.setblocking(False)  # noqa: FBT003  # the standard library's
         with self._socket:
             while True:
-                connection = await self._accept()
-                if connection is None:
+                accepted = await self._accept()
+                if accepted is None:
                     continue
-                handshake = Handshake(connection)
+                handshake = Handshake(accepted)
                 try:
-                    stranger = await self._server.strangers.admit(handshake.cut)
+                    slot = await self._unauthenticated.admit(handshake.cut)
                 except BaseException:
-                    connection.close()
+                    accepted.close()
                     raise
-                self._server.tasks.create_task(
-                    self._greet(handshake, connection, stranger), name="TLS handshake"
+                self._connections.tasks.create_task(
+                    self._shake(handshake, accepted, slot), name="TLS handshake"
                 )
 
     async def _accept(self) -> socket.socket | None:
         try:
-            connection, _ = await self._server.loop.sock_accept(self._socket)
+            accepted, _ = await self._connections.loop.sock_accept(self._socket)
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 logger.error("cannot accept listener=%s: %s", self._listener, error.strerror)  # noqa: TRY400
                 await asyncio.sleep(PAUSE_S)
             return None
-        return connection
+        return accepted
 
-    async def _greet(self, handshake: Handshake, connection: socket.socket, stranger: Stranger) -> None:
-        """Shake hands; from then on the connection is its peer's."""
-        peer = Peer(self._server, self._listener, stranger)
-        peername = spell_peer(_peername(connection))
+    async def _shake(self, handshake: Handshake, accepted: socket.socket, slot: Slot) -> None:
+        """Do the handshake; from then on the socket is the connection's."""
+        connection = ClientConnection(self._connections, self._listener, slot)
+        peername = spell_peer(_peername(accepted))
         context = self._certificates.context(verifies=self._listener == "tls")
         try:
-            await handshake.shake(peer, context, self._handshake_s)
+            await handshake.shake(connection, context, self._handshake_s)
         except Exception:  # the edge of a task: a bug of ours ends this connection only
             logger.exception("TLS handshake failed peer=%s", peername)
         finally:
-            if not peer.began:
-                stranger.leave()
-                self._tell(peername, stranger.reason or handshake.fault)
-                connection.close()
+            if not connection.began:
+                slot.free()
+                self._log_failure(peername, slot.reason or handshake.fault)
+                accepted.close()
 
-    def _tell(self, peer: str, reason: str | None) -> None:
+    def _log_failure(self, peer: str, reason: str | None) -> None:
         # None: it ended without a fault, as of those who only look whether the port is open.
         if reason is not None:
-            self._server.broker.audit.login_failed(
+            self._connections.broker.audit.login_failed(
                 listener=self._listener, peer=peer, mechanism=SSL, claimed="", reason=reason
             )
 

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Collection
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 
 from tidemill_broker.auth.session import UNAUTHENTICATED, Principal, Session
 from tidemill_broker.auth.tls.distinguished_name import spell_name, subject_of
@@ -40,6 +40,23 @@ class NotLetIn(Exception):
 
 class TlsFault(ValueError):
     """Files that cannot be used for TLS; the text names file and mend, and no secret."""
+
+
+class TlsContexts(Protocol):
+    """The contexts of the TLS listeners, from files as they are now (`certificates.Certificates`)."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The hosts that the certificate names."""
+        ...
+
+    def context(self, *, verifies: bool) -> ssl.SSLContext:
+        """Return the context for a new connection; `verifies`: of a listener that asks for certificates."""
+        ...
+
+    async def watch(self) -> None:
+        """Read the files again whenever they change, for ever."""
+        ...
 
 
 def server_context(keystore: Path, truststore: Path | None, client_auth: ClientAuth) -> ssl.SSLContext:

@@ -226,4 +226,4 @@ def test_a_client_of_another_ca_may_not_pretend_to_be_the_broker(secured: TlsBro
     failed_login(secured, "tls", "the client does not trust the broker's CA")
     with connect(secured.port("tls")) as plain, pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
         secured.trusting().wrap_socket(plain, server_hostname="other.example")
-    failed_login(secured, "tls", "refuses the broker's certificate: its name or its dates")
+    failed_login(secured, "tls", "rejects the broker's certificate: its name or its dates")

@@ -353,7 +353,7 @@ async def test_clients_without_a_name_leave_room_for_those_who_log_in(tmp_path: 
         await known.send(metadata_frame(2))
         assert await known.correlation_id() == 2
         await server.close()
-        assert (server.known, server.anonymous) == (0, 0)
+        assert (server.connections.logged_in, server.connections.anonymous) == (0, 0)
 
 
 async def test_a_peer_that_goes_while_it_waits_leaves_nothing_behind(tmp_path: Path) -> None:
