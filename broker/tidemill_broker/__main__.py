@@ -33,7 +33,13 @@ from tidemill_broker.listeners import PORT_MAX, ListenerName, parse_advertised, 
 from tidemill_broker.log.producer_ids import ProducerIds
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.server import CannotListen, Server, serve
-from tidemill_broker.settings import Settings, SettingsError, parse_kafka_settings, read_environment
+from tidemill_broker.settings import (
+    CONTROL_PORT,
+    Settings,
+    SettingsError,
+    parse_kafka_settings,
+    read_environment,
+)
 
 logger = logging.getLogger("broker")
 
@@ -52,7 +58,7 @@ CONTROL_BACKLOG: Final = 128
 
 
 class StartError(Exception):
-    """The broker cannot start; the text names the mend."""
+    """The broker cannot start; the text names the fix."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
         "--tls-dir", type=Path, help="what `tidemill broker init-tls DIR` made; for tls, scram and iam"
     )
     parser.add_argument(
-        "--control-port", type=int, default=DEFAULTS.control_port, help="the MSK API's port (%(default)s)"
+        "--control-port",
+        type=int,
+        help=f"the MSK API's port; 0: any ({CONTROL_PORT}, or any where that is taken)",
     )
     parser.add_argument("--data-dir", type=Path, default=DEFAULTS.data_dir, help="(%(default)s)")
     parser.add_argument("--ready-file", type=Path, help="written as JSON once the broker answers")
@@ -131,7 +139,7 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         **read_environment(environ),
         **parse_kafka_settings(arguments.set),
     )
-    ports = [*settings.listening.values(), settings.control_port]
+    ports = [*settings.listening.values(), settings.control_port or 0]
     for port in (settings.port, *ports):
         # A socket would take it modulo 65,536.
         if not 0 <= port <= PORT_MAX:
@@ -170,7 +178,7 @@ def _listeners(texts: Sequence[str]) -> dict[ListenerName, int | None]:
 
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
-    _heed_signals(stop)
+    _handle_signals(stop)
     with _locked(settings.data_dir), contextlib.closing(_open_topics(settings)) as topics:
         await _serve(*_broker(settings, topics), stop)
     logger.info("stopped")
@@ -205,18 +213,18 @@ async def _serve(broker: Broker, auth: Auth, stop: asyncio.Event) -> None:
                 task.cancel()
 
 
-def _heed_signals(stop: asyncio.Event) -> None:
+def _handle_signals(stop: asyncio.Event) -> None:
     """Drain on the first signal, end at once on the second: safe, as every start recovers from kill -9."""
     loop = asyncio.get_running_loop()
 
-    def heed() -> None:
+    def handle() -> None:
         if stop.is_set():
             logger.warning("forced to stop")
             os._exit(1)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, heed)
+        loop.add_signal_handler(number, handle)
 
 
 @contextlib.contextmanager
@@ -307,13 +315,32 @@ async def _listen(broker: Broker, auth: Auth) -> Server:
 
 
 def _control_socket(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    """Listen for the MSK API: on the port that was asked for, else on CONTROL_PORT or on a free one."""
+    port = settings.control_port
+    if port is not None:
+        try:
+            return _bound(settings.host, port)
+        except OSError as error:
+            raise _taken("--control-port", settings.host, port, error) from error
+    if CONTROL_PORT not in settings.listening.values():
+        with contextlib.suppress(OSError):
+            return _bound(settings.host, CONTROL_PORT)
     try:
-        return socket.create_server(
-            (settings.host, settings.control_port), family=family, backlog=CONTROL_BACKLOG
-        )
+        control = _bound(settings.host, 0)
     except OSError as error:
-        raise _taken("--control-port", settings.host, settings.control_port, error) from error
+        raise _taken("--control-port", settings.host, 0, error) from error
+    logger.warning(
+        "the default control port is taken, using a free one default=%d control_port=%d;"
+        " --control-port names another",
+        CONTROL_PORT,
+        control.getsockname()[1],
+    )
+    return control
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=CONTROL_BACKLOG)
 
 
 def _taken(flag: str, host: str, port: int, error: OSError) -> StartError:

@@ -15,6 +15,7 @@ from tidemill_broker.listeners import PORTS, ListenerName, parse_advertised
 
 Kind = Literal["boolean", "int", "long", "string", "list"]
 
+CONTROL_PORT: Final = 4583  # the MSK API's, if no other is asked for
 INT_MAX: Final = 2**31 - 1
 LONG_MAX: Final = 2**63 - 1
 _ROW: Final = "kafka"
@@ -77,7 +78,7 @@ class Settings:
     port: int = 9092
     listeners: Mapping[ListenerName, int | None] = field(default_factory=dict)  # as --listener named them
     tls_dir: Path | None = None  # what init-tls made
-    control_port: int = 4583
+    control_port: int | None = None  # None: CONTROL_PORT, or a free one where that is taken
     data_dir: Path = Path(".tidemill/broker")
     ready_file: Path | None = None
     region: str = "us-east-1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -35,13 +34,15 @@ def test_no_package_of_the_tree_has_an_import_circle() -> None:
 
 
 @pytest.fixture
-def circular(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def circular(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A package whose module needs a type of the package that it lies in."""
     folder = tmp_path / "circular"
     folder.mkdir()
     (folder / "__init__.py").write_text("from circular.part import Part\n\nclass Whole: ...\n")
     (folder / "part.py").write_text(
-        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from circular import Whole\n\nclass Part: ...\n"
+        "from typing import TYPE_CHECKING\n\n"
+        "if TYPE_CHECKING:\n    from circular import Whole\n\n"
+        "class Part: ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return "circular"

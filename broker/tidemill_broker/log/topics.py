@@ -73,6 +73,7 @@ class Topics:
         self._clock_ms = clock_ms
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
+        self._uncompacted: set[UUID] = set()  # topics of which the log says so
         self._removal = ThreadPoolExecutor(1, thread_name_prefix="removal")
         self._files = directory / "topics"
         self._files.mkdir(parents=True, exist_ok=True)
@@ -128,6 +129,7 @@ class Topics:
         self._table.remove(name)
         del self._topics[name]
         del self._by_id[topic.topic_id]
+        self._uncompacted.discard(topic.topic_id)
         for partition in topic.partitions:
             partition.log.abandon()
             del self._logs[partition.handle]
@@ -159,6 +161,7 @@ class Topics:
         config = topic_configs.log_config(topic.configs, self._settings)
         for partition in topic.partitions:
             partition.configure(config)
+        self._warn_of_compaction(topic)
 
     def produce(
         self, frame: memoryview, now_ms: int, rights: TopicRights, judge: Judge
@@ -244,6 +247,18 @@ class Topics:
         topic.partitions = tuple(partitions)
         self._topics[topic.name] = topic
         self._by_id[topic.topic_id] = topic
+        self._warn_of_compaction(topic)
+
+    def _warn_of_compaction(self, topic: Topic) -> None:
+        """Say once a topic that its cleanup.policy is accepted and not done (docs/protocol.md)."""
+        policy = topic_configs.effective(topic.configs, self._settings)["cleanup.policy"]
+        if "compact" in policy and not topic.internal and topic.topic_id not in self._uncompacted:
+            self._uncompacted.add(topic.topic_id)
+            logger.warning(
+                "compaction is not done, old records of a key are kept topic=%s cleanup_policy=%s",
+                topic.name,
+                policy,
+            )
 
     def _take_back(self, topic: Topic, partitions: int) -> None:
         """A topic could not be made (a full disk): who was refused it must not find it after a restart."""

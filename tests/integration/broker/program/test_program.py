@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from confluent_kafka import Producer
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.harness.processes import wait_until
 from tests.harness.tidemill_broker import ROOT, TidemillBroker
+from tidemill_broker.settings import CONTROL_PORT
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 READY_S = 0.4
@@ -162,6 +163,29 @@ def test_a_port_that_is_taken_is_told(broker: TidemillBroker, tmp_path: Path, fl
     assert f"cannot listen on 127.0.0.1:{broker.port}" in refused.stderr
     assert f"give another {flag}" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_default_control_port_that_is_taken_is_replaced_by_a_free_one(tmp_path: Path) -> None:
+    ready_file = tmp_path / "ready.json"
+    own = ["--port", "0", "--data-dir", str(tmp_path / "data"), "--ready-file", str(ready_file)]
+    with ExitStack() as stack:
+        with suppress(OSError):  # another program on this machine has it already
+            stack.enter_context(socket.create_server(("127.0.0.1", CONTROL_PORT)))
+        process = stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", "tidemill_broker", *own], cwd=ROOT, stderr=subprocess.PIPE, text=True
+            )
+        )
+        stack.callback(process.kill)
+        wait_until(ready_file.exists, what="the broker to be ready")
+        control_port = json.loads(ready_file.read_text())["control_port"]
+        with socket.create_connection(("127.0.0.1", control_port), timeout=5):
+            pass
+        process.terminate()
+        _, log = process.communicate(timeout=10)
+    assert control_port != CONTROL_PORT
+    line = "the default control port is taken, using a free one"
+    assert f"{line} default={CONTROL_PORT} control_port={control_port}; --control-port names another" in log
 
 
 def test_a_data_directory_that_cannot_be_is_told(tmp_path: Path) -> None:

@@ -311,3 +311,39 @@ def test_everything_but_the_log_itself_can_be_lost(
         assert stored(first(topics).read(offset, 1))[0][0] == offset
         assert first(topics).offset_for_timestamp(NOW_MS + offset) == (offset, NOW_MS + offset, 0)
     assert first(topics).append(batch(producer=(5, 0, 9))) == 9
+
+
+COMPACTION_LINE = "compaction is not done, old records of a key are kept topic=t cleanup_policy="
+
+
+def test_a_topic_whose_policy_becomes_compact_is_told_in_the_log_once(
+    topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics.create("t", partitions=2)
+    assert caplog.messages == []
+    for policy in ("compact", "compact,delete", "compact"):
+        topics.set_configs("t", {"cleanup.policy": policy})
+    topics.add_partitions("t", 3)
+    assert caplog.messages == [f"{COMPACTION_LINE}compact"]
+
+
+def test_a_topic_that_is_created_or_found_with_compaction_is_told_in_the_log(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.open().create("t", partitions=1, configs={"cleanup.policy": "compact,delete"})
+    disk.open()
+    assert caplog.messages == [f"{COMPACTION_LINE}compact,delete"] * 2
+
+
+def test_a_topic_that_is_compact_by_the_brokers_default_is_told_in_the_log(
+    disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk.open(log_cleanup_policy="compact").create("t", partitions=1)
+    assert caplog.messages == [f"{COMPACTION_LINE}compact"]
+
+
+def test_the_brokers_own_topic_is_kept_small_and_not_told_in_the_log(
+    topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    topics.create("__consumer_offsets", partitions=1, configs={"cleanup.policy": "compact"}, internal=True)
+    assert caplog.messages == []
