@@ -10,7 +10,7 @@ from tidemill_broker.apis.api import Reply
 from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.audit import Audit
 from tidemill_broker.auth.authorization_cache import Rights
-from tidemill_broker.auth.authorizer import Authorizer
+from tidemill_broker.auth.authorizer import Authorizer, Operation, ResourceType
 from tidemill_broker.auth.mechanism import Mechanism
 from tidemill_broker.auth.scram.users import ScramUsers
 from tidemill_broker.auth.session import UNAUTHENTICATED, Session
@@ -92,6 +92,27 @@ class Connection:
         """Keep the first client id that a request brings."""
         if self.client_id is None:
             self.client_id = client_id
+
+    # For Produce and Fetch, whose topics only the native core reads; it asks about those it does not know.
+
+    def may_write(self, topic: str) -> bool:
+        """Decide about a topic that is produced to."""
+        return self._allows(Operation.WRITE, ResourceType.TOPIC, topic, "Produce")
+
+    def may_write_as(self, transactional_id: str) -> bool:
+        """Decide about a batch that is part of a transaction."""
+        return self._allows(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id, "Produce")
+
+    def may_read(self, topic: str) -> bool:
+        """Decide about a topic that is fetched from."""
+        return self._allows(Operation.READ, ResourceType.TOPIC, topic, "Fetch")
+
+    def refresh(self) -> None:
+        """Forget all decisions if the rules have changed."""
+        self.rights.refresh()
+
+    def _allows(self, operation: Operation, resource_type: ResourceType, name: str, api: str) -> bool:
+        return self.rights.allows(operation, resource_type, name, api=api, client_id=self.client_id)
 
 
 class Login(Protocol):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from tidemill_broker.apis import versions
 from tidemill_broker.apis.api import CloseConnection, Reply
 from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.request import RawRequest, Request
+from tidemill_broker.apis.request import Request
 from tidemill_broker.apis.table import APIS
 from tidemill_broker.protocol import frames
 from tidemill_broker.protocol.errors import MalformedFrame
@@ -21,7 +21,7 @@ from tidemill_broker.protocol.frames import RequestHeader
 # members, has room in this. (Kafka has but one limit for all, socket.request.max.bytes.)
 DECODED_BYTES_MAX: Final = 8 * 1024 * 1024
 # Produce and Fetch, which the native core reads from their first byte on: their header costs Python nothing.
-_RAW: Final = {api.key: (api.name, api.handle) for api in APIS.values() if api.raw}
+_RAW: Final = {api.key: api.handle for api in APIS.values() if api.raw}
 
 
 def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
@@ -37,8 +37,7 @@ def dispatch(broker: Broker, connection: Connection, frame: memoryview) -> Reply
             login: Reply | Awaitable[Reply] = stage.answer(broker, connection, frame)
             return login
         if len(frame) > 1 and frame[0] == 0 and frame[1] in _RAW:
-            name, handle = _RAW[frame[1]]
-            reply: Reply | Awaitable[Reply] = handle(broker, RawRequest(name, connection, frame))
+            reply: Reply | Awaitable[Reply] = _RAW[frame[1]](broker, connection, frame)
             return reply
         header = frames.read_request_header(frame)
         api = APIS.get(header.api_key)

@@ -11,8 +11,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from tidemill_broker.apis.api import Api, Reply
-from tidemill_broker.apis.broker import Broker
-from tidemill_broker.apis.request import RawRequest
+from tidemill_broker.apis.broker import Broker, Connection
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.topics import WaitingFetch
 from tidemill_broker.protocol.errors import MalformedFrame
@@ -21,13 +20,12 @@ from tidemill_broker.protocol.errors import MalformedFrame
 RECHECK_S: Final = 0.5
 
 
-def fetch(broker: Broker, request: RawRequest) -> Reply | Awaitable[Reply]:
+def fetch(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
     """Answer at once, or when enough has come or the time is up."""
-    answer = broker.topics.fetch(request.frame, request.rights.readable, request)
+    answer = broker.topics.fetch(frame, connection.rights.readable, connection)
     if isinstance(answer, memoryview):
         return answer
-    request.drop_frame()
-    return _LongPoll(answer, broker.topics.growth, request).future
+    return _LongPoll(answer, broker.topics.growth, connection).future
 
 
 class _LongPoll:
@@ -36,13 +34,13 @@ class _LongPoll:
     Or as soon as a right is gone: a fetch may wait for minutes, and a right must end within a second.
     """
 
-    def __init__(self, waiting: WaitingFetch, growth: Growth, request: RawRequest) -> None:
+    def __init__(self, waiting: WaitingFetch, growth: Growth, connection: Connection) -> None:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Reply] = self._loop.create_future()
         self._waiting = waiting
         self._growth = growth
-        self._request = request
-        self._rules = (request.rights, request.rights.version)
+        self._connection = connection
+        self._rules = (connection.rights, connection.rights.version)
         self._handles = waiting.handles
         self._deadline_s = self._loop.time() + waiting.max_wait_ms / 1000
         self._timer = self._set_timer()
@@ -60,7 +58,7 @@ class _LongPoll:
     def _look(self) -> None:
         """Answer if the time is up, else see to the rights."""
         last = self._loop.time() >= self._deadline_s
-        rights = self._request.rights
+        rights = self._connection.rights
         rights.refresh()
         if last or (rights, rights.version) != self._rules:
             self._rules = (rights, rights.version)
@@ -72,7 +70,7 @@ class _LongPoll:
         if self.future.done():
             return
         try:
-            frame = self._waiting.poll(self._request.rights.readable, self._request, last=last)
+            frame = self._waiting.poll(self._connection.rights.readable, self._connection, last=last)
         except (OSError, MalformedFrame) as fault:
             self.future.set_exception(fault)
             return

@@ -10,15 +10,13 @@ from collections.abc import Awaitable
 from typing import Final
 
 from tidemill_broker.apis.api import Api, CloseConnection, Reply
-from tidemill_broker.apis.broker import Broker
-from tidemill_broker.apis.request import RawRequest
+from tidemill_broker.apis.broker import Broker, Connection
 
 
-def produce(broker: Broker, request: RawRequest) -> Reply | Awaitable[Reply]:
+def produce(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
-    reply, failed, flushed = broker.topics.produce(
-        request.frame, broker.now_ms(), request.rights.writable, request
-    )
+    writable = connection.rights.writable
+    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms(), writable, connection)
     if failed and reply is None:
         raise CloseConnection("a batch sent with acks=0 was rejected")
     return reply if flushed is None else flushed

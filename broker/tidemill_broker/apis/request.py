@@ -29,7 +29,6 @@ _DENIALS: Final[Mapping[ResourceType, tuple[ErrorCode, str]]] = {
         "Transactional Id authorization failed.",
     ),
 }
-_NO_FRAME: Final = memoryview(b"")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -104,46 +103,3 @@ class Request:
     def may_create_any(self) -> bool:
         """Tell whether topics of all names may be created; if not, each name is authorized by itself."""
         return self.allows(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, audited=False)
-
-
-@dataclass(slots=True, eq=False)
-class RawRequest:
-    """A Produce or Fetch request as its bytes, which only the native core reads.
-
-    `frame` is good until the handler returns: then the connection reads into it again. `may_write`,
-    `may_write_as`, `may_read` and `refresh` decide what the core does not know.
-    """
-
-    api: str
-    connection: Connection
-    frame: memoryview
-
-    @property
-    def rights(self) -> Rights:
-        """The decisions about the connection's session; a new login replaces them."""
-        return self.connection.rights
-
-    def may_write(self, topic: str) -> bool:
-        """Decide about a topic that is produced to."""
-        return self._allows(Operation.WRITE, ResourceType.TOPIC, topic)
-
-    def may_write_as(self, transactional_id: str) -> bool:
-        """Decide about a batch that is part of a transaction."""
-        return self._allows(Operation.WRITE, ResourceType.TRANSACTIONAL_ID, transactional_id)
-
-    def may_read(self, topic: str) -> bool:
-        """Decide about a topic that is fetched from."""
-        return self._allows(Operation.READ, ResourceType.TOPIC, topic)
-
-    def drop_frame(self) -> None:
-        """Let go of the frame, which keeps the connection's whole buffer in memory, before a long wait."""
-        self.frame = _NO_FRAME
-
-    def refresh(self) -> None:
-        """Forget all decisions if the rules have changed."""
-        self.rights.refresh()
-
-    def _allows(self, operation: Operation, resource_type: ResourceType, name: str) -> bool:
-        return self.rights.allows(
-            operation, resource_type, name, api=self.api, client_id=self.connection.client_id
-        )

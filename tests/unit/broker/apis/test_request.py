@@ -15,7 +15,7 @@ from tests.fakes.record_batches import batch
 from tests.fakes.recording_authorizer import RecordingAuthorizer, everything, nothing
 from tidemill_broker.apis import CloseConnection, Connection, dispatch
 from tidemill_broker.apis.api import Rejected
-from tidemill_broker.apis.request import DENIALS_MAX, RawRequest, Request
+from tidemill_broker.apis.request import DENIALS_MAX, Request
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.frames import RequestHeader
@@ -139,10 +139,3 @@ def test_a_denied_produce_names_the_client_of_its_connection(
     assert error is ErrorCode.topic_authorization_failed
     assert "api=Produce" in caplog.messages[0]
     assert "client=test" in caplog.messages[0]
-
-
-def test_a_raw_request_lets_go_of_the_buffer_that_its_frame_lies_in(inner: InnerBroker) -> None:
-    buffer = bytearray(10)
-    raw = RawRequest("Fetch", inner.connection, memoryview(buffer))
-    raw.drop_frame()
-    buffer.extend(b"more")  # a bytearray that is looked at cannot grow
