@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import boto3
 import botocore.session
@@ -37,6 +37,7 @@ from tidemill_poller.fleet import Dependencies, Fleet
 from tidemill_poller.invoke import Invoker
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
+from tidemill_poller.reporting import Telemetry
 from tidemill_poller.reporting.metrics import Metrics, open_metrics
 from tidemill_poller.reporting.status import StatusBoard
 from tidemill_poller.reporting.tracing import Tracing, open_tracing
@@ -44,11 +45,11 @@ from tidemill_poller.settings import Settings, read_settings
 from tidemill_poller.source import GroupClient, KafkaGroupClient
 from tidemill_poller.store import MappingStore
 
-log = logging.getLogger("poller")
+logger = logging.getLogger(__name__)
 
-_USAGE_ERROR = 2
-_START_ERROR = 1
-_REPEAT_AFTER_S = 30.0
+_USAGE_ERROR: Final = 2
+_START_ERROR: Final = 1
+_REPEAT_AFTER_S: Final = 30.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(read_settings(**arguments), ready_file))
     except InvalidSettings as error:
-        print(error, file=sys.stderr)  # noqa: T201  # a mistake in the settings, told as argparse tells one
+        print(error, file=sys.stderr)  # noqa: T201 - a mistake in the settings, told as argparse tells one
         return _USAGE_ERROR
     except (PollerError, OSError) as error:
-        log.error("cannot start: %s", error)  # noqa: TRY400  # the sentence is for people, the trace is not
+        logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence is for people, the trace is not
         return _START_ERROR
     return 0
 
@@ -103,12 +104,12 @@ def _aws_sessions(settings: Settings) -> tuple[botocore.session.Session, boto3.S
         region = session.get_config_variable("region") or settings.region
         return session, boto3.Session(botocore_session=session, region_name=region)
     except ProfileNotFound as error:
-        raise InvalidSettings(f"{error}: mend AWS_PROFILE, or name it in ~/.aws/config") from None
+        raise InvalidSettings(f"{error}: correct AWS_PROFILE, or define it in ~/.aws/config") from None
 
 
 async def _run(settings: Settings, ready_file: Path | None) -> None:
     stop = asyncio.Event()
-    _heed_signals(stop)
+    _handle_signals(stop)
     session, aws = _aws_sessions(settings)
     tracing = open_tracing(os.environ, recent_deliveries=settings.trace_buffer_deliveries)
     metrics = open_metrics(os.environ)
@@ -127,9 +128,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 open_destination=lambda arn: open_destination(arn, aws),
                 access=access,
                 open_client=lambda options, mapping, number: _open_client(options, mapping, number, settings),
-                tracing=tracing,
-                metrics=metrics,
-                board=board,
+                telemetry=Telemetry(tracing=tracing, metrics=metrics, board=board, now_ms=_now_ms),
                 budget=ByteBudget(settings.fetch_budget_bytes),
                 now_ms=_now_ms,
                 random=random.random,
@@ -140,14 +139,14 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
         port = await _listen(app, settings, closing)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(fleet.run(), name="fleet")
-            log.info("listening port=%d data_dir=%s", port, settings.data_dir)
+            logger.info("listening port=%d data_dir=%s", port, settings.data_dir)
             if ready_file is not None:
                 _write_json(ready_file, {"pid": os.getpid(), "port": port})
             await stop.wait()
             # The API goes on answering while lanes drain: whoever waits can see what for.
-            log.info("draining")
+            logger.info("draining")
             fleet.stop()
-    log.info("stopped")
+    logger.info("stopped")
 
 
 async def _listen(app: web.Application, settings: Settings, closing: AsyncExitStack) -> int:
@@ -228,18 +227,18 @@ def _dropped_records(values: Mapping[str, float]) -> int:
     return int(values.get("esm.events.dropped", 0))
 
 
-def _heed_signals(stop: asyncio.Event) -> None:
+def _handle_signals(stop: asyncio.Event) -> None:
     """Drain on the first signal, end at once on the second: safe, as every start recovers from kill -9."""
     loop = asyncio.get_running_loop()
 
-    def heed() -> None:
+    def handle() -> None:
         if stop.is_set():
-            log.warning("forced to stop")
+            logger.warning("forced to stop")
             os._exit(1)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, heed)
+        loop.add_signal_handler(number, handle)
 
 
 def _once_in_a_while() -> logging.Filter:

@@ -148,7 +148,7 @@ def _dump(parts: list[list[int]]) -> str:
 def _well_formed(part: Any) -> bool:
     return (
         isinstance(part, list)
-        and len(part) >= 3  # noqa: PLR2004  # a count and at least one run
+        and len(part) >= 3  # noqa: PLR2004 - a count and at least one run
         and len(part) % 2 == 1
         and all(type(n) is int and n >= 0 for n in part)
     )

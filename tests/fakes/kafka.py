@@ -11,13 +11,14 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from tests.fakes.poller import TOPIC, FakeRecord, until
+from tests.fakes.poller import TOPIC, FakeRecord, poller_reporter, telemetry, until
 from tests.fakes.virtual_time import now_ms
 from tidemill_poller.errors import AccessDenied, SourceUnavailable
 from tidemill_poller.event import Record
 from tidemill_poller.lane import LaneDependencies
 from tidemill_poller.mapping import StartingPosition
 from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.reporting import Telemetry
 from tidemill_poller.reporting.status import MappingStatus, PollerStatus
 from tidemill_poller.source import Source, SourceDependencies
 from tidemill_poller.source.client import Listener, OffsetsOutOfRange, RecordsUnreadable
@@ -257,6 +258,7 @@ class PollerWorld:
     drain_timeout_s: float = 30.0
     commit_interval_s: float = 0.2
     board: MappingStatus = field(default_factory=MappingStatus)
+    telemetry: Telemetry = field(default_factory=telemetry)
     pollers: list[RunningPoller] = field(default_factory=list)  # all that were ever started
 
     def start(self) -> RunningPoller:
@@ -272,7 +274,8 @@ class PollerWorld:
             drain_timeout_s=self.drain_timeout_s,
             lanes=self.lanes,
         )
-        source = Source(setup, client, mapping_status=self.board, status=status, on_joined=lambda: None)
+        reporter = poller_reporter(self.telemetry, board=self.board, status=status)
+        source = Source(setup, client, reporter=reporter, on_joined=lambda: None)
         task = asyncio.get_running_loop().create_task(source.run())
         self.pollers.append(RunningPoller(source, client, status, task))
         return self.pollers[-1]

@@ -17,9 +17,10 @@ from tidemill_poller.lane import Lane, LaneDependencies
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import SelfManagedSource
 from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.reporting import PollerReporter, Telemetry
 from tidemill_poller.reporting.metrics import Metrics
-from tidemill_poller.reporting.status import PartitionStatus
-from tidemill_poller.reporting.tracing import NO_TRACING
+from tidemill_poller.reporting.status import MappingStatus, PartitionStatus, PollerStatus, StatusBoard
+from tidemill_poller.reporting.tracing import NO_TRACING, Tracing
 from tidemill_poller.retry import Delivered, FunctionError, Outcome, RetryPolicy, Throttled, Unreachable
 
 TOPIC = "orders"
@@ -137,6 +138,24 @@ class RecordingDestination:
         return [(record.first_offset, record.last_offset) for record in self.sent]
 
 
+def telemetry(tracing: Tracing = NO_TRACING) -> Telemetry:
+    """Counts and statuses of one test."""
+    return Telemetry(tracing=tracing, metrics=Metrics(), board=StatusBoard(), now_ms=now_ms)
+
+
+def poller_reporter(
+    telemetry: Telemetry, *, board: MappingStatus | None = None, status: PollerStatus | None = None
+) -> PollerReporter:
+    """What a source reports to."""
+    return PollerReporter(
+        telemetry,
+        MAPPING,
+        topic=TOPIC,
+        board=MappingStatus() if board is None else board,
+        status=status or PollerStatus(number=0),
+    )
+
+
 def lane_dependencies(
     function: Any, *, destination: RecordingDestination | None = None, **changes: Any
 ) -> LaneDependencies:
@@ -162,8 +181,6 @@ def lane_dependencies(
         age_ms_max=None,
         filter=None,
         invoker=function,
-        tracing=NO_TRACING,
-        metrics=Metrics(),
         budget=ByteBudget(64 * 1024 * 1024),
         buffer_bytes=16 * 1024 * 1024,
         now_ms=now_ms,
@@ -182,17 +199,17 @@ class LaneWorld:
     """One lane and what a source does for it: `commit` is what Kafka would keep."""
 
     setup: LaneDependencies
+    telemetry: Telemetry = field(default_factory=telemetry)
     committed: CommitPoint = field(default_factory=lambda: CommitPoint(0))
     lane: Lane = field(init=False)
     status: PartitionStatus = field(init=False)
     commits: list[CommitPoint] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.status = PartitionStatus(
-            mapping=MAPPING.uuid, topic=TOPIC, partition=0, committed=self.committed.offset
-        )
+        reporter = poller_reporter(self.telemetry).partition_opened(0, committed=self.committed.offset)
+        self.status = reporter.status
         self.lane = Lane(
-            self.setup, SOURCE, committed=self.committed, status=self.status, on_progress=self.commit
+            self.setup, SOURCE, committed=self.committed, reporter=reporter, on_progress=self.commit
         )
 
     def commit(self) -> None:

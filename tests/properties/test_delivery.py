@@ -201,7 +201,7 @@ def balance(
     }
     produced = {(f"orders-{p}", record.offset) for p, log in world.kafka.logs.items() for record in log}
     lost = produced - accepted - handed_over
-    dropped = world.lanes.metrics.of(world.lanes.mapping.uuid)["esm.events.dropped"]
+    dropped = world.telemetry.metrics.of(world.lanes.mapping.uuid)["esm.events.dropped"]
     note(f"lost {sorted(lost)} dropped {dropped}")
     if life["retry_attempts"] is None or destination is not None:
         assert not lost

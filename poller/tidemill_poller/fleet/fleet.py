@@ -1,6 +1,6 @@
 """Reconciles stored mappings with running pollers: what the store says is what runs.
 
-Owns one keeper per mapping; nobody calls it back, it reads the store. A restart of the poller is the first
+Owns one reconciler per mapping; nobody calls it back, it reads the store. A restart is the first
 reconciliation, there is no other path. `__main__` runs it.
 """
 
@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from tidemill_poller.errors import StoreError
 from tidemill_poller.fleet.reconciler import Dependencies, Reconciler
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_STORE_RETRY_S = 1.0
+_STORE_RETRY_S: Final = 1.0
 
 
 class Fleet:
     """All mappings of one store, each kept by a task of its own: none waits for, or falls with, another."""
 
-    def __init__(self, surroundings: Dependencies) -> None:
-        self._surroundings = surroundings
-        self._keepers: dict[str, Reconciler] = {}
+    def __init__(self, dependencies: Dependencies) -> None:
+        self._dependencies = dependencies
+        self._reconcilers: dict[str, Reconciler] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -35,29 +36,29 @@ class Fleet:
             watch = tasks.create_task(self._watch(tasks), name="watch store")
             await self._stopping.wait()
             watch.cancel()
-            for keeper in self._keepers.values():
-                keeper.stop()
+            for reconciler in self._reconcilers.values():
+                reconciler.stop()
 
     async def _watch(self, tasks: asyncio.TaskGroup) -> None:
         revision = -1
         while True:
             try:
-                revision = await self._surroundings.store.changed(revision)
+                revision = await self._dependencies.store.changed(revision)
                 self._reconcile(tasks)
             except StoreError as error:
-                log.error("the mapping store cannot be read, asking again: %s", error)  # noqa: TRY400  # one line
+                logger.error("the mapping store cannot be read, asking again: %s", error)  # noqa: TRY400 - one line
                 await asyncio.sleep(_STORE_RETRY_S)
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
-        for mapping in self._surroundings.store.all():
-            keeper = self._keepers.get(mapping.uuid)
-            if keeper is None:
-                keeper = self._keepers[mapping.uuid] = Reconciler(mapping.uuid, self._surroundings)
-                tasks.create_task(self._keep(keeper, mapping.uuid), name=f"mapping {mapping.uuid}")
-            keeper.look_at(mapping)
+        for mapping in self._dependencies.store.all():
+            reconciler = self._reconcilers.get(mapping.uuid)
+            if reconciler is None:
+                reconciler = self._reconcilers[mapping.uuid] = Reconciler(mapping.uuid, self._dependencies)
+                tasks.create_task(self._keep(reconciler, mapping.uuid), name=f"mapping {mapping.uuid}")
+            reconciler.look_at(mapping)
 
-    async def _keep(self, keeper: Reconciler, uuid: str) -> None:
+    async def _keep(self, reconciler: Reconciler, uuid: str) -> None:
         try:
-            await keeper.run()
+            await reconciler.run()
         finally:
-            del self._keepers[uuid]
+            del self._reconcilers[uuid]

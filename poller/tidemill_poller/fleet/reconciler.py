@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from tidemill_poller.batch import BatchLimits, ByteBudget
 from tidemill_poller.destinations import Destination
@@ -25,21 +25,19 @@ from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.lane import Invoking, LaneDependencies
 from tidemill_poller.mapping import UNLIMITED, USER_INITIATED, State
 from tidemill_poller.mapping import Mapping as EventSourceMapping
-from tidemill_poller.reporting.metrics import Metrics
-from tidemill_poller.reporting.status import OK, PollerStatus, StatusBoard
-from tidemill_poller.reporting.tracing import Tracing
+from tidemill_poller.reporting import MappingReporter, PollerReporter, Telemetry
 from tidemill_poller.retry import RetryPolicy, backoff_s
 from tidemill_poller.settings import Settings
 from tidemill_poller.source import GroupClient, Source, SourceDependencies
 from tidemill_poller.store import MappingStore
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_REPORT_INTERVAL_S = 0.5
-_SCALE_INTERVAL_S = 10.0
-_SCALE_AFTER = 3  # intervals in a row in which the lag grew
-_RESTART_DELAY_S_MAX = 30.0
-_STORE_RETRY_S = 1.0
+_REPORT_INTERVAL_S: Final = 0.5
+_SCALE_INTERVAL_S: Final = 10.0
+_SCALE_AFTER: Final = 3  # intervals in a row in which the lag grew
+_RESTART_DELAY_S_MAX: Final = 30.0
+_STORE_RETRY_S: Final = 1.0
 
 OpenDestination = Callable[[str], Destination]
 OpenClient = Callable[[ClientOptions, EventSourceMapping, int], GroupClient]
@@ -59,7 +57,7 @@ class Access(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependencies:
-    """What the fleet stands in: the store, the settings, and the ways out."""
+    """What the fleet is given: the store, the settings, and the ways out."""
 
     store: MappingStore
     settings: Settings
@@ -67,9 +65,7 @@ class Dependencies:
     open_destination: OpenDestination
     access: Access
     open_client: OpenClient
-    tracing: Tracing
-    metrics: Metrics
-    board: StatusBoard
+    telemetry: Telemetry
     budget: ByteBudget
     now_ms: Callable[[], int]
     random: Callable[[], float]
@@ -78,9 +74,9 @@ class Dependencies:
 class Reconciler:
     """Keeps one mapping as the store says, until it is deleted or the fleet stops."""
 
-    def __init__(self, uuid: str, surroundings: Dependencies) -> None:
+    def __init__(self, uuid: str, dependencies: Dependencies) -> None:
         self._uuid = uuid
-        self._s = surroundings
+        self._given = dependencies
         self._stopping = False
         self._seen: tuple[int, bool] | None = None  # version, deleting
         self._changed = asyncio.Event()
@@ -105,23 +101,22 @@ class Reconciler:
                 if not await self._keep():
                     return
             except StoreError as error:
-                log.error("mapping=%s store: %s", self._uuid, error)  # noqa: TRY400  # the sentence says it all
+                logger.error("mapping=%s store: %s", self._uuid, error)  # noqa: TRY400 - the sentence says it all
                 await asyncio.sleep(_STORE_RETRY_S)
 
     async def _keep(self) -> bool:
         """Do what the stored mapping asks until it changes; False when it is gone."""
-        mapping = self._s.store.get(self._uuid)
+        mapping = self._given.store.get(self._uuid)
         if mapping is None or mapping.state is State.DELETING:
-            self._s.store.delete(self._uuid)
-            self._s.board.forget(self._uuid)
-            self._s.metrics.forget(self._uuid)
-            log.info("mapping deleted mapping=%s", self._uuid)
+            self._given.store.delete(self._uuid)
+            self._given.telemetry.forget(self._uuid)
+            logger.info("mapping deleted mapping=%s", self._uuid)
             return False
         if not mapping.enabled:
-            self._s.store.set_status(self._uuid, state=State.DISABLED, version=mapping.version)
+            self._given.store.set_status(self._uuid, state=State.DISABLED, version=mapping.version)
             await self._changed.wait()
             return True
-        await _Pollers(mapping, self._s, self._changed).run()
+        await _Pollers(mapping, self._given, self._changed).run()
         return True
 
 
@@ -129,20 +124,20 @@ class _Pollers:
     """The pollers of one version of a mapping."""
 
     def __init__(
-        self, mapping: EventSourceMapping, surroundings: Dependencies, ending: asyncio.Event
+        self, mapping: EventSourceMapping, dependencies: Dependencies, ending: asyncio.Event
     ) -> None:
         self._mapping = mapping
-        self._s = surroundings
+        self._given = dependencies
         self._ending = ending
-        self._status = surroundings.board.mapping(mapping.uuid)
+        self._reporter = MappingReporter(dependencies.telemetry, mapping, topic=mapping.topic)
         self._sources: dict[int, tuple[Source, Mapping[str, str]]] = {}  # and its secrets' versions
         self._joined = asyncio.Event()
         self._partitions = 1
-        self._told = mapping.last_processing_result
+        self._last_result = mapping.last_processing_result
 
     async def run(self) -> None:
         """Run pollers until the mapping changes or the fleet stops, and drain them."""
-        log.info("mapping starts mapping=%s version=%d", self._mapping.uuid, self._mapping.version)
+        logger.info("mapping starts mapping=%s version=%d", self._mapping.uuid, self._mapping.version)
         async with asyncio.TaskGroup() as tasks:
             workers = [
                 tasks.create_task(self._report(), name="report"),
@@ -155,41 +150,42 @@ class _Pollers:
                 source.stop()
             for worker in workers:
                 worker.cancel()
-        self._tell()
-        self._s.board.forget(self._mapping.uuid)
+        self._write_result()
+        self._reporter.ended()
 
     async def _poll(self, number: int) -> None:
         """Run one poller, again and again with back-off while it fails."""
-        status = self._status.pollers[number] = PollerStatus(number=number)
+        reporter = self._reporter.poller(number)
         restart = self._restart_policy()
         failures = 0
         while not self._ending.is_set():
             joined, reason = asyncio.Event(), None
-            status.state, status.since_ms = "connecting", self._s.now_ms()
+            reporter.connecting()
             try:
-                await self._run_source(number, status, joined)
+                await self._run_source(number, reporter, joined)
                 failures = 0
                 continue  # it was asked to stop: the mapping ends here, or connects anew with new secrets
             except SourceUnavailable as error:
-                self._failed(status, error.problem, str(error))
+                reporter.failed(error.problem, str(error))
                 reason = error.transition_reason
             except PollerError as error:
-                self._failed(status, f"PROBLEM: {error}", str(error))
+                reporter.failed(f"PROBLEM: {error}", str(error))
             except Exception as error:
                 # A fault of ours: this poller starts anew, and nothing else suffers.
-                log.exception("poller crashed mapping=%s poller=%d", self._mapping.uuid, number)
+                logger.exception("poller crashed mapping=%s poller=%d", self._mapping.uuid, number)
                 # No repr: that of a UnicodeError holds all of the text.
-                told = f"{type(error).__name__}: {error}"
-                self._failed(status, "PROBLEM: Internal error, see the poller's log.", told)
+                reporter.failed(
+                    "PROBLEM: Internal error, see the poller's log.", f"{type(error).__name__}: {error}"
+                )
             self._settle_state(reason)
             failures = 1 if joined.is_set() else failures + 1
-            await self._wait(backoff_s(restart, failures, random=self._s.random()))
-        del self._status.pollers[number]
+            await self._wait(backoff_s(restart, failures, random=self._given.random()))
+        self._reporter.poller_ended(number)
 
-    async def _run_source(self, number: int, status: PollerStatus, joined: asyncio.Event) -> None:
-        options = await self._s.access.options(self._mapping)
+    async def _run_source(self, number: int, reporter: PollerReporter, joined: asyncio.Event) -> None:
+        options = await self._given.access.options(self._mapping)
         servers = tuple(options.bootstrap_servers.split(","))
-        client = self._s.open_client(options, self._mapping, number)
+        client = self._given.open_client(options, self._mapping, number)
 
         def on_joined() -> None:
             joined.set()
@@ -198,10 +194,9 @@ class _Pollers:
             self._joined.set()
 
         source = Source(
-            self._source_setup(servers),
+            self._source_dependencies(servers),
             client,
-            mapping_status=self._status,
-            status=status,
+            reporter=reporter,
             on_joined=on_joined,
         )
         self._sources[number] = source, options.secret_versions
@@ -210,12 +205,6 @@ class _Pollers:
                 await source.run()
         finally:
             del self._sources[number]
-
-    def _failed(self, status: PollerStatus, problem: str, reason: str) -> None:
-        status.state, status.problem, status.reason = "failed", problem, reason
-        status.since_ms = self._s.now_ms()
-        self._s.metrics.count("esm.errors.polling", 1, mapping=self._mapping.uuid)
-        log.warning("poller failed mapping=%s poller=%d reason=%s", self._mapping.uuid, status.number, reason)
 
     async def _wait(self, delay_s: float) -> None:
         with suppress(TimeoutError):
@@ -227,26 +216,26 @@ class _Pollers:
 
         One that cannot be used changes nothing: connections that stand go on while the cluster lets them.
         """
-        told = ""
+        reported = ""
         while True:
-            await asyncio.sleep(self._s.settings.secret_refresh_s)
+            await asyncio.sleep(self._given.settings.secret_refresh_s)
             try:
-                versions = await self._s.access.secret_versions(self._mapping)
+                versions = await self._given.access.secret_versions(self._mapping)
                 outdated = [source for source, used in self._sources.values() if used != versions]
                 if outdated:
-                    await self._s.access.options(self._mapping)
+                    await self._given.access.options(self._mapping)
             except SourceUnavailable as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("secrets not followed mapping=%s reason=%s", self._mapping.uuid, error)
+                if str(error) != reported:
+                    reported = str(error)
+                    logger.warning("secrets not followed mapping=%s reason=%s", self._mapping.uuid, error)
                 continue
             except Exception:
                 # A fault of ours: it must not end the pollers, nor those of other mappings.
-                log.exception("secrets not followed mapping=%s", self._mapping.uuid)
+                logger.exception("secrets not followed mapping=%s", self._mapping.uuid)
                 continue
-            told = ""
+            reported = ""
             for source in outdated:
-                log.info("secret rotated, connecting anew mapping=%s", self._mapping.uuid)
+                logger.info("secret rotated, connecting anew mapping=%s", self._mapping.uuid)
                 source.stop()
 
     # How many
@@ -268,15 +257,15 @@ class _Pollers:
                 tasks.create_task(self._poll(count), name=f"poller {count}")
                 count, grown = count + 1, 0
             await asyncio.sleep(_SCALE_INTERVAL_S)
-            before, lag = lag, self._status.lag()
+            before, lag = lag, self._reporter.lag
             grown = grown + 1 if lag > before else 0
 
     # What the outside sees
 
     def _settle_state(self, reason: str | None = None) -> None:
         """Move the mapping on to Enabled, whether it works or not; `reason` is what AWS would end it for."""
-        with suppress(StoreError):  # told again at the next attempt
-            self._s.store.set_status(
+        with suppress(StoreError):  # written at the next attempt
+            self._given.store.set_status(
                 self._mapping.uuid,
                 state=State.ENABLED,
                 reason=reason or USER_INITIATED,
@@ -286,24 +275,18 @@ class _Pollers:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(_REPORT_INTERVAL_S)
-            self._tell()
+            self._write_result()
 
-    def _tell(self) -> None:
+    def _write_result(self) -> None:
         """Write LastProcessingResult, if it changed, and the gauges."""
-        uuid, status, metrics = self._mapping.uuid, self._status, self._s.metrics
-        result = status.result() or (OK if status.heals(self._told) else self._told)
+        uuid = self._mapping.uuid
+        result = self._reporter.result(self._last_result)
         try:
-            self._s.store.set_status(uuid, last_processing_result=result, version=self._mapping.version)
-            self._told = result
+            self._given.store.set_status(uuid, last_processing_result=result, version=self._mapping.version)
+            self._last_result = result
         except StoreError as error:
-            log.warning("status not written mapping=%s reason=%s", uuid, error)
-        partitions = list(status.partitions.values())
-        now_ms = self._s.now_ms()
-        blocked_ms = [now_ms - p.since_ms for p in partitions if p.blocked_by is not None]
-        metrics.gauge("esm.offset_lag.max", max((p.lag or 0 for p in partitions), default=0), mapping=uuid)
-        metrics.gauge("esm.offset_lag.sum", status.lag(), mapping=uuid)
-        metrics.gauge("esm.pollers", len(status.pollers), mapping=uuid)
-        metrics.gauge("esm.partition.blocked_s", max(blocked_ms, default=0) / 1000, mapping=uuid)
+            logger.warning("status not written mapping=%s reason=%s", uuid, error)
+        self._reporter.set_gauges()
 
     # What pollers and lanes are given
 
@@ -312,30 +295,30 @@ class _Pollers:
             retry_attempts=None,
             bisect=False,
             report_batch_item_failures=False,
-            backoff_base_s=self._s.settings.retry_backoff_base_s,
-            backoff_max_s=min(_RESTART_DELAY_S_MAX, self._s.settings.retry_backoff_max_s),
+            backoff_base_s=self._given.settings.retry_backoff_base_s,
+            backoff_max_s=min(_RESTART_DELAY_S_MAX, self._given.settings.retry_backoff_max_s),
         )
 
-    def _source_setup(self, bootstrap_servers: tuple[str, ...]) -> SourceDependencies:
-        mapping, settings = self._mapping, self._s.settings
+    def _source_dependencies(self, bootstrap_servers: tuple[str, ...]) -> SourceDependencies:
+        mapping, settings = self._mapping, self._given.settings
         return SourceDependencies(
             topic=mapping.topic,
             starting_position=mapping.starting_position,
             starting_timestamp_ms=mapping.starting_position_timestamp_ms,
             commit_interval_s=settings.commit_interval_ms / 1000,
             drain_timeout_s=settings.drain_timeout_s,
-            lanes=self._lane_setup(bootstrap_servers),
+            lanes=self._lane_dependencies(bootstrap_servers),
         )
 
-    def _lane_setup(self, bootstrap_servers: tuple[str, ...]) -> LaneDependencies:
-        mapping, settings, around = self._mapping, self._s.settings, self._s
+    def _lane_dependencies(self, bootstrap_servers: tuple[str, ...]) -> LaneDependencies:
+        mapping, settings, given = self._mapping, self._given.settings, self._given
         age_s = mapping.maximum_record_age_s
         return LaneDependencies(
             mapping=mapping,
             event_source_arn=mapping.event_source_arn,
             bootstrap_servers=bootstrap_servers,
             destination_arn=mapping.on_failure,
-            destination=around.open_destination(mapping.on_failure) if mapping.on_failure else None,
+            destination=given.open_destination(mapping.on_failure) if mapping.on_failure else None,
             drop_undeliverable=settings.destination_failure == "drop",
             policy=RetryPolicy(
                 retry_attempts=mapping.retry_attempts,
@@ -348,11 +331,9 @@ class _Pollers:
             overlap_window=mapping.provisioned is not None,
             age_ms_max=None if age_s == UNLIMITED else age_s * 1000,
             filter=compile_filters(mapping.filter_patterns),
-            invoker=around.invoker,
-            tracing=around.tracing,
-            metrics=around.metrics,
-            budget=around.budget,
+            invoker=given.invoker,
+            budget=given.budget,
             buffer_bytes=settings.partition_buffer_bytes,
-            now_ms=around.now_ms,
-            random=around.random,
+            now_ms=given.now_ms,
+            random=given.random,
         )

@@ -90,7 +90,7 @@ class Invoker:
         assert self._credentials is not None
         try:
             credentials = await self._credentials.now()
-        except Exception as error:  # noqa: BLE001  # providers are plug-ins that raise what they like
+        except Exception as error:  # noqa: BLE001 - providers are plug-ins that raise what they like
             return Unreachable(reason=f"No AWS credentials: {one_line(error)}", error_type="Credentials")
         if credentials is None:
             return Unreachable(
@@ -170,4 +170,4 @@ def _resolve(session: Session) -> tuple[Endpoint, Credentials | None]:
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=endpoint.ca_bundle or get_cert_path(True))  # noqa: FBT003  # its signature
+    return ssl.create_default_context(cafile=endpoint.ca_bundle or get_cert_path(True))  # noqa: FBT003 - its signature

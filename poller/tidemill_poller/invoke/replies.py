@@ -20,7 +20,7 @@ REQUEST_TOO_LARGE: Final = "RequestTooLargeException"
 def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     """One HTTP reply of the Invoke API as an Outcome. `headers` is case-insensitive."""
     request_id = headers.get("x-amzn-RequestId", "")
-    if 200 <= status < 300:  # noqa: PLR2004  # HTTP's success class
+    if 200 <= status < 300:  # noqa: PLR2004 - HTTP's success class
         function_error = headers.get("X-Amz-Function-Error")
         version = headers.get("X-Amz-Executed-Version", "$LATEST")
         if function_error is None:
@@ -35,13 +35,13 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
             message=message,
         )
     code, message, reason = _service_error(headers, body)
-    if status == 429:  # noqa: PLR2004  # Too Many Requests
+    if status == 429:  # noqa: PLR2004 - Too Many Requests
         return Throttled(
             request_id=request_id,
             reason=reason or message or code or "Rate exceeded",
             retry_after_s=_seconds(headers.get("Retry-After")),
         )
-    if status == 413:  # noqa: PLR2004  # Content Too Large
+    if status == 413:  # noqa: PLR2004 - Content Too Large
         return Unreachable(
             reason=f"The event is too large for the function: {message}", error_type=REQUEST_TOO_LARGE
         )

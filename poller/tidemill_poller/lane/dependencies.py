@@ -8,8 +8,7 @@ from typing import Protocol
 
 from tidemill_poller.batch import BatchLimits, ByteBudget
 from tidemill_poller.destinations import Destination
-from tidemill_poller.reporting.metrics import Metrics
-from tidemill_poller.reporting.tracing import MappingView, Tracing
+from tidemill_poller.reporting import MappingView
 from tidemill_poller.retry import Outcome, RetryPolicy
 
 
@@ -24,7 +23,7 @@ class Invoking(Protocol):
 
 
 class Filtering(Protocol):
-    """Says which values a mapping wants."""
+    """Decides which values a mapping wants."""
 
     def matches(self, value: bytes | None) -> bool:
         """Tell whether a record with this value is delivered."""
@@ -47,8 +46,6 @@ class LaneDependencies:
     age_ms_max: int | None
     filter: Filtering | None
     invoker: Invoking
-    tracing: Tracing
-    metrics: Metrics
     budget: ByteBudget
     buffer_bytes: int
     now_ms: Callable[[], int]

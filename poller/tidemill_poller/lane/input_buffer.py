@@ -1,13 +1,14 @@
 """The inlet of a lane: filtered records wait here, counted in bytes, until a batch of them is taken.
 
-Owns when a partition wants to be polled, when a batch may go, and the parts of a batch that was cut before
-this lane opened: they are put together as they were, with the attempts they had. Called by the lane alone.
+Owns when a partition wants to be polled, when a batch may go, and the sub-batches that were left before this
+lane opened: they are put together as they were, with the attempts they had. Called by the lane alone.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from tidemill_poller.batch import Batch, Buffer, ByteBudget, held_bytes
 from tidemill_poller.event import EventSource, Record, records_json
@@ -15,20 +16,22 @@ from tidemill_poller.lane.dependencies import LaneDependencies
 from tidemill_poller.offsets import Pending
 from tidemill_poller.retry import Attempts, resumed
 
-# How long a cut part waits for its last record, beyond the window: retention may have taken it meanwhile.
-_RESTORE_WAIT_S = 5.0
+# How long a sub-batch waits for its last record, beyond the window: retention may have taken it meanwhile.
+_RESTORE_WAIT_S: Final = 5.0
 
 
 class InputBuffer:
     """Records in, batches out; `now_s` is the event loop's time."""
 
-    def __init__(self, setup: LaneDependencies, source: EventSource, restored: Sequence[Pending]) -> None:
+    def __init__(
+        self, dependencies: LaneDependencies, source: EventSource, restored: Sequence[Pending]
+    ) -> None:
         self.restored = deque(restored)
-        self._filter = setup.filter
-        self._policy = setup.policy
-        self._buffer = Buffer(source, setup.limits)
-        self._budget: ByteBudget = setup.budget
-        self._buffer_bytes_max = setup.buffer_bytes
+        self._filter = dependencies.filter
+        self._policy = dependencies.policy
+        self._buffer = Buffer(source, dependencies.limits)
+        self._budget: ByteBudget = dependencies.budget
+        self._buffer_bytes_max = dependencies.buffer_bytes
         self._waiting_bytes = 0  # fed, not taken
         self._taken_bytes = 0  # taken, not released
 

@@ -139,8 +139,8 @@ def open_metrics(environ: Mapping[str, str]) -> Metrics:
     readers = [_metric_reader(name) for name in exporters if name not in unknown]
     if readers:
         # Imported by those who export only: the SDK costs a tenth of a second at start.
-        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415  # see above
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  # see above
+        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415 - see above
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - see above
 
         service = environ.get("OTEL_SERVICE_NAME") or "tidemill-poller"
         resource = Resource.create({"service.name": service})
@@ -160,14 +160,14 @@ def metric_exporters(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _metric_reader(exporter: str) -> Any:
-    from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415  # see open_metrics
+    from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415 - see open_metrics
         ConsoleMetricExporter,
         PeriodicExportingMetricReader,
     )
 
     if exporter == "console":
         return PeriodicExportingMetricReader(ConsoleMetricExporter())
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415  # the same
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import (  # noqa: PLC0415 - the same
         OTLPMetricExporter,
     )
 
@@ -176,7 +176,7 @@ def _metric_reader(exporter: str) -> Any:
 
 def _reader(table: _Table) -> Callable[[Any], Iterable[Any]]:
     def read(_: Any) -> Iterable[Any]:
-        from opentelemetry.metrics import Observation  # noqa: PLC0415  # see open_metrics
+        from opentelemetry.metrics import Observation  # noqa: PLC0415 - see open_metrics
 
         # The SDK collects in a thread of its own: list() copies the table in one step of the interpreter.
         for (mapping, labels), value in list(table.items()):

@@ -6,7 +6,7 @@ Owns what has to be known of that client's calls: their options, their errors, a
 - The rebalance timeout defaults to the session's, and JoinGroup obeys the request timeout: both are derived
   from the drain timeout here, since the revoke callback may take that long.
 - `max_poll_interval_ms` is out of play: the source polls while functions run, and a partition that is not
-  wanted is no sign of death. Heartbeats come from a task of their own.
+  polled does not mean a dead member. Heartbeats come from a task of their own.
 - With two assignors it sends two JoinGroups; the one here is Java's default.
 - `commit()` retries for ever, and under whatever generation holds by then: callers bound it by a timeout.
 - An exception inside `getmany` loses what other partitions had given in the same call: seek back after any.
@@ -20,7 +20,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -41,18 +41,18 @@ from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.offsets import CommitPoint
 from tidemill_poller.source.connecting import CLIENT_ERRORS, connection_options, diagnose, kind_of, sentence
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_SESSION_TIMEOUT_MS = 10_000  # how long a killed poller keeps its partitions from the next one
-_HEARTBEAT_MS = 1_000  # how long a rebalance goes unnoticed
-_METADATA_MAX_AGE_MS = 30_000  # how long a partition that was added stays unseen
-_FETCH_BYTES_MAX = 16 * 1024 * 1024
-_PARTITION_FETCH_BYTES = 1024 * 1024  # fetched ahead of the lane, per partition
-_POLL_RECORDS_MAX = 2_000  # decoded in one go: some milliseconds of the event loop
-_NEVER_MS = 2**31 - 1
-_JOIN_LOOK_S = 5.0  # a join that takes longer: others drain, or what the cluster advertises is out of reach
-_CALL_TIMEOUT_S = 5.0
-_STOP_TIMEOUT_S = 10.0
+_SESSION_TIMEOUT_MS: Final = 10_000  # how long a killed poller keeps its partitions from the next one
+_HEARTBEAT_MS: Final = 1_000  # how long a rebalance goes unnoticed
+_METADATA_MAX_AGE_MS: Final = 30_000  # how long a partition that was added stays unseen
+_FETCH_BYTES_MAX: Final = 16 * 1024 * 1024
+_PARTITION_FETCH_BYTES: Final = 1024 * 1024  # fetched ahead of the lane, per partition
+_POLL_RECORDS_MAX: Final = 2_000  # decoded in one go: some milliseconds of the event loop
+_NEVER_MS: Final = 2**31 - 1
+_JOIN_LOOK_S: Final = 5.0  # a longer join: others drain, or the advertised brokers are out of reach
+_CALL_TIMEOUT_S: Final = 5.0
+_STOP_TIMEOUT_S: Final = 10.0
 
 
 class RecordsUnreadable(SourceUnavailable):
@@ -222,7 +222,7 @@ class KafkaGroupClient:
         """See GroupClient; the public call gives no metadata."""
         tps = [TopicPartition(self._topic, partition) for partition in self.partitions()]
         assert tps, "who was assigned partitions knows them"
-        coordinator = self._consumer._coordinator  # noqa: SLF001  # see above; aiokafka's version is pinned
+        coordinator = self._consumer._coordinator  # noqa: SLF001 - see above; aiokafka's version is pinned
         found = await self._call("reading the group's offsets", coordinator.fetch_committed_offsets(tps))
         return {tp.partition: CommitPoint(at.offset, at.metadata or "") for tp, at in found.items()}
 
@@ -260,7 +260,7 @@ class KafkaGroupClient:
 
     def _brokers_named(self) -> list[str]:
         """What the cluster said of itself; nothing before a first connection."""
-        brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001  # aiokafka's version is pinned
+        brokers = self._consumer._client.cluster.brokers()  # noqa: SLF001 - aiokafka's version is pinned
         return [f"{broker.host}:{broker.port}" for broker in brokers]
 
     async def stop(self) -> None:
@@ -269,8 +269,8 @@ class KafkaGroupClient:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._consumer.stop()
         except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("leaving the group failed topic=%s error=%s", self._topic, sentence(error))
-            await self._consumer._client.close()  # noqa: SLF001  # stop() never came to it
+            logger.warning("leaving the group failed topic=%s error=%s", self._topic, sentence(error))
+            await self._consumer._client.close()  # noqa: SLF001 - stop() never came to it
 
     async def _call(self, step: str, call: Awaitable[Any]) -> Any:
         try:

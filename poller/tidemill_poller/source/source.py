@@ -14,29 +14,26 @@ lock and are bounded, so none can be retried under the next generation.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from tidemill_poller.errors import SourceUnavailable
-from tidemill_poller.event import EventSource, Record, event_source
+from tidemill_poller.event import EventSource, event_source
 from tidemill_poller.lane import Lane, LaneDependencies
 from tidemill_poller.mapping import StartingPosition
 from tidemill_poller.offsets import CommitPoint
-from tidemill_poller.reporting.metrics import CounterName
-from tidemill_poller.reporting.status import MappingStatus, PartitionStatus, PollerStatus
+from tidemill_poller.reporting import PartitionReporter, PollerReporter
 from tidemill_poller.source.client import GroupClient, OffsetsOutOfRange, RecordsUnreadable
 
-log = logging.getLogger(__name__)
-
-_POLL_TIMEOUT_S = 0.5
-_POLL_AGAIN_S = 0.1  # while some lanes are full: they may want records before others get any
-_WATCH_INTERVAL_S = 5.0
-_COMMIT_RETRY_S = 0.5
-_CANCEL_TIMEOUT_S = 5.0
-_SUSPECT_POLL_S = 0.2
-_SUSPECT_RETRY_S = 5.0
+_POLL_TIMEOUT_S: Final = 0.5
+_POLL_AGAIN_S: Final = 0.1  # while some lanes are full: they may want records before others get any
+_WATCH_INTERVAL_S: Final = 5.0
+_COMMIT_RETRY_S: Final = 0.5
+_CANCEL_TIMEOUT_S: Final = 5.0
+_SUSPECT_POLL_S: Final = 0.2
+_SUSPECT_RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +54,7 @@ class _Running:
 
     lane: Lane
     task: asyncio.Task[None]
-    status: PartitionStatus
+    reporter: PartitionReporter
 
 
 class Source:
@@ -65,19 +62,17 @@ class Source:
 
     def __init__(
         self,
-        setup: SourceDependencies,
+        dependencies: SourceDependencies,
         client: GroupClient,
         *,
-        mapping_status: MappingStatus,
-        status: PollerStatus,
+        reporter: PollerReporter,
         on_joined: Callable[[], None],
     ) -> None:
         """`on_joined` is told of every assignment, once its starting positions are committed."""
-        self._setup = setup
+        self._dependencies = dependencies
         self._client = client
-        self._board = mapping_status
+        self._reporter = reporter
         self._on_joined = on_joined
-        self._status = status
         self._running: dict[int, _Running] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._failure: SourceUnavailable | None = None
@@ -102,7 +97,7 @@ class Source:
             self._release_all()
             await self._client.stop()
         if self._failure is not None:
-            self._status.state, self._status.reason = "failed", str(self._failure)
+            self._reporter.ended(self._failure)
             raise self._failure
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
@@ -117,7 +112,7 @@ class Source:
             tasks.create_task(self._watch(), name="watch"),
         ]
         await self._ending.wait()
-        self._status.state = "draining"
+        self._reporter.draining()
         # Heartbeats go on in the client until it leaves: no other member waits for a session to expire.
         workers[0].cancel()
         await self._drain()
@@ -157,7 +152,7 @@ class Source:
             self._seek_back()
             self._suspect(wanted, error)
         except SourceUnavailable as error:
-            self._count_error("esm.errors.polling")
+            self._reporter.poll_failed()
             self._fail(error)
         else:
             for partition, records in polled.items():
@@ -165,7 +160,7 @@ class Source:
                 if running is not None:  # else: assigned a moment ago, and read again from its position
                     running.lane.feed(records)
             if polled:
-                self._trace_poll(polled)
+                self._reporter.polled(polled)
             return bool(polled)
         return False
 
@@ -185,7 +180,7 @@ class Source:
         return [p for p in wanted if p not in self._suspects]
 
     def _suspect(self, polled: Collection[int], error: RecordsUnreadable) -> None:
-        self._count_error("esm.errors.polling")
+        self._reporter.poll_failed()
         now_s = asyncio.get_running_loop().time()
         if len(polled) > 1:
             self._suspects.update(dict.fromkeys(polled, now_s))
@@ -194,9 +189,8 @@ class Source:
         self._suspects[partition] = now_s + _SUSPECT_RETRY_S
         running = self._running.get(partition)
         if running is not None:
-            running.status.reason = f"unreadable at or after offset {running.lane.offsets.polled_to}: {error}"
-            running.status.problem = f"PROBLEM: Records cannot be read. {error}"
-            log.error("partition unreadable partition=%d reason=%s", partition, running.status.reason)
+            offset = running.lane.offsets.polled_to
+            self._reporter.unreadable(running.reporter, offset=offset, error=error)
 
     async def _reset(self, positions: Mapping[int, int]) -> None:
         """Go on at the log's start: retention took the records before it, or the topic was made anew."""
@@ -207,13 +201,7 @@ class Source:
             return
         for partition, position in positions.items():
             start, end = bounds[partition]
-            log.warning(
-                "offset out of range: reading on at the log start partition=%d offset=%d start=%d end=%d",
-                partition,
-                position,
-                start,
-                end,
-            )
+            self._reporter.out_of_range(partition, offset=position, start=start, end=end)
             running = self._running.get(partition)
             if running is None:
                 continue
@@ -239,16 +227,6 @@ class Source:
             self._open(partition, CommitPoint(start))
             self._client.seek(partition, start)
 
-    def _trace_poll(self, polled: Mapping[int, Sequence[Record]]) -> None:
-        lanes = self._setup.lanes
-        if lanes.tracing.enabled:
-            lanes.tracing.poll(
-                topic=self._setup.topic,
-                group=lanes.mapping.consumer_group_id,
-                records=sum(map(len, polled.values())),
-                bytes=sum(len(r.value or b"") for records in polled.values() for r in records),
-            )
-
     # Rebalances, called by the client from within them
 
     async def on_revoked(self) -> None:
@@ -265,7 +243,7 @@ class Source:
     async def _open_lanes(self, partitions: Collection[int]) -> None:
         if not self._client.partitions():
             # aiokafka joins the group all the same, and would wait with neither partitions nor a word.
-            raise SourceUnavailable(f"the cluster has no topic {self._setup.topic} (any more)")
+            raise SourceUnavailable(f"the cluster has no topic {self._dependencies.topic} (any more)")
         points = dict(await self._client.committed())
         missing = [p for p in partitions if p not in points]
         if missing:
@@ -279,9 +257,7 @@ class Source:
             self._client.seek(partition, points[partition].offset)
             self._open(partition, points[partition])
         self._suspects.clear()
-        self._status.state, self._status.reason, self._status.problem = "polling", "", None
-        self._setup.lanes.metrics.count("esm.rebalances", 1, mapping=self._setup.lanes.mapping.uuid)
-        log.info("assigned topic=%s partitions=%s", self._setup.topic, sorted(partitions))
+        self._reporter.assigned(partitions)
         self._on_joined()
 
     async def _starting_points(
@@ -292,7 +268,7 @@ class Source:
         StartingPosition holds for a group that never committed; a partition that is missing among others is
         one that was added later, and is read from its start so that nothing in it is skipped.
         """
-        setup = self._setup
+        setup = self._dependencies
         bounds = await self._client.bounds(partitions)
         if not first_time or setup.starting_position is StartingPosition.TRIM_HORIZON:
             return {p: CommitPoint(bounds[p][0]) for p in partitions}
@@ -304,30 +280,22 @@ class Source:
 
     def _open(self, partition: int, point: CommitPoint) -> None:
         assert self._tasks is not None, "partitions are assigned while the source runs"
-        lanes = self._setup.lanes
-        status = PartitionStatus(
-            mapping=lanes.mapping.uuid,
-            topic=self._setup.topic,
-            partition=partition,
-            committed=point.offset,
-            since_ms=lanes.now_ms(),
-        )
+        reporter = self._reporter.partition_opened(partition, committed=point.offset)
         lane = Lane(
-            lanes,
+            self._dependencies.lanes,
             self._event_source(partition),
             committed=point,
-            status=status,
+            reporter=reporter,
             on_progress=self._on_progress,
         )
-        task = self._tasks.create_task(lane.run(), name=f"lane {self._setup.topic}-{partition}")
-        self._running[partition] = _Running(lane, task, status)
-        self._board.partitions[partition] = status
+        task = self._tasks.create_task(lane.run(), name=f"lane {self._dependencies.topic}-{partition}")
+        self._running[partition] = _Running(lane, task, reporter)
         self._room.set()
 
     def _event_source(self, partition: int) -> EventSource:
-        lanes = self._setup.lanes
+        lanes = self._dependencies.lanes
         return event_source(
-            self._setup.topic,
+            self._dependencies.topic,
             partition,
             bootstrap_servers=lanes.bootstrap_servers,
             event_source_arn=lanes.event_source_arn,
@@ -345,26 +313,22 @@ class Source:
         tasks = [running.task for running in released]
         try:
             if tasks:
-                await asyncio.wait(tasks, timeout=self._setup.drain_timeout_s)
+                await asyncio.wait(tasks, timeout=self._dependencies.drain_timeout_s)
                 await self._commit(dict(zip(partitions, released, strict=True)))
         finally:
-            for partition, running in zip(partitions, released, strict=True):
+            for running in released:
                 running.lane.revoke()
                 running.task.cancel()
-                self._forget(partition, running)
+                self._reporter.partition_closed(running.reporter)
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)
 
     def _release_all(self) -> None:
         """After a crash: the tasks are gone already, nothing more is committed."""
-        for partition, running in self._running.items():
+        for running in self._running.values():
             running.lane.revoke()
-            self._forget(partition, running)
+            self._reporter.partition_closed(running.reporter)
         self._running = {}
-
-    def _forget(self, partition: int, running: _Running) -> None:
-        if self._board.partitions.get(partition) is running.status:  # another poller may have it already
-            del self._board.partitions[partition]
 
     # Committing
 
@@ -378,7 +342,7 @@ class Source:
             await self._progress.wait()
             self._progress.clear()
             done = await self._commit(self._running)
-            await asyncio.sleep(self._setup.commit_interval_s if done else _COMMIT_RETRY_S)
+            await asyncio.sleep(self._dependencies.commit_interval_s if done else _COMMIT_RETRY_S)
             if not done:
                 self._progress.set()
 
@@ -392,51 +356,38 @@ class Source:
             try:
                 await self._client.commit(due)
             except SourceUnavailable as error:
-                self._count_error("esm.errors.commit")
-                log.warning("commit failed topic=%s reason=%s", self._setup.topic, error)
+                self._reporter.commit_failed(error)
                 if error.transition_reason:
                     self._fail(error)  # or functions would go on with what is delivered again for ever
                 return False
-        moved = 0
         for partition, point in due.items():
-            lane, status = committing[partition].lane, committing[partition].status
-            moved += point.offset - lane.offsets.committed
-            lane.offsets.confirm(point)
-            status.committed = point.offset
-        lanes = self._setup.lanes
-        lanes.metrics.count("esm.events.committed", moved, mapping=lanes.mapping.uuid)
+            offsets, reporter = committing[partition].lane.offsets, committing[partition].reporter
+            self._reporter.committed(reporter, before=offsets.committed, offset=point.offset)
+            offsets.confirm(point)
         return True
 
     # Watching
 
     async def _watch(self) -> None:
-        """Keep lag and the state of the connection; aiokafka heals by itself and tells only its log."""
+        """Follow the lag and the connection; aiokafka recovers by itself and says so only in its log."""
         while True:
             partitions = list(self._running)
             try:
                 bounds = await self._client.bounds(partitions) if partitions else {}
             except SourceUnavailable as error:
-                self._count_error("esm.errors.polling")
-                await self._tell_fault(error)
+                self._reporter.poll_failed()
+                await self._diagnose(error)
             else:
-                self._status.problem, self._status.reason = None, ""
-                for partition, (start, end) in bounds.items():
-                    if partition in self._running:
-                        self._running[partition].status.log_start = start
-                        self._running[partition].status.end = end
+                running = {p: self._running[p].reporter for p in bounds if p in self._running}
+                self._reporter.connection_works(running, bounds)
             await asyncio.sleep(_WATCH_INTERVAL_S)
 
-    async def _tell_fault(self, error: SourceUnavailable) -> None:
-        """Say why the cluster cannot be used; end when only another way in could change that.
+    async def _diagnose(self, error: SourceUnavailable) -> None:
+        """Report why the cluster cannot be used; end when only another way in could change that.
 
         Then the fleet connects anew, with the secrets of that time: aiokafka would try the old ones for ever.
         """
         fault = error if error.transition_reason else await self._client.diagnosis() or error
-        self._status.problem, self._status.reason = fault.problem, str(fault)
-        log.warning("connection problem topic=%s reason=%s", self._setup.topic, fault)
+        self._reporter.connection_failing(fault)
         if fault.transition_reason:
             self._fail(fault)
-
-    def _count_error(self, name: CounterName) -> None:
-        lanes = self._setup.lanes
-        lanes.metrics.count(name, 1, mapping=lanes.mapping.uuid)

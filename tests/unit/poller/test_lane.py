@@ -174,7 +174,7 @@ def test_n_retries_are_n_plus_one_invocations_then_the_destination() -> None:
 def test_without_a_destination_what_is_given_up_is_dropped_and_counted() -> None:
     function = ScriptedFunction(answer=poison(1))
     world = delivered(function, 0, 1, 2, retry_attempts=0, bisect=True)
-    assert world.setup.metrics.of(world.setup.mapping.uuid)["esm.events.dropped"] == 1
+    assert world.telemetry.metrics.of(world.setup.mapping.uuid)["esm.events.dropped"] == 1
     assert world.committed == CommitPoint(3)
 
 
@@ -449,7 +449,7 @@ def test_awss_way_drops_what_the_destination_does_not_take() -> None:
         function, 0, 1, destination=destination, retry_attempts=0, records=1, drop_undeliverable=True
     )
     assert destination.tried == 1
-    counts = world.setup.metrics.of(world.setup.mapping.uuid)
+    counts = world.telemetry.metrics.of(world.setup.mapping.uuid)
     assert (counts["esm.events.dropped"], counts["esm.errors.destination"]) == (1, 1)
     assert world.committed == CommitPoint(2)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tests.fakes import virtual_time
 from tests.fakes.poller import (
     MAPPING,
@@ -14,6 +12,7 @@ from tests.fakes.poller import (
     lane_dependencies,
     poison,
     records,
+    telemetry,
 )
 from tidemill_poller.reporting.tracing import open_tracing
 from tidemill_poller.reporting.tracing.tree import render_tree
@@ -21,10 +20,10 @@ from tidemill_poller.reporting.tracing.tree import render_tree
 
 def tree_of(function: ScriptedFunction, destination: RecordingDestination | None, **setup: object) -> str:
     tracing = open_tracing({}, recent_deliveries=10)
-    lanes = replace(lane_dependencies(function, destination=destination, **setup), tracing=tracing)
+    lanes = lane_dependencies(function, destination=destination, **setup)
 
     async def scenario() -> None:
-        await LaneWorld(lanes).deliver(records(100, 101, 102, 103))
+        await LaneWorld(lanes, telemetry(tracing)).deliver(records(100, 101, 102, 103))
 
     virtual_time.run(scenario())
     assert tracing.recent is not None

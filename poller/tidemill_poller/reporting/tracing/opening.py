@@ -21,7 +21,7 @@ def open_tracing(environ: Mapping[str, str], *, recent_deliveries: int = 0) -> T
     exporters = span_exporters(environ)
     if not exporters and recent_deliveries <= 0:
         return NO_TRACING
-    from tidemill_poller.reporting.tracing.recorded import record  # noqa: PLC0415  # the SDK is paid for by those who use it
+    from tidemill_poller.reporting.tracing.recorded import record  # noqa: PLC0415 - the SDK is paid for by those who use it
 
     return record(exporters, environ=environ, recent_deliveries=recent_deliveries)
 

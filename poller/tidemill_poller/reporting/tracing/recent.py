@@ -47,7 +47,7 @@ class RecentDeliveries(SpanProcessor):
         trees.sort(key=lambda tree: tree.spans[0].start_time or 0, reverse=True)
         return [tree.as_json() for tree in trees]
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK passes it by name
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK passes it by name
         """Take a span in when it is opened: a batch that retries for an hour is what one wants to see."""
         trace_id = span.context.trace_id
         tree = self._tree(trace_id)

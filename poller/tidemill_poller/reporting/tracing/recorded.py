@@ -40,7 +40,7 @@ from tidemill_poller.reporting.tracing.recorded_delivery import (
 )
 from tidemill_poller.reporting.tracing.spans import Delivery, MappingView, Tracing
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 # In an attribute as well as in links, because viewers find traces by attribute only.
 _TRACE_IDS_SHOWN: Final = 16
@@ -69,9 +69,11 @@ def _exporter(name: str) -> SpanExporter | None:
     if name == "console":
         return ConsoleSpanExporter()
     if name != "otlp":
-        log.warning("no span exporter is called %s: set OTEL_TRACES_EXPORTER to otlp, console or none", name)
+        logger.warning(
+            "no span exporter is called %s: set OTEL_TRACES_EXPORTER to otlp, console or none", name
+        )
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415  # brings requests
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415 - brings requests
         OTLPSpanExporter,
     )
 
@@ -103,7 +105,7 @@ class RecordedTracing(Tracing):
         """See Tracing."""
         return self._recent
 
-    def poll(self, *, topic: str, group: str, records: int, bytes: int) -> None:  # noqa: A002  # see Tracing
+    def poll(self, *, topic: str, group: str, records: int, bytes: int) -> None:  # noqa: A002 - see Tracing
         """See Tracing. The buffer keeps deliveries only, so without an exporter there is no span to make."""
         if not self._exports or not records:
             return
@@ -119,7 +121,7 @@ class RecordedTracing(Tracing):
             },
         ).end()
 
-    def process(  # noqa: PLR0913  # see Tracing
+    def process(  # noqa: PLR0913 - see Tracing
         self,
         *,
         mapping: MappingView,

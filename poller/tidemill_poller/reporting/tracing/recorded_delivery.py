@@ -144,7 +144,7 @@ class RecordedDelivery(Delivery):
 
     def poison(self) -> None:
         """See Delivery."""
-        self._now().set_attribute("esm.poison", True)  # noqa: FBT003  # OpenTelemetry's signature
+        self._now().set_attribute("esm.poison", True)  # noqa: FBT003 - OpenTelemetry's signature
 
     def __enter__(self) -> Self:
         return self
@@ -166,7 +166,7 @@ class RecordedDelivery(Delivery):
     def _settle(self, span: Span, *, interrupted: bool) -> None:
         trace = self._trace
         if trace.retried:
-            span.set_attribute("esm.retried", True)  # noqa: FBT003  # OpenTelemetry's signature
+            span.set_attribute("esm.retried", True)  # noqa: FBT003 - OpenTelemetry's signature
         if trace.sent:
             span.set_attribute("esm.sent_to_destination", trace.sent)
         if trace.dropped:
@@ -187,7 +187,7 @@ class RecordedDelivery(Delivery):
         if self._part == self._trace.part:
             return self._span
         before = self._span
-        before.set_attribute("esm.continued", True)  # noqa: FBT003  # OpenTelemetry's signature
+        before.set_attribute("esm.continued", True)  # noqa: FBT003 - OpenTelemetry's signature
         if self._parent is None:
             self._settle(before, interrupted=True)
         before.end()
@@ -201,7 +201,7 @@ class RecordedDelivery(Delivery):
         if self._part > 1:
             attributes = {**attributes, "esm.trace.part": self._part}
         # An empty context: a span that happens to be current must not become the root's parent.
-        context = Context() if parent is None else set_span_in_context(parent._now())  # noqa: SLF001  # same class
+        context = Context() if parent is None else set_span_in_context(parent._now())  # noqa: SLF001 - same class
         kind = SpanKind.CONSUMER if parent is None else SpanKind.INTERNAL
         return self._trace.tracer.start_span(
             self._name, context=context, kind=kind, attributes=attributes, links=links
@@ -253,7 +253,7 @@ def function_name(function_arn: str) -> str:
 
 def _region(function_arn: str) -> str:
     parts = function_arn.split(":", 4)
-    return parts[3] if len(parts) > 4 else ""  # noqa: PLR2004  # arn:aws:lambda:region:rest
+    return parts[3] if len(parts) > 4 else ""  # noqa: PLR2004 - arn:aws:lambda:region:rest
 
 
 def messaging(operation: str, kind: str, topic: str) -> dict[str, str]:

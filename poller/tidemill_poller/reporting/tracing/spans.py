@@ -123,10 +123,10 @@ class Tracing:
         """The deliveries kept in memory, or None when none are kept."""
         return None
 
-    def poll(self, *, topic: str, group: str, records: int, bytes: int) -> None:  # noqa: A002  # the unit is the name
+    def poll(self, *, topic: str, group: str, records: int, bytes: int) -> None:  # noqa: A002 - the unit is the name
         """Record a poll that brought records; empty polls leave no trace."""
 
-    def process(  # noqa: PLR0913  # a batch has this many facts worth a search
+    def process(  # noqa: PLR0913 - a batch has this many facts worth a search
         self,
         *,
         mapping: MappingView,

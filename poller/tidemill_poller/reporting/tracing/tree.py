@@ -212,15 +212,15 @@ def _took(span: Span) -> str:
     if span["end_ns"] is None:
         return "still running"
     millis = (span["end_ns"] - span["start_ns"]) / 1e6
-    if millis < 1000:  # noqa: PLR2004  # a second
-        return f"{millis:.0f} ms" if millis >= 10 else f"{millis:.1f} ms"  # noqa: PLR2004  # two digits are enough
-    return f"{millis / 1000:.1f} s" if millis < 120_000 else f"{millis / 60_000:.1f} min"  # noqa: PLR2004  # 2 min
+    if millis < 1000:  # noqa: PLR2004 - a second
+        return f"{millis:.0f} ms" if millis >= 10 else f"{millis:.1f} ms"  # noqa: PLR2004 - two digits are enough
+    return f"{millis / 1000:.1f} s" if millis < 120_000 else f"{millis / 60_000:.1f} min"  # noqa: PLR2004 - 2 min
 
 
 def _size(count: int) -> str:
-    if count < 1000:  # noqa: PLR2004  # a kilobyte
+    if count < 1000:  # noqa: PLR2004 - a kilobyte
         return f"{count} B"
-    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"  # noqa: PLR2004  # the same
+    return f"{count / 1000:.1f} kB" if count < 1_000_000 else f"{count / 1_000_000:.1f} MB"  # noqa: PLR2004 - the same
 
 
 def _count(number: int, noun: str) -> str:

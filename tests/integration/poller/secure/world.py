@@ -22,6 +22,7 @@ from tidemill_poller.fleet import Dependencies, Fleet
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import MskSource, SelfManagedSource, SourceAccess
+from tidemill_poller.reporting import Telemetry
 from tidemill_poller.reporting.metrics import Metrics
 from tidemill_poller.reporting.status import StatusBoard
 from tidemill_poller.reporting.tracing import NO_TRACING
@@ -102,11 +103,9 @@ class SecureWorld:
             open_destination=lambda _: None,  # type: ignore[arg-type, return-value]  # no mapping has one
             access=KafkaAccess(boto3.Session(region_name="us-east-1"), ca_file=self.settings.ca_file),
             open_client=self._client,
-            tracing=NO_TRACING,
-            metrics=self.metrics,
-            board=self.board,
+            telemetry=Telemetry(tracing=NO_TRACING, metrics=self.metrics, board=self.board, now_ms=_now_ms),
             budget=ByteBudget(1 << 30),
-            now_ms=lambda: time.time_ns() // 1_000_000,
+            now_ms=_now_ms,
             random=random.random,
         )
 
@@ -195,3 +194,7 @@ async def until(condition: Callable[[], bool], told: Callable[[], Any]) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, told()
         await asyncio.sleep(0.01)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 from tests.fakes.group_contract import CONTRACT, PARTITIONS, Cluster, RecordingListener, becomes
-from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, lane_dependencies
+from tests.fakes.poller import (
+    BROKEN,
+    MAPPING,
+    RecordingDestination,
+    ScriptedFunction,
+    lane_dependencies,
+    poller_reporter,
+    telemetry,
+)
 from tests.fakes.real_cluster import RealCluster
 from tests.harness.tidemill_broker import TidemillBroker
 from tidemill_poller.errors import SourceUnavailable
@@ -35,6 +43,7 @@ class RunningSource:
     def __init__(self, cluster: RealCluster, function: Any, **lanes: Any) -> None:
         self.status = PollerStatus(number=0)
         self.board = MappingStatus()
+        self.telemetry = telemetry()
         self.joined = asyncio.Event()
         setup = SourceDependencies(
             topic=cluster.topic,
@@ -48,8 +57,7 @@ class RunningSource:
         self.source = Source(
             setup,
             self.client,
-            mapping_status=self.board,
-            status=self.status,
+            reporter=poller_reporter(self.telemetry, board=self.board, status=self.status),
             on_joined=self.joined.set,
         )
         self.task = asyncio.ensure_future(self.source.run())
@@ -115,7 +123,7 @@ async def test_a_function_slower_than_the_session_keeps_its_partitions(tidemill:
     await becomes(lambda: function.running == 2, within_s=3)
     await becomes(lambda: len(source.board.partitions) == 2 and source.board.partitions[0].committed == 1)
     await source.stop()
-    counts = source.source._setup.lanes.metrics.of(source.source._setup.lanes.mapping.uuid)
+    counts = source.telemetry.metrics.of(MAPPING.uuid)
     assert counts["esm.rebalances"] == 1
     assert len(function.calls) == 2
 

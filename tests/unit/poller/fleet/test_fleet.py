@@ -19,6 +19,7 @@ from tidemill_poller.errors import LoginFailed, SourceUnavailable
 from tidemill_poller.fleet import Dependencies, Fleet
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import Mapping, Provisioned, State
+from tidemill_poller.reporting import Telemetry
 from tidemill_poller.reporting.metrics import Metrics
 from tidemill_poller.reporting.status import StatusBoard
 from tidemill_poller.reporting.tracing import NO_TRACING
@@ -50,9 +51,7 @@ class FleetWorld:
                 open_destination=self._no_destination,
                 access=self,
                 open_client=self._client,
-                tracing=NO_TRACING,
-                metrics=Metrics(),
-                board=self.board,
+                telemetry=Telemetry(tracing=NO_TRACING, metrics=Metrics(), board=self.board, now_ms=now_ms),
                 budget=ByteBudget(1 << 30),
                 now_ms=now_ms,
                 random=lambda: 0.0,  # no jitter: the times in a test are exact

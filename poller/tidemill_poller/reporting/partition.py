@@ -1,0 +1,53 @@
+"""What a lane reports of its partition between deliveries.
+
+The lane is told one of these by its source, and writes the partition's status through it alone.
+"""
+
+from __future__ import annotations
+
+from tidemill_poller.reporting.delivery import BatchView, DeliveryReporter, RecordView, Sinks
+from tidemill_poller.reporting.status import PartitionStatus
+from tidemill_poller.reporting.telemetry import Telemetry
+from tidemill_poller.reporting.tracing import MappingView
+
+
+class PartitionReporter:
+    """Events of one partition of one mapping."""
+
+    def __init__(self, telemetry: Telemetry, mapping: MappingView, status: PartitionStatus) -> None:
+        self._tracing = telemetry.tracing
+        self._mapping = mapping
+        self._sinks = Sinks(telemetry, mapping.uuid, status)
+        self.status = status
+
+    def polled(self, records: int, *, kept: int) -> None:
+        """Note how many records a poll brought, and how many of them the filter kept."""
+        self._sinks.count("esm.events.polled", records)
+        if kept < records:
+            self._sinks.count("esm.events.filtered_out", records - kept)
+
+    def buffered(self, held_bytes: int, *, paused: bool) -> None:
+        """Note what is fetched and not settled, and whether no more is fetched for now."""
+        self.status.buffered_bytes = held_bytes
+        self.status.fetch_paused = paused
+
+    def batch_opened(self, batch: BatchView) -> DeliveryReporter:
+        """Open the delivery of one batch."""
+        first = batch.records[0]
+        node = self._tracing.process(
+            mapping=self._mapping,
+            topic=first.topic,
+            partition=first.partition,
+            first_offset=batch.first_offset,
+            last_offset=batch.last_offset,
+            record_count=len(batch.records),
+            payload_bytes=batch.payload_bytes,
+            closed_by=batch.closed_by,
+            filtered=batch.filtered,
+            headers=(_sent_headers(record) for record in batch.records),
+        )
+        return DeliveryReporter(node, self._sinks)
+
+
+def _sent_headers(record: RecordView) -> list[tuple[str, bytes]]:
+    return [(name, value) for name, value in record.headers if value is not None]
