@@ -33,7 +33,7 @@ from tidemill_poller.control_api import application
 from tidemill_poller.control_api.functions import LambdaFunctions
 from tidemill_poller.destinations import open_destination
 from tidemill_poller.errors import InvalidSettings, PollerError
-from tidemill_poller.fleet import Dependencies, Fleet
+from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.invoke import Invoker
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
@@ -120,11 +120,13 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
         closing.callback(store.close)
         closing.push_async_callback(asyncio.to_thread, tracing.close)
         closing.push_async_callback(asyncio.to_thread, metrics.close)
+        invoker = await closing.enter_async_context(Invoker(session))
         fleet = Fleet(
             Dependencies(
                 store=store,
                 settings=settings,
-                invoker=await closing.enter_async_context(Invoker(session)),
+                invoker=invoker,
+                function_updates=FunctionUpdates(invoker.revision, interval_s=settings.function_check_s),
                 open_destination=lambda arn: open_destination(arn, aws),
                 access=access,
                 open_client=lambda options, mapping, number: _open_client(options, mapping, number, settings),

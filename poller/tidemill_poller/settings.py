@@ -47,6 +47,12 @@ class Settings(BaseSettings):
         description="Delay before the first retry; each further one doubles it (AWS's is undocumented)",
     )
     retry_backoff_max_s: float = Field(default=60.0, ge=0, description="No retry waits longer than this")
+    function_check_s: float = Field(
+        default=2.0,
+        ge=0,
+        description="How often a function that partitions wait to retry is checked for an update, by one"
+        " GetFunctionConfiguration; an update is retried at once; 0: never. Against AWS: 30",
+    )
     isolation_level: Literal["read_uncommitted", "read_committed"] = Field(
         default="read_uncommitted",
         description="AWS documents none; this is the Java client's default",

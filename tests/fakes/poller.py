@@ -13,6 +13,7 @@ from tidemill_poller.batch import BatchLimits, ByteBudget
 from tidemill_poller.destinations import FailureRecord
 from tidemill_poller.errors import DestinationUnavailable
 from tidemill_poller.event import EventSource, event_source
+from tidemill_poller.fleet import FunctionUpdates
 from tidemill_poller.lane import Lane, LaneDependencies
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import SelfManagedSource
@@ -138,6 +139,11 @@ class RecordingDestination:
         return [(record.first_offset, record.last_offset) for record in self.sent]
 
 
+async def no_revision(function_arn: str) -> str | None:
+    """Of a function that nobody can be asked about."""
+    return None
+
+
 def telemetry(tracing: Tracing = NO_TRACING) -> Telemetry:
     """Counts and statuses of one test."""
     return Telemetry(tracing=tracing, metrics=Metrics(), board=StatusBoard(), now_ms=now_ms)
@@ -157,7 +163,11 @@ def poller_reporter(
 
 
 def lane_dependencies(
-    function: Any, *, destination: RecordingDestination | None = None, **changes: Any
+    function: Any,
+    *,
+    destination: RecordingDestination | None = None,
+    updates: FunctionUpdates | None = None,
+    **changes: Any,
 ) -> LaneDependencies:
     """A mapping's lanes without a window; `changes` go to whichever part has the name."""
     policy = RetryPolicy(
@@ -181,6 +191,7 @@ def lane_dependencies(
         age_ms_max=None,
         filter=None,
         invoker=function,
+        function_updates=updates or FunctionUpdates(no_revision, interval_s=0),
         budget=ByteBudget(64 * 1024 * 1024),
         buffer_bytes=16 * 1024 * 1024,
         now_ms=now_ms,

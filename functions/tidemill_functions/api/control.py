@@ -111,8 +111,8 @@ class ControlApi:
         }
 
     async def get_function_configuration(self, call: Call) -> Mapping[str, Any]:
-        """GetFunctionConfiguration."""
-        return describe(self._find(call))
+        """GetFunctionConfiguration; an edit of code that runs in place is a new revision."""
+        return describe(self._pool.refresh(self._find(call)))
 
     async def list_functions(self, call: Call) -> Mapping[str, Any]:
         """ListFunctions; the marker is the name that the last page ended with."""

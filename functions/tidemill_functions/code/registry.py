@@ -158,7 +158,9 @@ class Registry:
         now = self._fingerprints[name] = fingerprint(Path(function.code.folder))
         if before is None or before == now:
             return False
-        self._functions[name] = dataclasses.replace(function, revision_id=str(uuid.uuid4()))
+        self._functions[name] = dataclasses.replace(
+            function, revision_id=str(uuid.uuid4()), last_modified_ms=time.time_ns() // 1_000_000
+        )
         return True
 
     def _put(self, function: Function) -> Function:

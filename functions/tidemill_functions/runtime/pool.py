@@ -173,6 +173,12 @@ class Pool:
         self._waiting += 1
         self._start_more()
 
+    def refresh(self, function: Function) -> Function:
+        """Return the function as it is now: code that runs in place may have been edited."""
+        if not isinstance(function.code, LocalCode):
+            return function
+        return self._reread(self._line(function.name), function)
+
     def _reread(self, line: _Line, function: Function) -> Function:
         now_s = asyncio.get_running_loop().time()
         if now_s >= line.reread_at_s:

@@ -34,8 +34,10 @@ class Fleet:
         """Keep what runs equal to what is stored, until `stop`."""
         async with asyncio.TaskGroup() as tasks:
             watch = tasks.create_task(self._watch(tasks), name="watch store")
+            updates = tasks.create_task(self._dependencies.function_updates.run(), name="function updates")
             await self._stopping.wait()
             watch.cancel()
+            updates.cancel()
             for reconciler in self._reconcilers.values():
                 reconciler.stop()
 

@@ -21,6 +21,7 @@ from tidemill_poller.batch import BatchLimits, ByteBudget
 from tidemill_poller.destinations import Destination
 from tidemill_poller.errors import PollerError, SourceUnavailable, StoreError
 from tidemill_poller.filters import compile_filters
+from tidemill_poller.fleet.function_updates import FunctionUpdates
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.lane import Invoking, LaneDependencies
 from tidemill_poller.mapping import UNLIMITED, USER_INITIATED, State
@@ -62,6 +63,7 @@ class Dependencies:
     store: MappingStore
     settings: Settings
     invoker: Invoking
+    function_updates: FunctionUpdates
     open_destination: OpenDestination
     access: Access
     open_client: OpenClient
@@ -332,6 +334,7 @@ class _Pollers:
             age_ms_max=None if age_s == UNLIMITED else age_s * 1000,
             filter=compile_filters(mapping.filter_patterns),
             invoker=given.invoker,
+            function_updates=given.function_updates,
             budget=given.budget,
             buffer_bytes=settings.partition_buffer_bytes,
             now_ms=given.now_ms,

@@ -23,7 +23,7 @@ from yarl import URL
 
 from tidemill_poller.errors import PollerError
 from tidemill_poller.invoke.credentials import CurrentCredentials
-from tidemill_poller.invoke.replies import one_line, read_reply
+from tidemill_poller.invoke.replies import one_line, read_reply, read_revision
 from tidemill_poller.invoke.signing import Endpoint, Signer
 from tidemill_poller.retry import Outcome, Unreachable
 
@@ -31,6 +31,7 @@ from tidemill_poller.retry import Outcome, Unreachable
 INVOKE_TIMEOUT_S: Final = 900 + 30
 CONNECT_TIMEOUT_S: Final = 5
 # Lambda's limit of a synchronous response is 6 MB; a peer that sends more is not Lambda.
+_CONFIGURATION_TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 RESPONSE_BYTES_MAX: Final = 8 * 1024 * 1024
 # One request a lane at a time, so this bounds how many lanes invoke at once; the others wait for a
 # connection.
@@ -101,6 +102,28 @@ class Invoker:
         if trace_headers:
             headers.update(trace_headers)
         return await self._post(url, headers, payload)
+
+    async def revision(self, function_arn: str) -> str | None:
+        """Return what changes with a function's code and configuration; None when nobody can say.
+
+        A function that does not exist has a revision too. Raises nothing.
+        """
+        assert self._http is not None, "enter the Invoker first"
+        assert self._signer is not None
+        assert self._credentials is not None
+        try:
+            credentials = await self._credentials.now()
+            if credentials is None:
+                return None
+            url, headers = self._signer.sign(
+                function_arn, b"", credentials, time.time(), operation="configuration"
+            )
+            async with self._http.get(
+                url, headers=headers, allow_redirects=False, timeout=_CONFIGURATION_TIMEOUT
+            ) as response:
+                return read_revision(response.status, await _read(response) or b"")
+        except Exception:  # noqa: BLE001 - providers are plug-ins that raise what they like
+            return None
 
     async def _post(self, url: URL, headers: dict[str, str], payload: bytes) -> Outcome:
         assert self._http is not None

@@ -1,4 +1,4 @@
-"""Replies of the Invoke API as Outcomes: every status, error code and body. Pure."""
+"""Replies of the Lambda API: of Invoke as Outcomes, of GetFunctionConfiguration as revisions. Pure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ MESSAGE_CHARS_MAX: Final = 1000
 # Lambda's name for 413, which other servers in front of a function spell otherwise or not at all: the event
 # is larger than the function's side takes, and retry.decide makes it smaller.
 REQUEST_TOO_LARGE: Final = "RequestTooLargeException"
+
+
+# An alias that is pointed elsewhere changes the version alone.
+_REVISION_MEMBERS: Final = ("Version", "RevisionId", "CodeSha256", "LastModified")
 
 
 def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
@@ -47,6 +51,20 @@ def read_reply(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         )
     sentence = f"Invoke answered {status}{' ' + code if code else ''}: {message or 'no message'}"
     return Unreachable(reason=sentence, error_type=code or f"HTTP{status}")
+
+
+def read_revision(status: int, body: bytes) -> str | None:
+    """Return what a GetFunctionConfiguration reply says of the function's revision.
+
+    None when it does not say, or an update is under way. A function that does not exist has a revision too:
+    creating it is an update.
+    """
+    if status == 404:  # noqa: PLR2004 - Not Found
+        return "absent"
+    found = _json_object(body)
+    if status != 200 or found.get("LastUpdateStatus") == "InProgress" or found.get("State") == "Pending":  # noqa: PLR2004 - OK
+        return None
+    return " ".join(str(found.get(name, "")) for name in _REVISION_MEMBERS)
 
 
 def _function_error(body: bytes) -> tuple[str, str]:

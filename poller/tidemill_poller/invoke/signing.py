@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import quote
 
 from botocore.credentials import ReadOnlyCredentials
@@ -19,6 +20,10 @@ from yarl import URL
 # Mappings come and go over months; a table that starts anew now and then is bound enough.
 _TARGETS_MAX: Final = 4096
 _QUALIFIED_ARN_PARTS: Final = 8
+
+# The last part of a function's path: Invoke, GetFunctionConfiguration.
+Operation = Literal["invocations", "configuration"]
+_METHODS: Final[Mapping[Operation, str]] = {"invocations": "POST", "configuration": "GET"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class Endpoint:
 
 
 class Signer:
-    """SigV4 for Invoke requests, with all that does not change between requests computed once.
+    """SigV4 for requests about functions, with all that does not change between requests computed once.
 
     The same signature as botocore's SigV4Auth (a test holds them together), at a tenth of its cost: botocore
     parses the URL and derives the signing key anew for every request.
@@ -40,14 +45,20 @@ class Signer:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._targets: dict[str, _Target] = {}
+        self._targets: dict[tuple[Operation, str], _Target] = {}
         self._key: tuple[str, str, bytes] = ("", "", b"")  # (date, secret, signing key)
 
     def sign(
-        self, function_arn: str, payload: bytes, credentials: ReadOnlyCredentials, now_s: float
+        self,
+        function_arn: str,
+        payload: bytes,
+        credentials: ReadOnlyCredentials,
+        now_s: float,
+        *,
+        operation: Operation = "invocations",
     ) -> tuple[URL, dict[str, str]]:
-        """The URL of the Invoke request, and its headers with the signature in Authorization."""
-        target = self._targets.get(function_arn) or self._target(function_arn)
+        """Return the URL of a request, and its headers with the signature in Authorization."""
+        target = self._targets.get((operation, function_arn)) or self._target(operation, function_arn)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
         scope = f"{stamp[:8]}/{self._endpoint.region}/lambda/aws4_request"
         headers = {"X-Amz-Date": stamp, "Accept-Encoding": "identity"}
@@ -78,18 +89,18 @@ class Signer:
             self._key = (date, secret, key)
         return self._key[2]
 
-    def _target(self, function_arn: str) -> _Target:
+    def _target(self, operation: Operation, function_arn: str) -> _Target:
         name, qualifier = split_qualifier(function_arn)
         base = URL(self._endpoint.url)
-        path = f"{base.raw_path.rstrip('/')}/2015-03-31/functions/{quote(name, safe='-._~')}/invocations"
+        path = f"{base.raw_path.rstrip('/')}/2015-03-31/functions/{quote(name, safe='-._~')}/{operation}"
         query = f"Qualifier={quote(qualifier, safe='-._~')}" if qualifier else ""
         url = URL(f"{base.origin()}{path}{'?' + query if query else ''}", encoded=True)
         # Every service but S3 signs the path encoded once more (SigV4, "Create a canonical request").
-        canonical = f"POST\n{quote(path, safe='/~')}\n{query}\n"
+        canonical = f"{_METHODS[operation]}\n{quote(path, safe='/~')}\n{query}\n"
         target = _Target(url=url, host=url.host_port_subcomponent or "", canonical=canonical)
         if len(self._targets) >= _TARGETS_MAX:
             self._targets.clear()
-        self._targets[function_arn] = target
+        self._targets[operation, function_arn] = target
         return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,14 @@ class Invoking(Protocol):
         self, function_arn: str, payload: bytes, *, trace_headers: Mapping[str, str] = ...
     ) -> Outcome:
         """Invoke and wait for the reply."""
+        ...
+
+
+class FunctionUpdates(Protocol):
+    """Notices updates of functions."""
+
+    def watching(self, function_arn: str, on_update: Callable[[], None]) -> AbstractContextManager[None]:
+        """Call `on_update` when the function's code or configuration was updated, while in the context."""
         ...
 
 
@@ -46,6 +55,7 @@ class LaneDependencies:
     age_ms_max: int | None
     filter: Filtering | None
     invoker: Invoking
+    function_updates: FunctionUpdates
     budget: ByteBudget
     buffer_bytes: int
     now_ms: Callable[[], int]

@@ -10,7 +10,8 @@ no Kafka client: its source feeds it and commits for it. Decisions are `retry.de
                                          ^          │ Commit    v
                                          │          ├────────> settled ── commit point moves ──> next batch
                                          │          │              ^
-                                         ├ RETRYING <── RetryIn, RetryRest (the rest is settled)
+                                         ├ RETRYING <── RetryIn, RetryRest (the rest is settled);
+                                         │          │   ends early when the function is updated
                                          │          │              │
                                          ├──────────┤ Bisect: the first half, then the second
                                                     │              │
@@ -100,6 +101,7 @@ class Lane:
         self._sub_batches: deque[_SubBatch] = deque()  # of the batch in progress, in offset order
         self._opened_s = 0.0  # when the present window opened, by the event loop's clock
         self._closing = False
+        self._updated = False  # the function, while a sub-batch waits to be invoked again
         self._wake: asyncio.Future[None] | None = None
 
     # What the source calls
@@ -161,14 +163,15 @@ class Lane:
         return None
 
     async def _wait(self, delay_s: float) -> bool:
-        """Wait; False, at once, when the lane closes."""
+        """Wait, or until the function is updated; False, at once, when the lane closes."""
         until_s = _now_s() + delay_s
-        while not self._closing and _now_s() < until_s:
+        while not self._closing and not self._updated and _now_s() < until_s:
             await self._pause(until_s)
         return not self._closing
 
     async def _wait_open(self, delay_s: float) -> None:
         """Wait. Raises _Closed, at once, when the lane closes."""
+        self._updated = False
         if not await self._wait(delay_s):
             raise _Closed
 
@@ -243,7 +246,14 @@ class Lane:
         node.retrying(
             part.batch, attempt=part.attempts.number, delay_s=delay_s, failure=failure_of(part.last)
         )
-        return await self._wait(delay_s)
+        self._updated = False
+        function_arn = self._dependencies.mapping.function_arn
+        with self._dependencies.function_updates.watching(function_arn, self._on_function_update):
+            return await self._wait(delay_s)
+
+    def _on_function_update(self) -> None:
+        self._updated = True
+        self._rouse()
 
     async def _invoke(self, part: _SubBatch, node: DeliveryReporter) -> Decision:
         batch, attempts, given = part.batch, part.attempts, self._dependencies

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.fakes import virtual_time
 from tests.fakes.poller import (
     MAPPING,
@@ -18,7 +20,7 @@ from tidemill_poller.reporting.tracing import open_tracing
 from tidemill_poller.reporting.tracing.tree import render_tree
 
 
-def tree_of(function: ScriptedFunction, destination: RecordingDestination | None, **setup: object) -> str:
+def tree_of(function: ScriptedFunction, destination: RecordingDestination | None, **setup: Any) -> str:
     tracing = open_tracing({}, recent_deliveries=10)
     lanes = lane_dependencies(function, destination=destination, **setup)
 

@@ -16,9 +16,9 @@ import uvloop
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
-from tests.fakes.poller import ScriptedFunction
+from tests.fakes.poller import ScriptedFunction, no_revision
 from tidemill_poller.batch import ByteBudget
-from tidemill_poller.fleet import Dependencies, Fleet
+from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import MskSource, SelfManagedSource, SourceAccess
@@ -100,6 +100,7 @@ class SecureWorld:
             store=self.store,
             settings=self.settings,
             invoker=self.function,
+            function_updates=FunctionUpdates(no_revision, interval_s=0),
             open_destination=lambda _: None,  # type: ignore[arg-type, return-value]  # no mapping has one
             access=KafkaAccess(boto3.Session(region_name="us-east-1"), ca_file=self.settings.ca_file),
             open_client=self._client,

@@ -120,7 +120,10 @@ def test_edits_of_code_in_place_are_noticed(tmp_path: Path) -> None:
     assert registry.get("orders") is made
     (folder / "app.py").write_text("x = 22")
     assert registry.reread("orders")
-    assert registry.get("orders") is not made
+    edited = registry.get("orders")
+    assert edited is not None
+    assert edited.revision_id != made.revision_id
+    assert edited.last_modified_ms >= made.last_modified_ms
     assert not registry.reread("nothing")
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.fakes import virtual_time
 from tests.fakes.kafka import FakeKafka
-from tests.fakes.poller import BROKEN, MAPPING, ScriptedFunction, until
+from tests.fakes.poller import BROKEN, MAPPING, ScriptedFunction, no_revision, until
 from tests.fakes.virtual_time import now_ms
 from tidemill_poller.batch import ByteBudget
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
-from tidemill_poller.fleet import Dependencies, Fleet
+from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import Mapping, Provisioned, State
 from tidemill_poller.reporting import Telemetry
@@ -48,6 +48,7 @@ class FleetWorld:
                 store=self.store,
                 settings=Settings(data_dir=directory, drain_timeout_s=5.0),
                 invoker=self.function,
+                function_updates=FunctionUpdates(no_revision, interval_s=0),
                 open_destination=self._no_destination,
                 access=self,
                 open_client=self._client,
