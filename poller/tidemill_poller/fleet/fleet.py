@@ -10,6 +10,8 @@ import asyncio
 import logging
 from typing import Final
 
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_fixed
+
 from tidemill_poller.errors import StoreError
 from tidemill_poller.fleet.reconciler import Dependencies, Reconciler
 
@@ -42,14 +44,20 @@ class Fleet:
                 reconciler.stop()
 
     async def _watch(self, tasks: asyncio.TaskGroup) -> None:
+        reading = AsyncRetrying(
+            retry=retry_if_exception_type(StoreError),
+            wait=wait_fixed(_STORE_RETRY_S),
+            before_sleep=_log_unreadable,
+        )
         revision = -1
         while True:
-            try:
-                revision = await self._dependencies.store.changed(revision)
-                self._reconcile(tasks)
-            except StoreError as error:
-                logger.error("the mapping store cannot be read, asking again: %s", error)  # noqa: TRY400 - one line
-                await asyncio.sleep(_STORE_RETRY_S)
+            revision = await reading(self._reconcile_after, revision, tasks)
+
+    async def _reconcile_after(self, revision: int, tasks: asyncio.TaskGroup) -> int:
+        """Wait for a newer revision of the store and reconcile with it. Raises StoreError."""
+        revision = await self._dependencies.store.changed(revision)
+        self._reconcile(tasks)
+        return revision
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
         for mapping in self._dependencies.store.all():
@@ -64,3 +72,8 @@ class Fleet:
             await reconciler.run()
         finally:
             del self._reconcilers[uuid]
+
+
+def _log_unreadable(state: RetryCallState) -> None:
+    reason = state.outcome.exception() if state.outcome else None
+    logger.error("mapping store unreadable, reading it again reason=%s", reason)

@@ -104,8 +104,8 @@ async def test_counts_are_exported_at_close_at_the_latest(collector: Collector) 
 def test_without_the_variables_the_sdk_is_not_even_imported() -> None:
     code = (
         "import sys\n"
-        "from poller.tracing import open_tracing\n"
-        "from poller.metrics import open_metrics\n"
+        "from tidemill_poller.reporting.tracing import open_tracing\n"
+        "from tidemill_poller.reporting.metrics import open_metrics\n"
         "assert not open_tracing({}).enabled\n"
         "open_metrics({}).count('esm.events.polled', 1, mapping='a')\n"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])\n"

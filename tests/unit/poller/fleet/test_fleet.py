@@ -15,7 +15,7 @@ from tests.fakes.kafka import FakeKafka
 from tests.fakes.poller import BROKEN, MAPPING, ScriptedFunction, no_revision, until
 from tests.fakes.virtual_time import now_ms
 from tidemill_poller.batch import ByteBudget
-from tidemill_poller.errors import LoginFailed, SourceUnavailable
+from tidemill_poller.errors import LoginFailed, SourceUnavailable, StoreUnavailable
 from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import Mapping, Provisioned, State
@@ -33,7 +33,7 @@ CONNECTION_PROBLEM = SourceUnavailable.problem
 class FleetWorld:
     """A fleet over a real store, one fake cluster per mapping."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store: type[MappingStore] = MappingStore) -> None:
         self.function = ScriptedFunction()
         self.kafkas: dict[str, FakeKafka] = {}
         self.looked_up = True
@@ -41,7 +41,7 @@ class FleetWorld:
         self.refused = False
         self.versions: dict[str, str] = {}
         self.unusable = ""  # a version that cannot be connected with
-        self.store = MappingStore(directory, now_ms=now_ms)
+        self.store = store(directory, now_ms=now_ms)
         self.board = StatusBoard()
         self.fleet = Fleet(
             Dependencies(
@@ -123,6 +123,28 @@ def test_a_created_mapping_runs_and_says_so(directory: Path) -> None:
             await until(lambda: world.state() is State.ENABLED)
             await until(lambda: world.result() == "OK")
         assert world.state() is State.ENABLED
+
+    virtual_time.run(scenario())
+
+
+class LockedAtFirst(MappingStore):
+    """A store that another process locks for the first few reads."""
+
+    reads = 0
+
+    async def changed(self, after_revision: int) -> int:
+        self.reads += 1
+        if self.reads <= 3:
+            raise StoreUnavailable("mappings.db: database is locked")
+        return await super().changed(after_revision)
+
+
+def test_a_store_that_cannot_be_read_is_read_again(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory, LockedAtFirst)
+        world.store.create(MAPPING)
+        async with world.running():
+            await until(lambda: world.state() is State.ENABLED)
 
     virtual_time.run(scenario())
 
