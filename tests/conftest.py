@@ -15,13 +15,20 @@ from tests.oracles.group_members import SHORT_SESSIONS
 
 # Two workers share the files out in this order: long ones first, so that both come to an end together.
 LONG = ("e2e", "conformance", "integration")
+# Builds a wheel and an environment, some 100 s before its first test: the longest file of all.
+FIRST = "test_wheel.py"
 HERE = Path(__file__).parent
 
 
 @pytest.hookimpl(trylast=True)  # pytest-randomly has shuffled them, and within a folder that stays
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {folder: place for place, folder in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path.relative_to(HERE).parts[0], len(LONG)))
+    items.sort(
+        key=lambda item: (
+            item.path.name != FIRST,
+            places.get(item.path.relative_to(HERE).parts[0], len(LONG)),
+        )
+    )
 
 
 @pytest.fixture(scope="session")

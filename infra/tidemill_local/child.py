@@ -30,11 +30,13 @@ _LIBRARIES = ("aiokafka", "asyncio", "boto3", "botocore", "moto", "s3transfer", 
 def main() -> int:
     """Run the program named first with the arguments that follow."""
     keep_private()
-    for library in _LIBRARIES:
-        logging.getLogger(library).setLevel(logging.WARNING)
     name, *arguments = sys.argv[1:]
     threading.Thread(target=_end_with_launcher, daemon=True).start()
-    status: int = import_module(MODULES[name]).main(arguments)
+    program = import_module(MODULES[name])
+    # After the import: the poller sets the level of botocore itself.
+    for library in _LIBRARIES:
+        logging.getLogger(library).setLevel(logging.WARNING)
+    status: int = program.main(arguments)
     return status
 
 

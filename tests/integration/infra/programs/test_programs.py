@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -78,7 +79,19 @@ SHELLS = {
 }
 
 
-def start(shell: Shell, folder: Path, port: int, *more: str, **environ: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(
+    shell: Shell, folder: Path, port: int, *more: str, **environ: str
+) -> Iterator[subprocess.Popen[str]]:
+    """The program, killed at the end if it still runs."""
+    process = _start(shell, folder, port, *more, **environ)
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def _start(shell: Shell, folder: Path, port: int, *more: str, **environ: str) -> subprocess.Popen[str]:
     data_dir = ("--data-dir", str(folder / "data")) if shell.has_data_dir else ()
     ready_file = ("--ready-file", str(folder / "ready.json"))
     return subprocess.Popen(
@@ -117,11 +130,17 @@ def unusable_port(shell: Shell) -> Iterator[int]:
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    try:
-        said, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    said, _ = process.communicate(timeout=30)
     return process.returncode, said
+
+
+@pytest.fixture(autouse=True)
+def core_dumps_on() -> Iterator[None]:
+    """What is started inherits it: a program that does not turn them off would dump."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 @pytest.fixture(params=SHELLS)
@@ -134,29 +153,28 @@ def test_a_program_says_that_it_is_ready_keeps_to_itself_and_ends_when_told(
     shell: Shell, tmp_path: Path, number: signal.Signals
 ) -> None:
     ready_file = tmp_path / "ready.json"
-    with free_port(shell) as port:
-        process = start(shell, tmp_path, port)
-        try:
-            wait_until(lambda: ready_file.exists() or process.poll() is not None, what="the ready file")
-            ready: dict[str, Any] = json.loads(ready_file.read_text())
-            assert ready["pid"] == process.pid
-            socket.create_connection(("127.0.0.1", ready["port"]), timeout=5).close()
-            assert ready_file.stat().st_mode & 0o077 == 0
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            assert "Umask:\t0077" in status
-            limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
-            [core] = [line.split()[4] for line in limits if line.startswith("Max core file size")]
-            assert core == "0"
-            os.kill(process.pid, number)
-        finally:
-            status_code, said = ended(process)
-    assert status_code == 0, said
+    with free_port(shell) as port, started(shell, tmp_path, port) as process:
+        wait_until(lambda: ready_file.exists() or process.poll() is not None, what="the ready file")
+        assert process.poll() is None, ended(process)
+        ready: dict[str, Any] = json.loads(ready_file.read_text())
+        assert ready["pid"] == process.pid
+        socket.create_connection(("127.0.0.1", ready["port"]), timeout=5).close()
+        assert ready_file.stat().st_mode & 0o077 == 0
+        assert "Umask:\t0077" in Path(f"/proc/{process.pid}/status").read_text()
+        limits = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+        [core] = [line.split()[4] for line in limits if line.startswith("Max core file size")]
+        assert core == "0"
+        os.kill(process.pid, number)
+        status, said = ended(process)
+    assert status == 0, said
     assert "Traceback" not in said
 
 
 def test_a_misspelt_setting_is_refused_with_the_nearest_name(shell: Shell, tmp_path: Path) -> None:
-    with free_port(shell) as port:
-        process = start(shell, tmp_path, port, *shell.misspelt, **shell.misspelt_variables)
+    with (
+        free_port(shell) as port,
+        started(shell, tmp_path, port, *shell.misspelt, **shell.misspelt_variables) as process,
+    ):
         status, said = ended(process)
     assert status == USAGE_ERROR, said
     assert shell.hint in said
@@ -165,8 +183,7 @@ def test_a_misspelt_setting_is_refused_with_the_nearest_name(shell: Shell, tmp_p
 
 
 def test_a_port_that_is_taken_ends_the_start_in_one_sentence(shell: Shell, tmp_path: Path) -> None:
-    with unusable_port(shell) as port:
-        process = start(shell, tmp_path, port)
+    with unusable_port(shell) as port, started(shell, tmp_path, port) as process:
         status, said = ended(process)
     assert status == START_ERROR, said
     assert shell.port_flag in said
