@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
+from cryptography import x509
 
 from tidemill_broker.auth.tls import issuing
 from tidemill_broker.listeners import PORTS, ListenerName
@@ -189,3 +190,13 @@ def test_a_certificates_secret_holds_key_and_chain_up_to_the_root() -> None:
     expected = {"privateKey": key, "certificate": certificate + root}
     assert certificate_secret(key + certificate, root) == expected
     assert certificate_secret(key + certificate + root, root) == expected
+
+
+def test_the_brokers_certificate_is_for_the_host_that_clients_are_told(tmp_path: Path) -> None:
+    """Else they find it at `--host`, and do not trust it."""
+    settings = read_settings(data_dir=tmp_path, host="10.0.0.5", auth=parse_auth("mtls"), environ={})
+    Access(settings, {}).prepare()
+    certificate = x509.load_pem_x509_certificates((settings.tls_dir / "broker.pem").read_bytes())[0]
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    addresses = [str(address) for address in names.get_values_for_type(x509.IPAddress)]
+    assert {"10.0.0.5", "127.0.0.1"} <= set(addresses)
