@@ -31,6 +31,7 @@ from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import InvalidSettings
 from tidemill_functions.runtime.event_queue import EventQueue, delivering
 from tidemill_functions.runtime.pool import Pool, running
+from tidemill_functions.runtimes.table import Runtimes
 from tidemill_functions.settings import Settings, handed_on, read_settings
 
 logger = logging.getLogger(__name__)
@@ -97,13 +98,14 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
 async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[int]:
     """The whole runtime, from start to drain; gives the port that it listens on."""
     registry = Registry(settings.data_dir.resolve(), region=settings.region, account_id=settings.account_id)
-    pool = Pool(registry, settings, handed_on(environ, settings.region))
+    runtimes = Runtimes(settings)
+    pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region))
     events = EventQueue(registry, pool, settings)
     # The pool ends last: what the servers and the queue have begun needs it.
     async with (
         running(pool),
         delivering(events),
-        _general_server(registry, pool, events, settings) as general,
+        _general_server(_application(registry, pool, runtimes, events, settings)) as general,
     ):
         front = Front(registry, pool, general)
         loop = asyncio.get_running_loop()
@@ -121,14 +123,10 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
 
 @asynccontextmanager
 async def _general_server(
-    registry: Registry, pool: Pool, events: EventQueue, settings: Settings
+    application: web.Application,
 ) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
     """Aiohttp's server without a socket of its own: the front gives it connections."""
-    runner = web.AppRunner(
-        _application(registry, pool, events, settings),
-        access_log=None,
-        shutdown_timeout=_REPLIES_S,
-    )
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_REPLIES_S)
     await runner.setup()
     assert runner.server is not None
     try:
@@ -137,9 +135,11 @@ async def _general_server(
         await runner.cleanup()
 
 
-def _application(registry: Registry, pool: Pool, events: EventQueue, settings: Settings) -> web.Application:
-    extension = ExtensionApi(registry, pool, events)
-    control = ControlApi(registry, pool)
+def _application(
+    registry: Registry, pool: Pool, runtimes: Runtimes, events: EventQueue, settings: Settings
+) -> web.Application:
+    extension = ExtensionApi(registry, pool, runtimes, events)
+    control = ControlApi(registry, pool, runtimes)
     service = Service(
         "lambda",
         {

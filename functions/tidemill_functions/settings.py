@@ -71,6 +71,13 @@ class Settings(BaseSettings):
     event_retry_delays_s: tuple[float, ...] = Field(
         default=(60.0, 120.0), description="Waits before the retries of a failed Event invocation (AWS's)"
     )
+    pythons: tuple[Path, ...] = Field(
+        default=(),
+        description="Python interpreters to use first, as a JSON list; then ours, PATH's, pyenv's, uv's",
+    )
+    nearest_python: bool = Field(
+        default=False, description="Run a function under the nearest Python where its own is missing"
+    )
     log_file_bytes: int = Field(
         default=5 * _MIB,
         ge=4096,

@@ -1,5 +1,6 @@
 """`tidemill function …`: functions over Lambda's own API, and code that runs in place over ours."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,10 +28,13 @@ def register(
     timeout: Annotated[int, typer.Option(help="Seconds that an invocation may take (1-900)")] = 3,
     memory: Annotated[int, typer.Option(help="Megabytes (128-10240)")] = 128,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the handler; repeatable")] = None,
+    python: Annotated[
+        Path | None, typer.Option(help="Interpreter; else that of the project's .venv, then of VIRTUAL_ENV")
+    ] = None,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Register a handler that runs in place.
+    """Register a handler that runs in place, in its project's own virtual environment.
 
     The next invocation picks up edits of its code. A module alone is read for handlers decorated with
     @function (`from tidemill import function, KafkaTrigger`): name, timeout, memory, environment and Kafka
@@ -46,12 +50,13 @@ def register(
     """
     there = endpoint(endpoint_url)
     if code is None:
-        registered = _register_module(there, Path(name))
+        registered = _register_module(there, Path(name), _interpreter(python))
     else:
         registration = _registration(name, code) | {
             "timeout_s": timeout,
             "memory_mb": memory,
             "environment": pairs(env or [], "--env"),
+            **_interpreter(python),
         }
         registered = [there.own("POST", "/_tidemill/functions", registration)]
         say(f"{name} runs {code}. Try it: tidemill function invoke {name}")
@@ -202,6 +207,14 @@ def _first_invocation(there: Endpoint, name: str, route: str, wait_s: int) -> No
     say(f"{name} was not invoked. Is there a mapping for it? tidemill mapping list --function {name}")
 
 
+def _interpreter(python: Path | None) -> dict[str, Any]:
+    """Return what a registration says of the interpreter."""
+    # Not resolved: a virtual environment's python is a link, and what it is called by is what it is.
+    named = {"python": str(python.absolute())} if python else {}
+    active = os.environ.get("VIRTUAL_ENV")
+    return named | ({"virtual_env": active} if active else {})
+
+
 def _registration(name: str, code: str) -> dict[str, Any]:
     file, colon, handler = code.rpartition(":")
     if not colon or not file.endswith(".py") or not handler.isidentifier():
@@ -214,7 +227,7 @@ def _registration(name: str, code: str) -> dict[str, Any]:
     return {"name": name, "path": str(path.resolve()), "handler": handler}
 
 
-def _register_module(there: Endpoint, path: Path) -> list[Any]:
+def _register_module(there: Endpoint, path: Path, interpreter: dict[str, Any]) -> list[Any]:
     """Register every decorated handler of a module, and make the mappings it asks for."""
     from tidemill.trigger import InvalidDeclaration, collect
 
@@ -228,7 +241,7 @@ def _register_module(there: Endpoint, path: Path) -> list[Any]:
         raise UserError(str(error)) from None
     registered = []
     for handler in declared:
-        registered.append(there.own("POST", "/_tidemill/functions", handler.registration()))
+        registered.append(there.own("POST", "/_tidemill/functions", handler.registration() | interpreter))
         say(f"{handler.name} runs {path}:{handler.handler}.")
         for mapping in handler.mappings:
             _create_mapping(there, handler.name, mapping)

@@ -7,6 +7,7 @@ it runs nothing itself. What Lambda offers and this runtime does not do is refus
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,9 +17,12 @@ from typing import Any
 from tidemill_awsapi import ApiError, Call
 from tidemill_functions.api.lookup import find_function, name_of
 from tidemill_functions.code import s3
-from tidemill_functions.code.registry import LATEST, LOCAL_RUNTIME, Function, LocalCode, Registry, ZipCode
+from tidemill_functions.code.registry import LATEST, Function, LocalCode, Registry, ZipCode
 from tidemill_functions.errors import FunctionExists, InvalidFunction
 from tidemill_functions.runtime.pool import Pool
+from tidemill_functions.runtimes.table import Runtimes
+
+logger = logging.getLogger(__name__)
 
 # Lambda's limits; its model allows more for kinds of function that are not built here.
 NAME_LENGTH_MAX = 64
@@ -26,8 +30,6 @@ TIMEOUT_S_MAX = 900
 MEMORY_MB_MAX = 10_240
 ENVIRONMENT_BYTES_MAX = 4096
 _PAGE = 50
-# All are run by the interpreter at hand: which one was asked for is only remembered.
-RUNTIMES = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 _RESERVED = frozenset(
     {
         "_HANDLER",
@@ -74,9 +76,10 @@ _UNBUILT: Mapping[str, tuple[Any, ...]] = {
 class ControlApi:
     """The control operations, each a handler for tidemill_awsapi."""
 
-    def __init__(self, registry: Registry, pool: Pool) -> None:
+    def __init__(self, registry: Registry, pool: Pool, runtimes: Runtimes) -> None:
         self._registry = registry
         self._pool = pool
+        self._runtimes = runtimes
 
     async def create_function(self, call: Call) -> Mapping[str, Any]:
         """CreateFunction, from a zip."""
@@ -90,7 +93,7 @@ class ControlApi:
             raise _invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages."
             )
-        configuration = _configuration(params)
+        configuration = await self._configuration(params)
         if self._registry.get(name) is not None:
             raise _conflict(name)
         code = await self._store(name, params["Code"])
@@ -145,7 +148,7 @@ class ControlApi:
         """UpdateFunctionConfiguration; environments of the former configuration end."""
         function = self._find(call)
         _check_revision(function, call.params)
-        changes = _configuration(call.params)
+        changes = await self._configuration(call.params)
         if "echoed" in changes:
             changes["echoed"] = {**function.echoed, **changes["echoed"]}
         return self._replace(function, **changes)
@@ -160,6 +163,18 @@ class ControlApi:
 
     def _find(self, call: Call) -> Function:
         return find_function(self._registry, call.params["FunctionName"], call.params.get("Qualifier"))
+
+    async def _configuration(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        fields = _configuration(params)
+        if runtime := params.get("Runtime"):
+            try:
+                note = await asyncio.to_thread(self._runtimes.check, runtime)
+            except InvalidFunction as error:
+                raise _invalid(str(error)) from None
+            if note:
+                logger.warning("another runtime is used function=%s note=%s", params["FunctionName"], note)
+            fields |= {"runtime": runtime, "runtime_note": note}
+        return fields
 
     def _replace(self, former: Function, **changes: Any) -> Mapping[str, Any]:
         current = self._registry.get(former.name) or former
@@ -188,6 +203,7 @@ def describe(function: Function) -> dict[str, Any]:
         "FunctionName": function.name,
         "FunctionArn": function.arn,
         "Runtime": function.runtime,
+        "RuntimeVersionConfig": _runtime_version(function),
         "Role": echoed.get("Role"),
         "Handler": function.handler,
         "CodeSize": 0 if isinstance(code, LocalCode) else code.size_bytes,
@@ -209,6 +225,13 @@ def describe(function: Function) -> dict[str, Any]:
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
         "LoggingConfig": {"LogFormat": "Text", "LogGroup": _log_group(function.name)},
     }
+
+
+def _runtime_version(function: Function) -> dict[str, Any] | None:
+    """Return Lambda's place for what is odd about a runtime's version; None if nothing is."""
+    if not function.runtime_note:
+        return None
+    return {"Error": {"ErrorCode": "Tidemill.OtherVersion", "Message": function.runtime_note}}
 
 
 def checked(
@@ -239,13 +262,6 @@ def _configuration(params: Mapping[str, Any]) -> dict[str, Any]:
         memory_mb=params.get("MemorySize"),
         environment=params["Environment"].get("Variables", {}) if "Environment" in params else None,
     )
-    if runtime := params.get("Runtime"):
-        if runtime not in RUNTIMES:
-            raise _invalid(
-                f"The runtime {runtime} can not be run here: choose one of {', '.join(RUNTIMES)} "
-                f"(all are run by {LOCAL_RUNTIME}, the interpreter at hand)."
-            )
-        fields["runtime"] = runtime
     if handler := params.get("Handler"):
         fields["handler"] = handler
     if echoed := {member: params[member] for member in _ECHOED if member in params}:

@@ -4,7 +4,8 @@ Routes under /_tidemill/, for the command line and for people; errors are {"erro
 `__main__` adds them to the Lambda API's application.
 
     POST /_tidemill/functions               {"name", "path", "handler", "timeout_s"?, "memory_mb"?,
-                                            "environment"?} -> FunctionConfiguration; 201 new, 200 changed
+                                            "environment"?, "python"?, "virtual_env"?}
+                                            -> FunctionConfiguration; 201 new, 200 changed
     GET  /_tidemill/functions/NAME/logs     ?lines=100&follow=1 -> text
     GET  /_tidemill/functions/NAME/code     the zip that the function was made from
     GET  /_tidemill/health                  {"status", "functions", "environments", "in_flight", "events"}
@@ -25,10 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tidemill_awsapi import ApiError
 from tidemill_functions.api.control import checked, describe
 from tidemill_functions.code.handlers import check_handler
-from tidemill_functions.code.registry import LOCAL_RUNTIME, Function, LocalCode, Registry, local_code
+from tidemill_functions.code.registry import Function, LocalCode, Registry, local_code
 from tidemill_functions.errors import FunctionsError, InvalidFunction
 from tidemill_functions.runtime.event_queue import EventQueue
 from tidemill_functions.runtime.pool import Pool
+from tidemill_functions.runtimes.table import Runtimes
 
 _LOG_LINES_MAX = 10_000
 
@@ -44,14 +46,17 @@ class Registration(BaseModel):
     timeout_s: int = 3
     memory_mb: int = 128
     environment: dict[str, str] = Field(default_factory=dict)
+    python: str = Field(default="", description="The interpreter; else a .venv beside the code or above it")
+    virtual_env: str = Field(default="", description="The caller's VIRTUAL_ENV, where there is no .venv")
 
 
 class ExtensionApi:
     """The routes above."""
 
-    def __init__(self, registry: Registry, pool: Pool, events: EventQueue) -> None:
+    def __init__(self, registry: Registry, pool: Pool, runtimes: Runtimes, events: EventQueue) -> None:
         self._registry = registry
         self._pool = pool
+        self._runtimes = runtimes
         self._events = events
         self._followers: set[asyncio.Task[Any]] = set()
 
@@ -75,18 +80,21 @@ class ExtensionApi:
         code, handler = local_code(asked.path, asked.handler)
         fields = checked(timeout_s=asked.timeout_s, memory_mb=asked.memory_mb, environment=asked.environment)
         await asyncio.to_thread(check_handler, Path(code.folder), handler)
+        code, runtime = await asyncio.to_thread(
+            self._runtimes.in_place, code, asked.python, asked.virtual_env
+        )
         former = self._registry.get(asked.name)
         if former is None:
-            function = self._registry.create(asked.name, code=code, handler=handler, **fields)
+            function = self._registry.create(
+                asked.name, code=code, handler=handler, runtime=runtime, **fields
+            )
             return _json(describe(function), status=201)
         if not isinstance(former.code, LocalCode):
             return _json(
                 {"error": f"{asked.name} was created from a zip: delete it first, or choose another name."},
                 status=409,
             )
-        function = self._registry.replace(
-            asked.name, code=code, handler=handler, runtime=LOCAL_RUNTIME, **fields
-        )
+        function = self._registry.replace(asked.name, code=code, handler=handler, runtime=runtime, **fields)
         self._pool.retire(former)
         return _json(describe(function))
 

@@ -48,6 +48,9 @@ class LocalCode:
     """Code that runs in place, from a folder of the user's; edits are picked up."""
 
     folder: str
+    python: str = (
+        ""  # the interpreter of its project; "" is one of our own version without a project's packages
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,6 +62,7 @@ class Function:
     handler: str
     code: ZipCode | LocalCode
     runtime: str = LOCAL_RUNTIME
+    runtime_note: str = ""  # how this machine departs from the runtime, where it does
     timeout_s: int = 3  # Lambda's defaults
     memory_mb: int = 128
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import os
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -29,12 +28,15 @@ from typing import Protocol
 
 import orjson
 
-from tidemill_functions.code.registry import LATEST, Function, LocalCode
+from tidemill_functions.code.registry import LATEST, Function
+from tidemill_functions.errors import InvalidFunction
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
 from tidemill_functions.runtime.process import HandlerProcess, exit_reason
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
 from tidemill_functions.runtime.transcript import Transcript
+from tidemill_functions.runtimes.runtime import Launch
+from tidemill_functions.runtimes.table import Runtimes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,7 @@ class Site:
     variables: Mapping[str, str]  # handed on from the server's own environment
     log: FunctionLog
     guard: Guard
+    runtimes: Runtimes
     init_timeout_s: float
 
 
@@ -124,6 +127,9 @@ class Environment:
         self._timer = self._loop.call_later(limit_s, self._start_timed_out)
         try:
             await self._spawn()
+        except InvalidFunction as error:
+            self._start_failure = ("Runtime.InvalidEntrypoint", str(error))
+            self._end()
         except (OSError, ValueError) as error:  # no such folder, no process or descriptor left, a NUL
             if self._start_failure is None:  # it may have run out of time before it began
                 self._start_failure = ("Runtime.Unknown", f"The runtime could not be started: {error}")
@@ -131,14 +137,15 @@ class Environment:
 
     async def _spawn(self) -> None:
         self._server = await self._loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0)
+        launch = await asyncio.to_thread(self._site.runtimes.launch, self.function, self._site.task_root)
         if self._is_killed:
             raise ProcessLookupError("it was ended before it began.")
-        writing_end = self._transcript.open()
+        writing_end = self._transcript.open(launch.version)
         try:
             self._process.start(
-                (sys.executable, "-m", "awslambdaric", self.function.handler),
+                launch.command,
                 folder=self._site.task_root,
-                variables=self._variables(self._server.sockets[0].getsockname()[1]),
+                variables=self._variables(self._server.sockets[0].getsockname()[1], launch),
                 output=writing_end,
             )
         finally:
@@ -296,7 +303,7 @@ class Environment:
     def _conclude(self, request_id: str, duration_ms: float) -> None:
         self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._process.peak_mb())
 
-    def _variables(self, port: int) -> dict[str, str]:
+    def _variables(self, port: int, launch: Launch) -> dict[str, str]:
         """The process's whole environment: Lambda's variables, the function's own, little of ours."""
         function, today = self.function, datetime.now(UTC)
         lambdas = {
@@ -312,7 +319,4 @@ class Environment:
             "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
             "LAMBDA_TASK_ROOT": str(self._site.task_root),
         }
-        if isinstance(function.code, LocalCode):
-            # Python takes cached bytecode for current when size and second agree: an edit could be missed.
-            lambdas["PYTHONDONTWRITEBYTECODE"] = "1"
-        return {**self._site.variables, **function.environment, **lambdas}
+        return {**self._site.variables, **launch.variables, **function.environment, **lambdas}

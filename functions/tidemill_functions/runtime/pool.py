@@ -20,6 +20,7 @@ from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
 from tidemill_functions.runtime.environment import Environment, Invocation, Result, Site
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtimes.table import Runtimes
 from tidemill_functions.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,9 +45,12 @@ class _Line:
 class Pool:
     """The environments of all functions; it lives inside `async with running(pool)`."""
 
-    def __init__(self, registry: Registry, settings: Settings, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, registry: Registry, settings: Settings, runtimes: Runtimes, variables: Mapping[str, str]
+    ) -> None:
         self._registry = registry
         self._settings = settings
+        self._runtimes = runtimes
         self._variables = variables
         self._guard = Guard()
         self._lines: dict[str, _Line] = {}
@@ -214,6 +218,7 @@ class Pool:
             variables=self._variables,
             log=line.log,
             guard=self._guard,
+            runtimes=self._runtimes,
             init_timeout_s=self._settings.init_timeout_s,
         )
         environment = Environment(function, site, self)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import sys
 
 from tidemill_functions.code.registry import LATEST
 from tidemill_functions.runtime.logs import FunctionLog
@@ -31,10 +30,10 @@ class Transcript:
         self._pipe = -1
         self._tail = bytearray()
         self._init_ms: float | None = None
-        self.write(f"INIT_START Runtime Version: python:{sys.version.split()[0]}\n")
 
-    def open(self) -> int:
-        """The end of the pipe for the process to write to; the caller closes it."""
+    def open(self, version: str) -> int:
+        """Begin with INIT_START; return the end of the pipe for the process, which the caller closes."""
+        self.write(f"INIT_START Runtime Version: {version}\n")
         self._pipe, writing_end = os.pipe()
         os.set_blocking(self._pipe, False)
         self._loop.add_reader(self._pipe, self.read)

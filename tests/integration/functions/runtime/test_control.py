@@ -151,9 +151,9 @@ def test_a_name_can_be_taken_once(server: FunctionsServer, name: Name) -> None:
         ({"Handler": "a." + "h" * 127}, "ValidationException", "length less than or equal to 128"),
         ({"Runtime": "cobol"}, "ValidationException", "enum value set"),
         (
-            {"Runtime": "nodejs22.x"},
+            {"Runtime": "ruby3.3"},
             "InvalidParameterValueException",
-            "The runtime nodejs22.x can not be run here: choose one of python3.10",
+            "The runtime ruby3.3 cannot be run here: package it with a bootstrap for provided.al2023.",
         ),
         (
             {"Environment": {"Variables": {"AWS_REGION": "x"}}},

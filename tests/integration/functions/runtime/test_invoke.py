@@ -344,6 +344,7 @@ def test_a_handlers_environment_is_lambdas_and_nothing_of_ours(server: Functions
         "LAMBDA_TASK_ROOT",
         "LANG",
         "PATH",
+        "PYTHONPATH",
         "AWS_CA_BUNDLE",
         "SSL_CERT_FILE",
         "_X_AMZN_TRACE_ID",

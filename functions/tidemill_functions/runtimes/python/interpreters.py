@@ -1,0 +1,95 @@
+"""Finds the Python interpreters of this machine: named ones, our own, PATH, pyenv's and uv's.
+
+Each is asked for its version once. Knows nothing of functions; `PythonRuntime` asks it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_ASKED_S: Final = 10.0
+_QUESTION: Final = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Interpreter:
+    """One interpreter."""
+
+    version: tuple[int, int, int]
+    path: str
+
+    def __str__(self) -> str:
+        """Return it as a sentence names it."""
+        return f"{'.'.join(map(str, self.version))} ({self.path})"
+
+
+class Interpreters:
+    """The interpreters that were found. Safe in threads; every method may block."""
+
+    def __init__(self, named: Sequence[Path], environ: Mapping[str, str]) -> None:
+        self._named = named
+        self._environ = environ
+        self._lock = threading.Lock()
+        self._asked: dict[str, Interpreter | None] = {}
+
+    def find(self, minor: tuple[int, int]) -> Interpreter | None:
+        """Return an interpreter of this version, the first by the order in this module's head."""
+        for path in self._candidates(minor):
+            found = self.ask(path)
+            if found is not None and found.version[:2] == minor:
+                return found
+        return None
+
+    def all(self, minors: Sequence[tuple[int, int]]) -> list[Interpreter]:
+        """Return what there is of these versions, lowest first."""
+        return sorted(found for minor in minors if (found := self.find(minor)) is not None)
+
+    def ask(self, path: Path) -> Interpreter | None:
+        """Return the interpreter at this path; None if it does not run."""
+        key = str(path)
+        with self._lock:
+            if key not in self._asked:
+                self._asked[key] = _ask(path)
+            found = self._asked[key]
+            if found is None:
+                del self._asked[key]  # it may be installed later
+            return found
+
+    def _candidates(self, minor: tuple[int, int]) -> Iterator[Path]:
+        yield from self._named
+        if sys.version_info[:2] == minor:
+            # Not the .venv's: Tidemill's own packages are none of a handler's business.
+            yield Path(sys.executable).resolve()
+        program = f"python{minor[0]}.{minor[1]}"
+        home = Path(self._environ.get("HOME", "/"))
+        for folder in self._environ.get("PATH", "").split(os.pathsep):
+            if folder and (Path(folder) / program).is_file():
+                yield Path(folder) / program
+        version = f"{minor[0]}.{minor[1]}"
+        pyenv = Path(self._environ.get("PYENV_ROOT") or home / ".pyenv")
+        uv = Path(self._environ.get("UV_PYTHON_INSTALL_DIR") or home / ".local/share/uv/python")
+        for root, folder in ((pyenv / "versions", f"{version}.*"), (uv, f"cpython-{version}.*")):
+            yield from sorted(root.glob(f"{folder}/bin/{program}"), reverse=True)
+
+
+def _ask(path: Path) -> Interpreter | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - an interpreter that was found or named, no shell
+            [path, "-I", "-S", "-c", _QUESTION],
+            capture_output=True,
+            text=True,
+            timeout=_ASKED_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        major, minor, micro = map(int, done.stdout.split("."))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return Interpreter(version=(major, minor, micro), path=str(path))
