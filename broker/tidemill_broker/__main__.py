@@ -28,6 +28,7 @@ import uvloop
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.auth.assembly import Auth, AuthFault, assemble
 from tidemill_broker.durable_files import write_durably
+from tidemill_broker.errors import BrokerError
 from tidemill_broker.groups.service import GroupService
 from tidemill_broker.listeners import PORT_MAX, ListenerName, parse_advertised, parse_listener
 from tidemill_broker.log.producer_ids import ProducerIds
@@ -53,11 +54,11 @@ EPILOG: Final = (
 )
 USAGE_ERROR: Final = 2
 START_ERROR: Final = 1
-ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104  # refused below unless clients are told another one
+ANY_ADDRESS: Final = ("0.0.0.0", "::", "")  # noqa: S104 - rejected below unless another one is advertised
 CONTROL_BACKLOG: Final = 128
 
 
-class StartError(Exception):
+class StartError(BrokerError):
     """The broker cannot start; the text names the fix."""
 
 
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    # What the broker writes is for its user alone: records are nobody else's on this machine.
+    # What the broker writes is for its user alone: other users of the machine must not read records.
     os.umask(0o077)
     # A dump of our memory would hold tokens and the key of the certificate.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -82,10 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings))
     except SettingsError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # a mistake on the command line, told as argparse tells it
+        print(error, file=sys.stderr)  # noqa: T201 - a mistake on the command line, printed as argparse prints it
         return USAGE_ERROR
     except StartError as error:
-        logger.error("cannot start: %s", error)  # noqa: TRY400  # the sentence is for people, the trace is not
+        logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence is for people, the trace is not
         return START_ERROR
     return 0
 
@@ -154,11 +155,11 @@ def _settings(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Sett
                 f"--set advertised.listeners names {name.upper()}, which is not on: add --listener {name}, "
                 "or leave it out"
             )
-    untold = [name for name in settings.listening if settings.advertised(name)[0] in ANY_ADDRESS]
-    if untold:
-        told = ",".join(f"{name.upper()}://host:port" for name in untold)
+    unadvertised = [name for name in settings.listening if settings.advertised(name)[0] in ANY_ADDRESS]
+    if unadvertised:
+        missing = ",".join(f"{name.upper()}://host:port" for name in unadvertised)
         raise SettingsError(
-            f"--host {settings.host} is no address for clients: add --set advertised.listeners={told}"
+            f"--host {settings.host} is no address for clients: add --set advertised.listeners={missing}"
         )
     return settings
 
@@ -185,7 +186,7 @@ async def _run(settings: Settings) -> None:
 
 
 async def _serve(broker: Broker, auth: Auth, stop: asyncio.Event) -> None:
-    """Serve until told to stop; then stop accepting, let requests finish, and only then end the rest."""
+    """Serve until `stop` is set; then stop accepting, let requests finish, and only then end the rest."""
     settings = broker.settings
     with _control_socket(settings) as control:
         server = await _listen(broker, auth)
@@ -253,7 +254,7 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opening(path: Path) -> Iterator[None]:
-    """Tell what cannot be read, instead of starting without it: what it holds would be given away twice."""
+    """Fail on what cannot be read: without it, ids that are in use would be given out again."""
     try:
         yield
     except (ValueError, KeyError, TypeError, OSError) as error:
@@ -350,7 +351,7 @@ def _taken(flag: str, host: str, port: int, error: OSError) -> StartError:
 async def _serve_control(broker: Broker, listener: socket.socket) -> None:
     """Serve the MSK API from its first connection on.
 
-    Its libraries take longer to load and more memory than the whole broker; who never asks never pays.
+    Its libraries take longer to load and more memory than the whole broker: they load when needed.
     """
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -367,7 +368,7 @@ async def _serve_control(broker: Broker, listener: socket.socket) -> None:
 
 
 def _load_control_plane(broker: Broker, listener: socket.socket) -> Coroutine[Any, Any, None]:
-    from tidemill_broker import control_plane  # noqa: PLC0415  # see _serve_control
+    from tidemill_broker import control_plane  # noqa: PLC0415 - see _serve_control
 
     return control_plane.serve(control_plane.application(broker), listener)
 

@@ -171,7 +171,7 @@ class _Cluster:
 
 
 def client_authentication(settings: Settings) -> dict[str, Any]:
-    """Tell which ways to say who one is are on."""
+    """Return the authentication methods that are on."""
     on = settings.listening
     anonymous_tls = "tls" in on and settings.ssl_client_auth != "required"
     return {

@@ -1,7 +1,7 @@
 """The broker's settings: its flags, and Kafka's own broker configuration by `--set name=value`; frozen.
 
 A Kafka setting is a field here whose name has `_` for `.`; its row (Kafka's name, type, range, meaning) hangs
-on the field. Whatever is wrong is told at once and together.
+on the field. All faults are reported together.
 """
 
 import re
@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tidemill_broker.errors import BrokerError
 from tidemill_broker.listeners import PORTS, ListenerName, parse_advertised
 
 Kind = Literal["boolean", "int", "long", "string", "list"]
@@ -22,7 +23,7 @@ _ROW: Final = "kafka"
 _ACCOUNT_ID: Final = re.compile(r"\d{12}")
 
 
-class SettingsError(ValueError):
+class SettingsError(BrokerError, ValueError):
     """Settings that cannot be used; one line for each fault."""
 
 
@@ -72,7 +73,7 @@ def _kafka(name: str, kind: Kind, default: object, doc: str, **limits: Any) -> A
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a broker is told. The defaults are Kafka's; each departure says so in its meaning."""
+    """Everything that a broker is given. The defaults are Kafka's; each departure says so in its meaning."""
 
     host: str = "127.0.0.1"
     port: int = 9092
@@ -375,12 +376,12 @@ class Settings:
 
     @property
     def anonymous_listeners(self) -> Sequence[ListenerName]:
-        """Those on which one need not say who one is: there everybody is User:ANONYMOUS."""
+        """Those without authentication, where every client is User:ANONYMOUS."""
         nameless = {"plaintext"} if self.ssl_client_auth == "required" else {"plaintext", "tls"}
         return [name for name in self.listening if name in nameless]
 
     def advertised(self, listener: ListenerName) -> tuple[str, int | None]:
-        """What clients are told to connect to; the port is None where it is the one that is listened on."""
+        """Return what clients are told to connect to; port None: the one that is listened on."""
         return parse_advertised(self.advertised_listeners).get(listener, (self.host, None))
 
 

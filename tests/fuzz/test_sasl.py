@@ -1,4 +1,4 @@
-"""Whatever a stranger sends, in whatever order: nobody gets in, nothing breaks, and nothing is kept."""
+"""Whatever a client sends, in whatever order: nobody gets in, nothing breaks, and nothing is kept."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def offered(inner: InnerBroker) -> dict[str, Mechanism]:
     return mechanisms(inner.broker.scram_users)
 
 
-def stranger(generator: random.Random, mechanism: str) -> ScramClient:
+def unknown_client(generator: random.Random, mechanism: str) -> ScramClient:
     """Somebody without a password: wrong for alice, or for nobody."""
     return ScramClient(
         mechanism=mechanism,
@@ -89,12 +89,12 @@ def respond(exchange: Callable[[bytes], object], token: bytes) -> Step | None:
     return step
 
 
-def test_ten_thousand_exchanges_of_strangers_let_nobody_in(offered: dict[str, Mechanism]) -> None:
+def test_ten_thousand_exchanges_of_unknown_clients_let_nobody_in(offered: dict[str, Mechanism]) -> None:
     """Random tokens, wrong passwords, spoilt messages, and what was overheard of alice's own logins."""
     generator = random.Random(SEED)
     for _ in range(EXCHANGES):
         mechanism = generator.choice(SCRAM_NAMES)
-        client, exchange = stranger(generator, mechanism), offered[mechanism].begin()
+        client, exchange = unknown_client(generator, mechanism), offered[mechanism].begin()
         overheard = overhear(offered[mechanism]) if generator.random() < 0.02 else []
         token = client.first()
         for _ in range(generator.randrange(1, 5)):
@@ -146,7 +146,7 @@ def meaning(message: bytes) -> tuple[bytes, bytes]:
     return without_proof, b64decode(proof)
 
 
-async def test_frames_of_strangers_are_answered_or_end_the_connection(
+async def test_frames_of_unauthenticated_clients_are_answered_or_end_the_connection(
     inner: InnerBroker, offered: dict[str, Mechanism]
 ) -> None:
     generator = random.Random(SEED)
@@ -163,7 +163,7 @@ async def test_frames_of_strangers_are_answered_or_end_the_connection(
 
 def frames(generator: random.Random, *, plain: bool) -> list[bytes]:
     mechanism = generator.choice([*SCRAM_NAMES, "GSSAPI", ""]) if not plain else "PLAIN"
-    client = stranger(generator, "SCRAM-SHA-512")
+    client = unknown_client(generator, "SCRAM-SHA-512")
     tokens = [client.first(), b"\0alice\0wrong", b"", generator.randbytes(generator.randrange(60))]
     handshake = request_frame(request(SASL_HANDSHAKE, generator.randrange(2), mechanism=mechanism))
     others = [request_frame(request(METADATA, 12)), handshake, *tokens]
@@ -217,7 +217,7 @@ async def fail_at_once(dialogue: Dialogue, mechanism: str, token: bytes) -> None
 
 
 async def fail(inner: InnerBroker, offered: dict[str, Mechanism], rounds: Iterable[int]) -> None:
-    """Twenty logins a round, by every mechanism; one round in five as who is there, else as new strangers."""
+    """Twenty logins a round, by every mechanism; one round in five as who is there, else as new clients."""
     wrong = replace(LONG_TERM, secret="wrong")
     for number in rounds:
         name = f"user-{number}" if number % 5 else ALICE

@@ -22,7 +22,7 @@ from tidemill_broker.protocol.schema import ResponseSchema
 
 # Kafka: QuorumController.MAX_RECORDS_PER_USER_OP.
 CHANGES_MAX: Final = 10_000
-# Kafka has no limit; a few filters that name nothing would keep everybody else waiting.
+# Kafka has no limit; a few filters that name nothing would keep all other requests waiting.
 LOOKS_MAX: Final = 200_000
 
 Code = TypeVar("Code", bound=IntEnum)
@@ -98,8 +98,8 @@ def _add(broker: Broker, acls: Sequence[Acl]) -> None:
 def _rejection(acl: Acl) -> Rejected | None:
     """Tell why an ACL cannot be, in Kafka's order.
 
-    Kafka gives UNKNOWN_SERVER_ERROR for the whole request where a code is ANY or MATCH; that is a slip of the
-    client, and is answered like one.
+    Kafka gives UNKNOWN_SERVER_ERROR for the whole request where a code is ANY or MATCH; that is the
+    client's mistake, and is answered as one.
     """
     fault = None
     if acl.resource_type is ResourceType.CLUSTER and acl.name != CLUSTER_NAME:

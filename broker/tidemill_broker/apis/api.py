@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tidemill_broker.protocol.errors import BrokerError, ErrorCode
+from tidemill_broker.errors import BrokerError
+from tidemill_broker.protocol.errors import ErrorCode
 
 # One complete response frame, ready to be written as it is, ALWAYS with its 4-byte length in front: bytes, or
 # chunks for one vectored write. None: no answer (Produce with acks=0).
@@ -36,7 +37,7 @@ class Rejected(BrokerError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """One row: the versions that the broker answers, and who answers them.
+    """One row: the versions that the broker answers, and their handler.
 
     A raw handler (Produce, Fetch) gets the frame as it lies in the connection's buffer and answers a whole
     frame. `advertised_min_version` widens what ApiVersions tells, without widening what is answered.

@@ -26,7 +26,7 @@ class Broker:
     """Everything a handler may use. One per process, put together by `__main__`.
 
     `ports` are those that the listeners really have; the server fills them in.
-    `mechanisms` are each listener's ways to log in, by SASL's name; scram and iam let nobody else in.
+    `mechanisms` are each listener's ways to log in, by SASL's name; scram and iam accept no others.
     `cluster_id` is Kafka's (22 characters), `cluster_arn` is MSK's; both come from one stored UUID.
     `now_ms` is the wall clock in ms since the epoch; `monotonic_s` is for deadlines.
     """
@@ -49,7 +49,7 @@ class Broker:
     node_id: int = 1
 
     def advertised(self, listener: ListenerName) -> tuple[str, int]:
-        """Host and port that a client of this listener is told to connect to."""
+        """Return the host and port that clients of this listener connect to."""
         host, port = self.settings.advertised(listener)
         return host, port or self.ports[listener]
 
@@ -62,7 +62,7 @@ class Broker:
         return connection
 
     def let_in(self, connection: Connection, session: Session) -> None:
-        """Give a connection a session, and with it the rights of who logged in."""
+        """Give a connection a session, and with it the rights of its principal."""
         connection.session = session
         connection.rights = Rights(
             self.authorizer,
@@ -75,7 +75,7 @@ class Broker:
 
 @dataclass(slots=True, kw_only=True)
 class Connection:
-    """Who asks: made by `Broker.open`, filled by the first requests; a login replaces session and rights."""
+    """What handlers know of a connection; `Broker.open` makes it, a login replaces session and rights."""
 
     peer: str  # host:port, for log lines
     host: str
@@ -120,7 +120,7 @@ class Login(Protocol):
 
     @property
     def done(self) -> bool:
-        """Whether somebody is logged in, and not about to log in again."""
+        """Whether the client has logged in, and is not about to log in again."""
         ...
 
     @property

@@ -36,7 +36,7 @@ def cluster_operations(request: Request) -> int:
 
 
 def describe_cluster(broker: Broker, request: Request) -> Any:
-    """Answer DescribeCluster: whoever is connected may know where to connect."""
+    """Answer DescribeCluster: no right is needed to know where to connect."""
     reply = request.reply
     endpoint_type = getattr(request.body, "endpoint_type", BROKERS)
     if endpoint_type != BROKERS:

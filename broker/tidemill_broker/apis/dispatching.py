@@ -16,7 +16,7 @@ from tidemill_broker.protocol import frames
 from tidemill_broker.protocol.errors import MalformedFrame
 from tidemill_broker.protocol.frames import RequestHeader
 
-# Decoding makes objects of up to fifty times a request's size while everybody else waits. Only Produce
+# Decoding makes objects of up to fifty times a request's size while all other requests wait. Only Produce
 # carries bulk, and it is never decoded; the next largest, a SyncGroup with the assignments of a thousand
 # members, has room in this. (Kafka has but one limit for all, socket.request.max.bytes.)
 DECODED_BYTES_MAX: Final = 8 * 1024 * 1024

@@ -29,9 +29,9 @@ Place = tuple[str, int]
 
 
 def offset_commit(broker: Broker, request: Request) -> Any:
-    """OffsetCommit v2-10. Positions in topics that are not there, or not the client's, are refused each.
+    """OffsetCommit v2-10. Positions in topics that are not there, or not the client's, are rejected each.
 
-    Deviation: the retention time of v2-4 is not heeded; offsets.retention.minutes holds for all.
+    Deviation: the retention time of v2-4 is ignored; offsets.retention.minutes holds for all.
     """
     denied = request.denial(Operation.READ, ResourceType.GROUP, request.body.group_id)
     if denied is not ErrorCode.none:
@@ -149,7 +149,7 @@ def _to_commit(topic: Topic, partition: Any) -> OffsetToCommit:
 
 
 def _commit_response(request: Request, errors: Mapping[Place, ErrorCode]) -> Any:
-    """Every partition asked about, in the order asked."""
+    """Answer every partition of the request, in its order."""
     reply = request.reply
     return reply.OffsetCommitResponse(
         topics=tuple(

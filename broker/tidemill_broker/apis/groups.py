@@ -39,7 +39,7 @@ def find_coordinator(broker: Broker, request: Request) -> Any:
     """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
     reply = request.reply
     key_type = getattr(request.body, "key_type", GROUP_KEY)
-    if request.version < 4:  # noqa: PLR2004  # KIP-699
+    if request.version < 4:  # noqa: PLR2004 - KIP-699
         return reply.FindCoordinatorResponse(**_coordinator(broker, request, key_type, request.body.key))
     return reply.FindCoordinatorResponse(
         coordinators=tuple(
@@ -85,8 +85,8 @@ async def join_group(broker: Broker, request: Request) -> Any:
             protocol_type=request.body.protocol_type,
             protocols=tuple((protocol.name, protocol.metadata) for protocol in request.body.protocols),
             fresh_member_id=f"{name}-{uuid4()}",
-            knows_member_id_required=request.version >= 4,  # noqa: PLR2004  # KIP-394
-            can_skip_assignment=request.version >= 9,  # noqa: PLR2004  # KIP-814
+            knows_member_id_required=request.version >= 4,  # noqa: PLR2004 - KIP-394
+            can_skip_assignment=request.version >= 9,  # noqa: PLR2004 - KIP-814
         )
     )
     return _joined(request, answer)
@@ -95,7 +95,7 @@ async def join_group(broker: Broker, request: Request) -> Any:
 def _joined(request: Request, answer: JoinReply) -> Any:
     reply = request.reply
     protocol = answer.protocol
-    if protocol is None and request.version < 7:  # noqa: PLR2004  # nullable since
+    if protocol is None and request.version < 7:  # noqa: PLR2004 - nullable since
         protocol = ""
     return reply.JoinGroupResponse(
         error_code=answer.error,
@@ -143,7 +143,7 @@ def _synced(request: Request, answer: SyncReply) -> Any:
 
 
 def _membership_denial(request: Request, group_id: str) -> ErrorCode:
-    """Who reads as a group may be one of it."""
+    """Return the denial of a member: Read on the group makes one."""
     return request.denial(Operation.READ, ResourceType.GROUP, group_id)
 
 
@@ -164,7 +164,7 @@ def leave_group(broker: Broker, request: Request) -> Any:
     denied = _membership_denial(request, request.body.group_id)
     if denied is not ErrorCode.none:
         return reply.LeaveGroupResponse(error_code=denied, members=())
-    if request.version < 3:  # noqa: PLR2004  # a batch since
+    if request.version < 3:  # noqa: PLR2004 - a batch since
         one = MemberIdentity(member_id=request.body.member_id, instance_id=None)
         error, errors = broker.groups.leave(request.body.group_id, (one,))
         return reply.LeaveGroupResponse(error_code=errors[0] if error is ErrorCode.none else error)
@@ -187,7 +187,7 @@ def leave_group(broker: Broker, request: Request) -> Any:
 def list_groups(broker: Broker, request: Request) -> Any:
     """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic.
 
-    Who may describe the cluster sees all groups, others those that they may describe.
+    With Describe on the cluster all groups are listed, else those that may be described.
     """
     reply = request.reply
     states = {state.lower() for state in getattr(request.body, "states_filter", ())}
@@ -252,7 +252,7 @@ def _described(broker: Broker, request: Request, group_id: str, *, tells_operati
     error, message = ErrorCode.none, None
     if group is None:
         group = GroupDescription(group_id=group_id, state="Dead", protocol_type="", protocol="", members=())
-        if request.version >= 6:  # noqa: PLR2004  # KIP-1043
+        if request.version >= 6:  # noqa: PLR2004 - KIP-1043
             error, message = ErrorCode.group_id_not_found, f"Group {group_id} not found."
     return reply.DescribedGroup(
         error_code=error,

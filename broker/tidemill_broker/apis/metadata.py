@@ -1,9 +1,9 @@
 """Metadata 0-13 and DescribeTopicPartitions 0: which topics there are, and where their partitions lie.
 
 Null topics mean all (an empty list in v0), empty means none. Ids are answered from v10 and accepted from v12.
-A topic that is created because somebody asked for it is answered at once with its partitions; Kafka answers
-UNKNOWN_TOPIC_OR_PARTITION first and the client asks again. Whoever may not describe a topic never learns
-that there is one of this name.
+A topic that is created on demand is answered at once with its partitions; Kafka answers
+UNKNOWN_TOPIC_OR_PARTITION first and the client asks again. A client that may not describe a topic never
+learns that there is one of this name.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.schema import ResponseSchema
 
 ASKS_BY_ID_FROM: Final = 12
-# One Metadata request may create so many topics, so that it cannot hold up everybody else for long; a client
+# One Metadata request may create so many topics, so that it cannot hold up other requests for long; a client
 # that wants more asks again, as it does for any topic that is not there yet.
 AUTO_CREATED_PER_REQUEST_MAX: Final = 100
 
@@ -66,7 +66,7 @@ class _Topics:
     def _asked(self, version: int, topic: Any) -> Any:
         topic_id = getattr(topic, "topic_id", None)
         if version < ASKS_BY_ID_FROM and (topic_id is not None or topic.name is None):
-            # v10 and v11 have the field in their requests, but nobody may use it (KAFKA-12701).
+            # v10 and v11 have the field in their requests, but must not use it (KAFKA-12701).
             return self._unknown(ErrorCode.invalid_request, topic.name or "", topic_id)
         if topic_id is not None:
             return self._by_id(topic_id)

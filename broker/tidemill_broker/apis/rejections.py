@@ -30,7 +30,7 @@ _CODES = {
 
 @contextmanager
 def rejecting() -> Iterator[None]:
-    """Turn what the log refuses, and what the disk refuses, into Rejected."""
+    """Turn errors of the log and of the disk into Rejected."""
     try:
         yield
     except LogError as error:
@@ -42,13 +42,13 @@ def rejecting() -> Iterator[None]:
 
 
 def reject_repeated(times: Counter[Any], item: object, what: str) -> None:
-    """Refuse what a request names more than once: answers could contradict each other."""
+    """Reject what a request names more than once: answers could contradict each other."""
     if times[item] > 1:
         raise Rejected(ErrorCode.invalid_request, f"The request names this {what} more than once.")
 
 
 def topic_named(broker: Broker, name: str) -> Topic:
-    """Find a topic by its name, or refuse with UNKNOWN_TOPIC_OR_PARTITION."""
+    """Find a topic by its name, or reject the item with UNKNOWN_TOPIC_OR_PARTITION."""
     topic = broker.topics.get(name)
     if topic is None:
         raise Rejected(ErrorCode.unknown_topic_or_partition, f"There is no topic '{name}'.")

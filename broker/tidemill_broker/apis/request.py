@@ -17,7 +17,7 @@ from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.frames import RequestHeader
 from tidemill_broker.protocol.schema import ResponseSchema, response_schema
 
-# Of one request: each is decided and logged while everybody else waits. (Kafka has no limit.)
+# Of one request: each is decided and logged while all other requests wait. (Kafka has no limit.)
 DENIALS_MAX: Final = 10_000
 
 _DENIALS: Final[Mapping[ResourceType, tuple[ErrorCode, str]]] = {

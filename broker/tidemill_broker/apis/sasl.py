@@ -1,7 +1,7 @@
 """The login of one connection: SaslHandshake 0-1, SaslAuthenticate 0-2, and what may be asked before its end.
 
     FIRST -(ApiVersions)-> HANDSHAKE -(SaslHandshake)-> TOKENS -(the last token)-> OPEN -(KIP-368)-> TOKENS …
-    anything else, and every failure -> ENDED: told after a delay, and the connection is closed
+    anything else, and every failure -> ENDED: answered after a delay, and the connection is closed
 
 `dispatch` asks the stage of a connection first; a mechanism of `auth` does the exchange. What Kafka's
 SaslServerAuthenticator and KafkaChannel do, this does; where it departs, docs/decisions/0911 says so.
@@ -34,8 +34,8 @@ FIRST_HANDSHAKE_WITH_AUTHENTICATE: Final = 1  # KIP-152; before it tokens travel
 # Kafka: KafkaChannel.MIN_REAUTH_INTERVAL_ONE_SECOND_NANOS.
 REAUTHENTICATION_INTERVAL_S: Final = 1.0
 NAME_CHARACTERS_MAX: Final = 100
-# Of ApiVersions in a form that we do not take; clients come down once. (Kafka answers for ever.)
-REFUSED_VERSIONS_MAX: Final = 5
+# Of ApiVersions in a version that is not answered; clients step down once. (Kafka has no limit.)
+REJECTED_VERSIONS_MAX: Final = 5
 _KEY: Final = struct.Struct(">h")
 
 
@@ -58,14 +58,14 @@ class SaslStage:
         self._mechanism = ""
         self._exchange: Exchange | None = None
         self._bare_tokens = False
-        self._refused_versions = 0
+        self._rejected_versions = 0
         self._previous: Session | None = None  # of a re-authentication
         self._reauthenticated_s: float | None = None
         self._expires_s: float | None = None
 
     @property
     def done(self) -> bool:
-        """Whether somebody is logged in, and not about to log in again."""
+        """Whether the client has logged in, and is not about to log in again."""
         return self._state is _State.OPEN
 
     @property
@@ -94,7 +94,7 @@ class SaslStage:
     def answer(self, broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
         """Take the next message of a login. Raises CloseConnection and MalformedFrame."""
         most = broker.settings.sasl_server_max_receive_size
-        if len(frame) > most:  # the server holds strangers to it, but not who logs in again
+        if len(frame) > most:  # the server checks it too, but not of a client that logs in again
             raise CloseConnection(f"a message of {len(frame)} bytes in a login: it may have {most}")
         match self._state:
             case _State.FIRST | _State.HANDSHAKE:
@@ -127,9 +127,9 @@ class SaslStage:
     def _api_versions(
         self, broker: Broker, connection: Connection, header: RequestHeader, frame: memoryview
     ) -> bytes:
-        if self._refused_versions == REFUSED_VERSIONS_MAX:
-            raise CloseConnection(f"{REFUSED_VERSIONS_MAX} refused requests for ApiVersions before a login")
-        self._refused_versions += 1
+        if self._rejected_versions == REJECTED_VERSIONS_MAX:
+            raise CloseConnection(f"{REJECTED_VERSIONS_MAX} rejected requests for ApiVersions before a login")
+        self._rejected_versions += 1
         if not 0 <= header.api_version <= frames.LAST_API_VERSIONS:
             return frames.framed(versions.fallback(header))
         body = frames.decode_request(header, frame)
@@ -178,7 +178,7 @@ class SaslStage:
         try:
             step = self._exchange.respond(token)
         except AuthenticationFailed as failure:
-            return self._refuse(broker, connection, header, failure)
+            return self._reject(broker, connection, header, failure)
         if isinstance(step, Step):
             return self._take(broker, connection, header, step)
         self._state = _State.WORKING
@@ -194,7 +194,7 @@ class SaslStage:
         try:
             step = await coming
         except AuthenticationFailed as failure:
-            return await self._refuse(broker, connection, header, failure)
+            return await self._reject(broker, connection, header, failure)
         reply = self._take(broker, connection, header, step)
         return await reply if isawaitable(reply) else reply
 
@@ -207,7 +207,7 @@ class SaslStage:
             self._state = _State.TOKENS
         elif self._previous is not None and self._previous.principal != step.session.principal:
             failure = _other_principal(self._previous, step.session)
-            return self._refuse(broker, connection, header, failure)
+            return self._reject(broker, connection, header, failure)
         else:
             lifetime_ms = self._open(broker, connection, step.session)
         if header is None:
@@ -222,7 +222,7 @@ class SaslStage:
         )
 
     def _open(self, broker: Broker, connection: Connection, session: Session) -> int:
-        """Let somebody in; how long it lasts, in ms, 0 for ever (Kafka: calcCompletionTimesAndReturn…)."""
+        """Open it; return its lifetime in ms, 0: no end (Kafka: calcCompletionTimesAndReturn…)."""
         limits = []
         if session.expires_ms is not None:
             limits.append(max(0, session.expires_ms - broker.now_ms()))
@@ -242,14 +242,14 @@ class SaslStage:
 
     # The end.
 
-    def _refuse(
+    def _reject(
         self,
         broker: Broker,
         connection: Connection,
         header: RequestHeader | None,
         failure: AuthenticationFailed,
     ) -> Awaitable[Reply]:
-        """End with Kafka's SASL_AUTHENTICATION_FAILED; a client without SaslAuthenticate is told nothing."""
+        """End with Kafka's SASL_AUTHENTICATION_FAILED; a client without SaslAuthenticate gets no answer."""
         reply = None
         if header is not None:
             what = "authentication" if self._previous is None else "re-authentication"
@@ -269,7 +269,7 @@ class SaslStage:
     def _end(
         self, broker: Broker, connection: Connection, reason: str, reply: bytes | None, *, claimed: str = ""
     ) -> Awaitable[Reply]:
-        """Tell the audit log now, and the client later: guessing takes time (KIP-306)."""
+        """Write the audit line now and answer the client later: guessing takes time (KIP-306)."""
         self._state = _State.ENDED
         self._exchange = None
         broker.audit.login_failed(
@@ -325,13 +325,13 @@ def _encoded(header: RequestHeader, response: str, **members: object) -> bytes:
 
 
 def sasl_handshake(_broker: Broker, request: Request) -> Any:
-    """Answer a SaslHandshake that nobody expects."""
+    """Answer a SaslHandshake out of turn."""
     reply = request.reply
     return reply.SaslHandshakeResponse(error_code=ErrorCode.illegal_sasl_state, mechanisms=())
 
 
 def sasl_authenticate(_broker: Broker, request: Request) -> Any:
-    """Answer a SaslAuthenticate that nobody expects."""
+    """Answer a SaslAuthenticate out of turn."""
     return request.reply.SaslAuthenticateResponse(
         error_code=ErrorCode.illegal_sasl_state,
         error_message="SaslAuthenticate request received after successful authentication",

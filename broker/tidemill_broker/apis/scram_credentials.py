@@ -1,6 +1,6 @@
 """DescribeUserScramCredentials and AlterUserScramCredentials (KIP-554), both version 0.
 
-Acts on the users that were made here; those of Secrets Manager are nobody's to change or see by Kafka's API.
+Acts on the users that were made here; those of Secrets Manager are not part of Kafka's API.
 Checks, codes and sentences are those of Kafka's ScramControlManager and ScramImage.
 """
 
@@ -25,7 +25,7 @@ from tidemill_broker.protocol.errors import ErrorCode
 # Kafka: org.apache.kafka.clients.admin.ScramMechanism.
 MECHANISMS: Final[Mapping[int, ScramName]] = {1: "SCRAM-SHA-256", 2: "SCRAM-SHA-512"}
 TYPES: Final = {name: code for code, name in MECHANISMS.items()}
-# The file of users is written whole with each change, and strangers are told the salt. (Kafka has no limits.)
+# The file of users is written whole with each change, and anyone may ask for the salt. (Kafka has no limits.)
 USERS_MAX: Final = 10_000
 ITEMS_MAX: Final = 10_000
 NAME_CHARACTERS_MAX: Final = 1_000
@@ -75,7 +75,7 @@ def _described(broker: Broker, reply: Any, name: str, times: int) -> Any:
 
 
 def alter_user_scram_credentials(broker: Broker, request: Request) -> Any:
-    """Answer AlterUserScramCredentials: what can be done is done together, the rest is refused by user."""
+    """Answer AlterUserScramCredentials: what can be done is done together, the rest is rejected by user."""
     allowed = request.allows(Operation.ALTER, ResourceType.CLUSTER, CLUSTER_NAME)
     faults: dict[str, Rejected] = {}
     if not allowed:

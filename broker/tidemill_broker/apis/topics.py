@@ -22,7 +22,7 @@ from tidemill_broker.protocol.schema import ResponseSchema
 USE_DEFAULT: Final = -1
 # As many brokers as one MSK KRaft cluster may have; a longer replica list could not come from a real cluster.
 REPLICATION_FACTOR_MAX: Final = 60
-# Each partition is a few files made and flushed while everybody else waits; this many take about a second.
+# Each partition is a few files made and flushed while all other requests wait; this many take about a second.
 PARTITIONS_PER_REQUEST_MAX: Final = 1000
 # The group coordinator's log; deleting or widening it would lose every group's offsets.
 OFFSETS_TOPIC: Final = "__consumer_offsets"
@@ -128,7 +128,7 @@ def create_partitions(broker: Broker, request: Request) -> Any:
 
 
 def _planned(broker: Broker, topic: Any) -> _Plan:
-    """Fill in the defaults; refuse numbers that cannot be, in Kafka's words (ReplicationControlManager)."""
+    """Fill in the defaults; reject numbers that cannot be, in Kafka's words (ReplicationControlManager)."""
     configs = {config.name: config.value for config in topic.configs}
     for name, value in configs.items():
         if value is None:
@@ -273,7 +273,7 @@ def _to_delete(broker: Broker, request: Request, name: str | None, topic_id: Any
     if topic is None:
         raise Rejected(ErrorCode.unknown_topic_id, "There is no topic with this id.")
     if not request.may_describe(ResourceType.TOPIC, topic.name):
-        # Its name must not be told.
+        # The answer must not show its name.
         _authorize_deletion(request, topic)
     return topic
 

@@ -1,6 +1,6 @@
 """ApiVersions: what the table of APIs says, in the form that each client generation reads.
 
-Versions 0-4. A request in a version that nobody knows is answered with a v0 body, UNSUPPORTED_VERSION and the
+Versions 0-4. A request in an unknown version is answered with a v0 body, UNSUPPORTED_VERSION and the
 row of ApiVersions itself (KIP-511). No feature is finalized: transactions, KIP-848 groups and share groups
 are not here, and clients fall back by that (KIP-584).
 """
@@ -28,14 +28,14 @@ _advertised: list[Row] = []
 
 
 def advertise(apis: Iterable[Api]) -> None:
-    """Take the rows that clients are told about. Called once, when the table is made."""
+    """Take the rows that ApiVersions answers. Called once, when the table is made."""
     for api in apis:
         lowest = api.min_version if api.advertised_min_version is None else api.advertised_min_version
         _advertised.append((api.key, lowest, api.max_version))
 
 
 def api_versions(_broker: Broker, request: Request) -> Any:
-    """Answer ApiVersions, and remember what software asks (v3+)."""
+    """Answer ApiVersions, and keep the name of the client software (v3+)."""
     if request.version >= FIRST_VERSION_WITH_SOFTWARE:
         name, version = request.body.client_software_name, request.body.client_software_version
         if not (SOFTWARE.fullmatch(name) and SOFTWARE.fullmatch(version)):

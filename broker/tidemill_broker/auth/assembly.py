@@ -20,13 +20,14 @@ from tidemill_broker.auth.mechanism import Mechanism
 from tidemill_broker.auth.scram.users import ScramUsers
 from tidemill_broker.auth.tls.contexts import CA_FILE, KEYSTORE_FILE, ClientAuth, TlsContexts, TlsFault
 from tidemill_broker.auth.tls.principal_rules import PrincipalRules
+from tidemill_broker.errors import BrokerError
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-class AuthFault(Exception):
+class AuthFault(BrokerError):
     """Settings or files that nobody could log in or be judged by; the text names the mend."""
 
 

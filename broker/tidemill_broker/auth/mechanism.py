@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tidemill_broker.auth.session import Session
+from tidemill_broker.errors import BrokerError
 
 
-class AuthenticationFailed(Exception):
+class AuthenticationFailed(BrokerError):
     """A login that is refused. `public` is all that the client is told, the rest is for the audit line.
 
     `claimed` is who the client said it is ("" where it said nothing), `reason` why it is not believed. None

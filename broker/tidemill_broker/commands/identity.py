@@ -25,6 +25,7 @@ from tidemill_broker.auth.iam.identity_file import (
 )
 from tidemill_broker.auth.iam.policies import Policy
 from tidemill_broker.auth.iam.policies.actions import ACTIONS, CONNECT
+from tidemill_broker.errors import BrokerError
 from tidemill_broker.settings import Settings
 
 ADMINISTRATOR: Final = {
@@ -39,20 +40,20 @@ _KEY_CHARACTERS: Final = 16
 _SECRET_BYTES: Final = 30
 
 
-class CommandError(Exception):
-    """The command cannot do it; the text names the mend."""
+class CommandError(BrokerError):
+    """The command cannot do it; the text names the fix."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; 0 done, 1 refused with a sentence on standard error."""
+    """Run one command; 0 done, 1 failed with a sentence on standard error."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except (CommandError, IdentityFileError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201  # a command answers its terminal
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command answers its terminal
         return 1
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201  # the same
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201 - the same
         return 1
     return 0
 
@@ -134,7 +135,7 @@ def _warn_of_no_rights(policies: Sequence[Policy], files: Sequence[Path]) -> Non
     allowing = (each for policy in policies for each in policy.statements if each.effect == "Allow")
     if any(statement.names(action) for statement in allowing for action in actions):
         return
-    print(  # noqa: T201  # as above
+    print(  # noqa: T201 - as above
         f"warning: no statement of {', '.join(map(str, files))} allows any kafka-cluster action;"
         ' write an Allow with "Action": "kafka-cluster:*", or kafka-cluster:Connect and what else it may do',
         file=sys.stderr,
@@ -175,7 +176,7 @@ def _policy(file: Path) -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Read the whole document, checked: a file that the broker would refuse is not written on."""
+    """Read the whole document, checked: a file that the broker would reject is not written."""
     Identities([file])
     return read_document(file) or {"version": VERSION, "identities": []}
 
@@ -204,4 +205,4 @@ def _remove(arguments: argparse.Namespace) -> None:
 
 
 def _tell(line: str) -> None:
-    print(line)  # noqa: T201  # what the command is for
+    print(line)  # noqa: T201 - what the command is for

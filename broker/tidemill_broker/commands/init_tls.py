@@ -53,15 +53,15 @@ The scram and iam listeners need no certificate of the client: SASL_SSL for SSL,
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run it; 0 done, 1 refused with a sentence on standard error."""
+    """Run it; 0 done, 1 failed with a sentence on standard error."""
     arguments = _parser().parse_args(argv)
     try:
         clients = _issue(arguments)
     except IssuingFault as fault:
-        print(f"error: {fault}", file=sys.stderr)  # noqa: T201  # a command answers its terminal
+        print(f"error: {fault}", file=sys.stderr)  # noqa: T201 - a command answers its terminal
         return 1
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201  # the same
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201 - the same
         return 1
     directory = arguments.directory.resolve()
     text = _HELP.format(
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         client=directory / client_file(clients[0]),
         name=clients[0],
     )
-    print(text, end="")  # noqa: T201  # the same
+    print(text, end="")  # noqa: T201 - the same
     return 0
 
 
@@ -108,7 +108,7 @@ def _issue(arguments: argparse.Namespace) -> list[str]:
     """Issue what is missing or asked for; the clients' names."""
     clients: list[str] = arguments.client or [DEFAULT_CLIENT]
     for name in clients:
-        client_file(name)  # refuses a bad name before anything is written
+        client_file(name)  # rejects an invalid name before anything is written
     authority = Authority.open(arguments.directory)
     _issue_broker(authority, arguments.host, renew=arguments.renew)
     for name in clients:
@@ -129,4 +129,4 @@ def _issue_broker(authority: Authority, hosts: Sequence[str], *, renew: bool) ->
 
 
 def _tell(file: Path) -> None:
-    print(f"wrote {file}")  # noqa: T201  # the same
+    print(f"wrote {file}")  # noqa: T201 - the same

@@ -11,13 +11,15 @@ import struct
 from dataclasses import dataclass
 from typing import assert_never
 
+from tidemill_broker.errors import BrokerError
+
 OFFSET_KEY_VERSION = 1
 GROUP_KEY_VERSION = 2
 VALUE_VERSION = 3
 NO_LEADER_EPOCH = -1
 
 
-class UnreadableRecord(ValueError):
+class UnreadableRecord(BrokerError, ValueError):
     """A record of the offsets topic that is not in a format this broker writes."""
 
 

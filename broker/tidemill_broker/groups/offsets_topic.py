@@ -132,7 +132,7 @@ def _decode(offset: int, key: bytes, value: bytes) -> Record | None:
         return decode(key, value)
     except UnreadableRecord as fault:
         # The other groups' records are worth more than a broker that does not start.
-        logger.error("skipped an unreadable record topic=%s offset=%d: %s", NAME, offset, fault)  # noqa: TRY400  # the sentence says it all
+        logger.error("skipped an unreadable record topic=%s offset=%d: %s", NAME, offset, fault)  # noqa: TRY400 - the sentence says it all
         return None
 
 

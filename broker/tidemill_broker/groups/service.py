@@ -1,4 +1,4 @@
-"""The shell of the group coordinator: appends its records, keeps those who wait, rings its alarms.
+"""The shell of the group coordinator: appends its records, keeps waiting requests, sets its timers.
 
 `apis.groups` turns requests into calls of this; `__main__` holds `run` in its TaskGroup. All state
 changes happen between two awaits: a handler's step is appended, applied and answered in one go.
@@ -81,7 +81,7 @@ class GroupService:
                 self._expire()
 
     def dismiss(self) -> None:
-        """The broker stops: whoever waits is told to look for a coordinator again (once it is back)."""
+        """The broker stops: waiting clients are told to look for a coordinator again (once it is back)."""
         for future in self._waiting.values():
             if not future.done():
                 future.set_result(None)
@@ -110,7 +110,7 @@ class GroupService:
     def leave(
         self, group_id: str, identities: tuple[MemberIdentity, ...]
     ) -> tuple[ErrorCode, tuple[ErrorCode, ...]]:
-        """LeaveGroup: an error for the whole and one for each who leaves."""
+        """LeaveGroup: an error for the whole and one for each member that leaves."""
         step, error, errors = self.coordinator.leave(group_id, identities, self.now_ms())
         return (error, errors) if self._carry_out(step) else (UNAVAILABLE, errors)
 
@@ -136,10 +136,10 @@ class GroupService:
     async def _wait_for(
         self, group_id: str, begin: Callable[[Ticket, int], Step]
     ) -> JoinReply | SyncReply | None:
-        """Begin something whose answer may come later; None if the log refuses, or the broker stops.
+        """Begin something whose answer may come later; None if the log fails, or the broker stops.
 
         The wait ends by the coordinator's deadlines at the latest. Cancelled when the connection is gone:
-        then nobody waits any more, and the group is told so.
+        then the group is told that no request waits.
         """
         ticket = Ticket(next(self._tickets))
         future = self._waiting[ticket] = asyncio.get_running_loop().create_future()
@@ -152,7 +152,7 @@ class GroupService:
             del self._waiting[ticket]
 
     def _carry_out(self, step: Step) -> bool:
-        """Append, then apply, then answer; False (and nothing has changed) if the log refuses."""
+        """Append, then apply, then answer; False (and nothing has changed) if the log cannot be written."""
         try:
             if step.records:
                 self._log.append(step.records)

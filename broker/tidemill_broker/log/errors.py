@@ -1,18 +1,10 @@
-"""What the log refuses, as one tree; the core raises these too (it imports this module when it must).
+"""What the log rejects; the core raises these too, and imports this module when it must."""
 
-LogError
-├── InvalidBatch          a batch broke a rule of the format or of the topic; carries Kafka's error code
-├── OffsetOutOfRange      below the log start or above the end
-├── TopicExists           a topic of that name is there already
-├── UnknownTopic          there is no topic of that name
-├── InvalidTopicName      the name breaks Kafka's rules
-├── InvalidPartitions     a partition count that cannot be
-└── InvalidConfig         a topic config is unknown or its value out of range
-"""
+from tidemill_broker.errors import BrokerError
 
 
-class LogError(Exception):
-    """The root: everything that the log refuses, in one sentence that names the mend."""
+class LogError(BrokerError):
+    """The root: everything that the log rejects, in one sentence that names the fix."""
 
 
 class InvalidBatch(LogError):

@@ -41,7 +41,7 @@ UNREAD_BYTES_MAX: Final = 1024 * 1024
 PENDING_MAX: Final = 64
 PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
 _LENGTH: Final = struct.Struct(">i")
-# Those who must log in before anything else.
+# Those whose clients must log in first.
 SASL_LISTENERS: Final = frozenset({"scram", "iam"})
 # Requests that one connection may have served before others have their turn: thousands fit into one read.
 TURN_REQUESTS: Final = 64
@@ -150,7 +150,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         else:
             self._admit()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio calls it
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio calls it
         """Forget it, and cancel what it waited for."""
         self._connections.discard(self)
         self._connections.logged_in -= self._logged_in
@@ -165,7 +165,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._pending.clear()
         self.lost.set()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio calls it
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio calls it
         """Give the place where the next bytes go."""
         # Up to the end of the frame that is coming: what follows it then needs no moving.
         end = self._frame_end or len(self._view)
@@ -189,7 +189,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._unread = False
         self._go_on()
 
-    # Who it is.
+    # Authentication.
 
     def _certified(self, tls: ssl.SSLObject | None) -> Session | None:
         """Return the session of the client's certificate; None, told in the audit log, if it is rejected."""
@@ -376,7 +376,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._pending_bytes += _size(reply)
 
     def _write(self, reply: bytes | memoryview | Sequence[bytes]) -> None:
-        # Behind TLS a write to who is gone is a line of asyncio's in the log, each time.
+        # Behind TLS a write to a client that is gone is a line of asyncio's in the log, each time.
         if self._transport is None or self._transport.is_closing():
             return
         if isinstance(reply, bytes | memoryview):

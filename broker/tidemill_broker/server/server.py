@@ -15,6 +15,7 @@ from typing import Final
 
 from tidemill_broker.apis import Broker
 from tidemill_broker.auth.tls.contexts import TlsContexts
+from tidemill_broker.errors import BrokerError
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.server.connection import ClientConnection, Connections
 from tidemill_broker.server.tls_acceptor import TlsAcceptor
@@ -29,7 +30,7 @@ EXPIRY_S: Final = 1.0
 BACKLOG: Final = 512
 
 
-class CannotListen(Exception):
+class CannotListen(BrokerError):
     """An address that a listener cannot have."""
 
     def __init__(self, listener: ListenerName, port: int, error: OSError) -> None:

@@ -45,8 +45,8 @@ class TlsAcceptor:
         self._handshake_s = 2 * connections.settings.tidemill_authentication_timeout_ms / 1000
 
     async def run(self) -> None:
-        """Accept for ever."""
-        self._socket.setblocking(False)  # noqa: FBT003  # the standard library's
+        """Accept until cancelled."""
+        self._socket.setblocking(False)  # noqa: FBT003 - the standard library's
         with self._socket:
             while True:
                 accepted = await self._accept()
@@ -88,7 +88,7 @@ class TlsAcceptor:
                 accepted.close()
 
     def _log_failure(self, peer: str, reason: str | None) -> None:
-        # None: it ended without a fault, as of those who only look whether the port is open.
+        # None: it ended without a fault, as port scanners end.
         if reason is not None:
             self._connections.broker.audit.login_failed(
                 listener=self._listener, peer=peer, mechanism=SSL, claimed="", reason=reason

@@ -55,7 +55,7 @@ def test_listeners_are_those_that_are_named_on_msks_ports(
         ),
     ],
 )
-def test_listeners_that_cannot_be_are_told_with_their_mend(arguments: list[str], said: str) -> None:
+def test_listeners_that_cannot_be_are_told_with_their_fix(arguments: list[str], said: str) -> None:
     with pytest.raises(SettingsError) as raised:
         settings(*arguments)
     assert said in str(raised.value)

@@ -1,4 +1,4 @@
-"""Kafka's settings by name: what is taken, and each fault told in one sentence that names the mend."""
+"""Kafka's settings by name: what is taken, and each fault told in one sentence that names the fix."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import orjson
 from tidemill_broker.auth.acl.rules import Acl, AclRules, PatternType, Permission
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.durable_files import write_durably
-from tidemill_broker.protocol.errors import BrokerError
+from tidemill_broker.errors import BrokerError
 
 # Kafka has no limit; these keep whoever may create ACLs from filling the broker's memory with them, and
 # writing or listing them all from keeping everybody else waiting for more than a moment.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tidemill_broker.durable_files import write_durably
+from tidemill_broker.errors import BrokerError
 
 FILE_NAME: Final = "identities.json"  # in the data directory, unless tidemill.identity.files says else
 VERSION: Final = 1
@@ -23,7 +24,7 @@ _TOO_OPEN: Final = stat.S_IWGRP | stat.S_IRWXO
 _ROOT: Final = 0
 
 
-class IdentityFileError(ValueError):
+class IdentityFileError(BrokerError, ValueError):
     """A file of access keys that cannot be used; the text names the place and the mend, and no secret."""
 
 

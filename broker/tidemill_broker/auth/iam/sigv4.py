@@ -14,6 +14,8 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote
 
+from tidemill_broker.errors import BrokerError
+
 ACTION: Final = "kafka-cluster:Connect"
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
 SERVICE: Final = "kafka-cluster"
@@ -39,7 +41,7 @@ _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]*")
 
 
-class NotPresigned(Exception):
+class NotPresigned(BrokerError):
     """What is presented is not what a signer of AWS's writes; the text names the fault and no secret."""
 
 

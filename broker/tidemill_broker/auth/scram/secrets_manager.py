@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from tidemill_broker.auth.scram.keys import SCRAM_NAMES, derive
 from tidemill_broker.auth.scram.users import ScramUsers, SecretUser, precedence, secret_name
+from tidemill_broker.errors import BrokerError
 
 logger = logging.getLogger(__name__)
 # At DEBUG it tells replies with their secrets.
@@ -40,7 +41,7 @@ class SecretsManager(Protocol):
         ...
 
 
-class UnusableSecret(ValueError):
+class UnusableSecret(BrokerError, ValueError):
     """What a secret holds is no user; the text names the mend and never the content."""
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, get_args
 from tidemill_broker.auth.session import UNAUTHENTICATED, Principal, Session
 from tidemill_broker.auth.tls.distinguished_name import spell_name, subject_of
 from tidemill_broker.auth.tls.principal_rules import NoRuleApplies, PrincipalRules
+from tidemill_broker.errors import BrokerError
 
 ClientAuth = Literal["none", "requested", "required"]
 
@@ -29,7 +30,7 @@ _VERIFY: Final = {
 _MEND: Final = "make one by `tidemill broker init-tls DIR`"
 
 
-class NotLetIn(Exception):
+class NotLetIn(BrokerError):
     """A verified certificate whose owner may not come in: who it says it is, and why not."""
 
     def __init__(self, reason: str, *, claimed: str = "") -> None:
@@ -38,7 +39,7 @@ class NotLetIn(Exception):
         self.claimed = claimed
 
 
-class TlsFault(ValueError):
+class TlsFault(BrokerError, ValueError):
     """Files that cannot be used for TLS; the text names file and mend, and no secret."""
 
 

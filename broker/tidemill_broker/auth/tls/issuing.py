@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tidemill_broker.auth.tls.contexts import CA_FILE, KEYSTORE_FILE
 from tidemill_broker.durable_files import write_durably
+from tidemill_broker.errors import BrokerError
 
 CA_KEY_FILE: Final = "ca.key"
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
@@ -35,7 +36,7 @@ _AGAIN: Final = "delete it, and run this again"
 _RESERVED: Final = frozenset({"ca", "broker"})
 
 
-class IssuingFault(ValueError):
+class IssuingFault(BrokerError, ValueError):
     """A certificate that cannot be issued; the text names the mend."""
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from tidemill_broker.errors import BrokerError
+
 # Kafka's own patterns: RULE_PATTERN, RULE_SPLITTER, BACK_REFERENCE_PATTERN.
 _RULE: Final = r"(DEFAULT)|RULE:((\\.|[^\\/])*)/((\\.|[^\\/])*)/([LU]?).*?|(.*?)"
 _SPLITTER: Final = re.compile(rf"\s*({_RULE})\s*(,\s*|$)", re.DOTALL)
@@ -18,7 +20,7 @@ _REFERENCE: Final = re.compile(r"\$([0-9]+)", re.ASCII)
 _STRAY_DOLLAR: Final = re.compile(r"(?<!\\)(?:\\\\)*\$(?![0-9])", re.ASCII)
 
 
-class NoRuleApplies(Exception):
+class NoRuleApplies(BrokerError):
     """No rule matches the name: whoever has this certificate may not come in (Kafka: NoMatchingRule)."""
 
 

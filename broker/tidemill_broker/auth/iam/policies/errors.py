@@ -1,5 +1,7 @@
 """What is wrong with a policy document: PolicyError, a ValueError, is the only one."""
 
+from tidemill_broker.errors import BrokerError
 
-class PolicyError(ValueError):
+
+class PolicyError(BrokerError, ValueError):
     """A policy that cannot be used: one sentence that names the statement and what mends it."""
