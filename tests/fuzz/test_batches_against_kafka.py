@@ -227,11 +227,11 @@ def test_an_odd_payload_is_taken_exactly_if_every_client_can_read_it(
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd"])
 def test_what_stands_behind_the_first_frame_counts_towards_the_limit(broker: Reader, codec: str) -> None:
-    """98 KB of `zstd(record) + 3 x zstd(1 GB of zeros)` passed the bound of 256 MiB once."""
+    """98 KB of `zstd(record) + 3 x zstd(1 GB of zeros)` passed the bound once."""
     zeros = getattr(cramjam, codec).Compressor()
     for _ in range(64):
         zeros.compress(bytes(8 << 20))
     bomb = compress(codec, WHOLE) + bytes(zeros.finish())
 
     assert len(bomb) < 1 << 20
-    assert "bytes in all, inflated" in str(broker.refusal(batch(TWO, codec=codec, payload=bomb)))
+    assert "bytes inflated" in str(broker.refusal(batch(TWO, codec=codec, payload=bomb)))

@@ -243,6 +243,7 @@ fn check_records(
     scratch: &mut Scratch,
 ) -> Result<Walk, Refusal> {
     let payload = &batch[HEADER_BYTES..];
+    scratch.count(batch.len(), header.count());
     let records = match codec {
         Codec::None => payload,
         _ => {

@@ -8,10 +8,14 @@ use std::io::Read;
 
 use zstd_safe::{DCtx, InBuffer, OutBuffer, get_error_name};
 
-/// All batches of one request together may not inflate to more: a guard against bombs, far above what producers send.
-pub const INFLATED_BYTES_MAX: usize = 256 << 20;
+/// A batch may not inflate to more, nor may all batches of one request together: guards against bombs, far above what
+/// producers send. The first also bounds for how long one batch holds everybody up.
+const BATCH_INFLATED_BYTES_MAX: usize = 64 << 20;
+const REQUEST_INFLATED_BYTES_MAX: usize = 1 << 30;
 /// What one frame or gzip member counts towards that besides its bytes: its set-up costs as much as inflating these.
 const FRAME_COST_BYTES: usize = 16 << 10;
+/// What checking one record costs, as bytes inflated in the same time.
+const RECORD_COST_BYTES: usize = 16;
 /// snappy-java's stream format, which Kafka's clients write: this magic, its version, the oldest reader's version,
 /// then blocks with their length.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
@@ -38,19 +42,21 @@ impl Codec {
 pub struct Scratch {
     bytes: Vec<u8>,
     left_bytes: usize,
+    work_bytes: usize,
     zstd: Option<DCtx<'static>>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { bytes: Vec::new(), left_bytes: INFLATED_BYTES_MAX, zstd: None }
+        Scratch { bytes: Vec::new(), left_bytes: REQUEST_INFLATED_BYTES_MAX, work_bytes: 0, zstd: None }
     }
 }
 
 impl Scratch {
     /// The next request has the whole allowance; memory beyond `kept_bytes` goes back.
     pub fn reset(&mut self, kept_bytes: usize) {
-        self.left_bytes = INFLATED_BYTES_MAX;
+        self.left_bytes = REQUEST_INFLATED_BYTES_MAX;
+        self.work_bytes = 0;
         if self.bytes.capacity() > kept_bytes {
             self.bytes = Vec::new();
         }
@@ -63,7 +69,8 @@ impl Scratch {
     /// The inflated payload; the error is a sentence.
     pub fn inflate(&mut self, codec: Codec, payload: &[u8]) -> Result<&[u8], String> {
         self.bytes.clear();
-        let mut out = Output { bytes: &mut self.bytes, left_bytes: self.left_bytes };
+        let allowed_bytes = self.left_bytes.min(BATCH_INFLATED_BYTES_MAX);
+        let mut out = Output { bytes: &mut self.bytes, left_bytes: allowed_bytes };
         let inflated = match codec {
             Codec::None => out.room(payload.len()).map(|()| out.bytes.extend_from_slice(payload)),
             Codec::Gzip => gunzip(payload, &mut out),
@@ -72,8 +79,20 @@ impl Scratch {
             Codec::Zstd => unzstd(self.zstd.get_or_insert_with(DCtx::create), payload, &mut out),
         };
         // What a broken payload cost counts too.
-        self.left_bytes = out.left_bytes.saturating_sub(out.bytes.len());
+        let spent_bytes = allowed_bytes - out.left_bytes + out.bytes.len();
+        self.left_bytes = self.left_bytes.saturating_sub(spent_bytes);
+        self.work_bytes += spent_bytes;
         inflated.map(|()| &self.bytes[..])
+    }
+
+    /// Counts a batch of that size and number of records as work.
+    pub fn count(&mut self, batch_bytes: usize, records: i32) {
+        self.work_bytes += batch_bytes + RECORD_COST_BYTES * usize::try_from(records).unwrap_or(0);
+    }
+
+    /// What was done since the last call, in bytes that could have been inflated in the same time.
+    pub fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work_bytes)
     }
 }
 
@@ -94,7 +113,9 @@ impl Output<'_> {
     /// Fails unless this many more bytes may come.
     fn room(&self, more_bytes: usize) -> Result<(), String> {
         match self.bytes.len().saturating_add(more_bytes) > self.left_bytes {
-            true => Err(broken(format!("a request's batches may be {INFLATED_BYTES_MAX} bytes in all, inflated"))),
+            true => Err(broken(format!(
+                "a batch may be {BATCH_INFLATED_BYTES_MAX} bytes inflated, a request's batches {REQUEST_INFLATED_BYTES_MAX}"
+            ))),
             false => Ok(()),
         }
     }

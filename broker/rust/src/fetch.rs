@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result, code, malformed};
 use crate::log::{Log, Marks, Planned};
 use crate::rights::Decided;
-use crate::table::{Table, TopicKey};
+use crate::table::{PartitionCount, Table, TopicKey, check_named_once};
 use crate::wire::{
     Reader, put_array_length, put_i16, put_i32, put_i64, put_string, put_tags, put_uvarint, request_header, uvarint_len,
 };
@@ -137,11 +137,12 @@ pub fn parse(frame: &[u8], fetch_bytes_max: usize) -> Result<Request> {
 
 fn parse_topics(reader: &mut Reader<'_>, version: i16) -> Result<Vec<TopicAsk>> {
     let flexible = version >= FLEXIBLE_FROM;
-    let count = reader.array_length(flexible, 3)?;
+    let mut named = PartitionCount::default();
+    let count = named.room(reader.array_length(flexible, 3)?)?;
     let mut topics = Vec::with_capacity(count);
     for _ in 0..count {
         let key = parse_key(reader, version)?;
-        let count = reader.array_length(flexible, 16)?;
+        let count = named.room(reader.array_length(flexible, 16)?)?;
         let mut partitions = Vec::with_capacity(count);
         for _ in 0..count {
             partitions.push(parse_ask(reader, version)?);
@@ -162,6 +163,9 @@ fn parse_topics(reader: &mut Reader<'_>, version: i16) -> Result<Vec<TopicAsk>> 
         reader.nullable_string(flexible)?;
     }
     reader.tags(flexible)?;
+    check_named_once(
+        topics.iter().flat_map(|topic: &TopicAsk| topic.partitions.iter().map(|ask| (&topic.key, ask.index))),
+    )?;
     Ok(topics)
 }
 

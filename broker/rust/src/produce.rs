@@ -7,7 +7,7 @@ use crate::codec::Scratch;
 use crate::error::{Error, Refusal, Result, code, malformed};
 use crate::log::{Appended, Writer};
 use crate::rights::Decided;
-use crate::table::{Table, TopicKey};
+use crate::table::{PartitionCount, Table, TopicKey, check_named_once};
 use crate::wire::{
     Reader, RequestHeader, put_array_length, put_i16, put_i32, put_i64, put_nullable_string, put_string, put_tags,
     request_header, seal_frame,
@@ -120,7 +120,8 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
     let transactional_id = reader.nullable_string(flexible)?;
     let acks = reader.i16()?;
     reader.i32()?;
-    let count = reader.array_length(flexible, 3)?;
+    let mut named = PartitionCount::default();
+    let count = named.room(reader.array_length(flexible, 3)?)?;
     let mut topics = Vec::with_capacity(count);
     for _ in 0..count {
         let key = if version >= TOPIC_IDS_FROM {
@@ -128,7 +129,7 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
         } else {
             TopicKey::Name(reader.string(flexible)?)
         };
-        let count = reader.array_length(flexible, 5)?;
+        let count = named.room(reader.array_length(flexible, 5)?)?;
         let mut partitions = Vec::with_capacity(count);
         for _ in 0..count {
             let index = reader.i32()?;
@@ -140,6 +141,7 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
         topics.push(TopicAsk { key, partitions });
     }
     reader.tags(flexible)?;
+    check_named_once(topics.iter().flat_map(|topic| topic.partitions.iter().map(|ask| (&topic.key, ask.index))))?;
     Ok(Request { header, transactional_id, acks, topics })
 }
 

@@ -1,7 +1,9 @@
 //! Which log a topic's name or id and a partition's index stand for.
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
 
+use crate::error::{Result, malformed};
 use crate::log::Log;
 
 pub type TopicId = [u8; 16];
@@ -14,10 +16,42 @@ pub struct Entry {
 }
 
 /// How a request names a topic: by name in old versions, by id in new ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TopicKey<T> {
     Name(T),
     Id(TopicId),
+}
+
+/// Topics and partitions that one request may name: each costs memory and a part of the answer. Kafka has no limit.
+const NAMED_MAX: usize = 100_000;
+
+/// How many topics and partitions a request names, counted before there is room made for them.
+#[derive(Default)]
+pub struct PartitionCount(usize);
+
+impl PartitionCount {
+    /// The count of one more array, or an error if the request names too many.
+    pub fn room(&mut self, count: usize) -> Result<usize> {
+        self.0 += count;
+        match self.0 > NAMED_MAX {
+            true => malformed(format!("a request may name {NAMED_MAX} topics and partitions, this one names more")),
+            false => Ok(count),
+        }
+    }
+}
+
+/// Refuses a request that names a partition twice: its answers could contradict each other.
+pub fn check_named_once<'a, T: Eq + Hash + 'a>(partitions: impl Iterator<Item = (&'a TopicKey<T>, i32)>) -> Result<()> {
+    let mut partitions = partitions.peekable();
+    let Some(first) = partitions.next() else { return Ok(()) };
+    if partitions.peek().is_none() {
+        return Ok(());
+    }
+    let mut named = HashSet::from([first]);
+    match partitions.all(|partition| named.insert(partition)) {
+        true => Ok(()),
+        false => malformed("a request names a partition twice"),
+    }
 }
 
 #[derive(Default)]

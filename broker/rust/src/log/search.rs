@@ -47,6 +47,13 @@ impl Log {
             if found.is_none() {
                 // The holder is below the log start or not flushed yet: the largest of what is left.
                 found = largest_record(&file, end, state.log_start)?;
+                if let Some((offset, time)) = found
+                    && end == state.segments[index].size
+                {
+                    // All is flushed, so it was the log start, which never goes back: the next search finds this one.
+                    state.segments[index].max_timestamp = time;
+                    state.segments[index].max_timestamp_offset = offset;
+                }
             }
             best = match (best, found) {
                 (Some(known), Some(new)) if new.1 <= known.1 => Some(known),
@@ -86,6 +93,10 @@ fn visit_records(
 
 fn visit_batch(batch: &[u8], least: i64, scratch: &mut Scratch, visit: &mut impl FnMut(i64, i64) -> bool) -> bool {
     let Some(header) = Header::new(batch) else { return false };
+    if header.is_log_append_time() || header.count() == 1 {
+        // All records have the header's time: nothing needs to be inflated.
+        return visit(header.base_offset().max(least), header.max_timestamp());
+    }
     let payload = &batch[HEADER_BYTES..];
     let records = match header.codec() {
         Some(Codec::None) => payload,
@@ -95,13 +106,12 @@ fn visit_batch(batch: &[u8], least: i64, scratch: &mut Scratch, visit: &mut impl
         },
         None => return true,
     };
-    let append_time = header.is_log_append_time().then(|| header.max_timestamp());
     let mut go_on = true;
     // The batch was walked when it was appended: a fault here can only end the walk early.
     let _ = records::each(records, header.count(), header.base_timestamp(), |_, record| {
         let offset = header.base_offset().saturating_add(i64::from(record.offset_delta));
         if go_on && offset >= least {
-            go_on = visit(offset, append_time.unwrap_or(record.timestamp));
+            go_on = visit(offset, record.timestamp);
         }
     });
     go_on
@@ -131,20 +141,35 @@ fn first_record(
     Ok(found)
 }
 
+/// The first of the largest in the batches before `end`; of whole batches the headers tell, and one is inflated.
 fn largest_record(file: &File, end: u64, least: i64) -> Result<Option<(i64, i64)>> {
-    let mut found: Option<(i64, i64)> = None;
-    visit_records(
-        file,
-        0,
-        end,
-        least,
-        |_| true,
-        |offset, time| {
-            if found.is_none_or(|(_, largest)| time > largest) {
-                found = Some((offset, time));
+    let mut largest: Option<(i64, i64)> = None;
+    let mut holder: Option<(u64, i64)> = None;
+    let mut scan = Scan::new(file, 0, end, WINDOW_BYTES);
+    let mut scratch = Scratch::default();
+    while let Some(bytes) = scan.header()? {
+        let Some(header) = Header::new(&bytes) else { break };
+        if header.base_offset() >= least {
+            if holder.is_none_or(|(_, time)| header.max_timestamp() > time) {
+                holder = Some((scan.position, header.max_timestamp()));
             }
-            true
-        },
-    )?;
-    Ok(found)
+        } else if header.last_offset() >= least {
+            let Some(batch) = scan.batch(&bytes)? else { break };
+            visit_batch(batch, least, &mut scratch, &mut |offset, time| {
+                if largest.is_none_or(|(_, known)| time > known) {
+                    largest = Some((offset, time));
+                }
+                true
+            });
+        }
+        if !scan.step(&bytes) {
+            break;
+        }
+    }
+    match holder {
+        Some((position, time)) if largest.is_none_or(|(_, known)| time > known) => {
+            first_record(file, position, end, least, |found| found >= time)
+        }
+        _ => Ok(largest),
+    }
 }

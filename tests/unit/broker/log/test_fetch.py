@@ -256,3 +256,9 @@ def test_a_response_stays_as_it_was_while_others_are_made(topic: Topics) -> None
     for offset in range(12):
         fetch_one(topic, offset=offset)
     assert bytes(first) == before
+
+
+def test_a_fetch_that_names_a_partition_twice_is_malformed(topic: Topics) -> None:
+    twice = fetch_frame([fetch_partition(), fetch_partition(offset=1)])
+    with pytest.raises(MalformedFrame, match="twice"):
+        topic.fetch(memoryview(twice), *EVERYTHING)

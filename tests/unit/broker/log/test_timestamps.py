@@ -36,14 +36,15 @@ def test_a_time_is_found_as_a_linear_search_finds_it(topics: Topics, codec: str,
     records = fill(partition, random.Random(codec), codec)
     if closed:
         topics.housekeep(0)
-    for log_start in (0, 17):
+    for log_start in (0, 17, 18, 40, 55):  # behind whole batches, and inside some
         partition.delete_before(log_start)
         left = [record for record in records if record[0] >= log_start]
         for target in range(-60, 1060, 7):
             found = next(((offset, time, 0) for offset, time in left if time >= target), None)
             assert partition.offset_for_timestamp(target) == found, target
         newest = max(time for _, time in left)
-        assert partition.max_timestamp() == next((offset, time, 0) for offset, time in left if time == newest)
+        newest_record = next((offset, time, 0) for offset, time in left if time == newest)
+        assert [partition.max_timestamp() for _ in range(2)] == [newest_record] * 2
 
 
 def test_an_empty_log_has_no_times(topics: Topics) -> None:
