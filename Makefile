@@ -1,5 +1,5 @@
 # The one place for commands; .ci/run calls the same targets.
-.PHONY: install demo test lint format rust bench soak wheel clean help same-python
+.PHONY: install demo test unit one floor lint format rust docs bench soak wheel clean help same-python
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -7,6 +7,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Most long tests wait for other processes. Each worker has Kafkas of its own: more want more memory.
 WORKERS ?= 2
+# What the floor of coverage is measured with.
+PURE := $(addprefix tests/unit/poller/,test_batch.py test_event.py test_offsets.py test_retry.py filters) \
+	$(addprefix tests/unit/broker/,protocol coordinators auth/acl auth/iam/policies auth/iam/test_authorizer.py) \
+	$(addprefix tests/properties/test_,acl_rules.py batch_cuts.py event_json.py filters_oracle.py group_protocol.py \
+		iam_oracle.py offsets_metadata.py)
 RUST := $(shell find broker/rust -name '*.rs' -o -name Cargo.toml | grep -v '/target/')
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
@@ -40,8 +45,20 @@ install: .venv/installed ## Make .venv with the tidemill command in it
 demo: .venv/installed-demo ## Run the main job on real data (KEEP=1 leaves it running, FLIGHTS=all takes every flight)
 	$(BIN)/tidemill demo $(if $(FLIGHTS),--flights $(FLIGHTS)) $(if $(KEEP),--keep)
 
-test: lint rust ## Every check there is (WORKERS=1 to run the tests one by one)
+test: lint rust floor ## Every check there is (WORKERS=1 to run the tests one by one)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+unit: .venv/installed-test ## The unit tests alone: no lint, no Rust, no programs; under 30 s on two cores
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
+
+one: .venv/installed-test ## One test, file or folder: make one T=tests/unit/poller/test_retry.py::test_name
+	$(if $(T),,$(error name it: make one T=path::name))
+	$(BIN)/python -m pytest $(T)
+
+# The rooms that guarantee delivery and decide on rights do no I/O, so no line of them is too costly to test.
+floor: .venv/installed-test ## Branch coverage of the pure rooms by their unit and property tests, with a floor
+	$(BIN)/python -m coverage run -m pytest -q -p no:randomly $(PURE)
+	$(BIN)/python -m coverage report
 
 lint: .venv/installed-test ## ruff, mypy, import-linter, stubtest
 	$(BIN)/ruff check .
@@ -59,6 +76,9 @@ format: .venv/installed-test ## Put every file in the one format
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format .
 	cd broker/rust && cargo fmt
+
+docs: .venv/installed-test ## Write the tables of settings, metrics and APIs into docs/operations.md and docs/protocol.md
+	$(BIN)/python -m docs.tables
 
 bench: .venv/installed-test ## Measure beside Apache Kafka and RIE; writes docs/performance.md
 	$(BIN)/python -m tests.benchmarks

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from tests.oracles.operations_tables import FILE, with_tables
+from docs.tables.operations import FILE, with_tables
 from tidemill_poller.reporting.status import PartitionState
 
 DOCS = FILE.parent
@@ -16,8 +16,7 @@ PAGES = sorted([*DOCS.rglob("*.md"), DOCS.parent / "README.md"])
 
 
 def test_every_setting_and_metric_stands_in_operations_as_the_code_has_it() -> None:
-    """`python -m tests.oracles.operations_tables` writes them anew."""
-    assert FILE.read_text() == with_tables(FILE.read_text())
+    assert FILE.read_text() == with_tables(FILE.read_text()), "run `make docs`"
 
 
 def test_every_state_of_a_partition_is_explained() -> None:

@@ -43,3 +43,12 @@ def test_every_constraint_is_a_name_and_one_version() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
 
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)] == []
+
+
+def test_what_others_wrote_knows_nothing_of_ours() -> None:
+    """An oracle that ran our code would agree with it. What starts our programs is in tests/harness."""
+    ours = re.compile(r"^\s*(?:from|import) (?:tidemill|tests\.(?:harness|fakes))", re.MULTILINE)
+
+    assert [
+        path.name for path in (ROOT / "tests/oracles").glob("*.py") if ours.search(path.read_text())
+    ] == []

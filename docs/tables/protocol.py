@@ -1,4 +1,4 @@
-"""The table of APIs as Markdown in docs/protocol.md; written by `python -m tests.oracles.protocol_matrix`."""
+"""The table of APIs in docs/protocol.md; `make docs` writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from tidemill_broker.apis import APIS
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "protocol.md"
-BEGIN = "<!-- matrix: written by python -m tests.oracles.protocol_matrix -->"
+BEGIN = "<!-- matrix: written by make docs -->"
 END = "<!-- end of matrix -->"
 
 
@@ -26,12 +26,8 @@ def span(low: int, high: int) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
-def with_matrix(text: str) -> str:
+def with_tables(text: str) -> str:
     """The page with the present table between its marks."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{matrix()}\n{END}{after}"
-
-
-if __name__ == "__main__":
-    FILE.write_text(with_matrix(FILE.read_text()))

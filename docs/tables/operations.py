@@ -1,4 +1,4 @@
-"""The tables of settings and metrics in docs/operations.md; `python -m tests.oracles.operations_tables`."""
+"""The tables of settings and metrics in docs/operations.md; `make docs` writes them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,3 @@ def with_tables(text: str) -> str:
         assert ended, f"docs/operations.md needs {begin} and {end}, in this order"
         text = f"{before}{begin}\n{table()}\n{end}{after}"
     return text
-
-
-if __name__ == "__main__":
-    FILE.write_text(with_tables(FILE.read_text()))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.oracles.protocol_matrix import FILE, with_matrix
+from docs.tables.protocol import FILE, with_tables
 from tidemill_broker.apis import APIS
 
 
 def test_the_matrix_is_up_to_date() -> None:
     text = FILE.read_text()
-    assert with_matrix(text) == text, "run python -m tests.oracles.protocol_matrix"
+    assert with_tables(text) == text, "run `make docs`"
 
 
 @pytest.mark.parametrize("name", [api.name for api in APIS.values()])
