@@ -3,6 +3,8 @@
 ListClusters, ListClustersV2, DescribeCluster, DescribeClusterV2, GetBootstrapBrokers, ListNodes. One cluster,
 one node; what does not exist here (subnets, ZooKeeper) is absent, not invented. `__main__`
 loads it at the first connection; `tidemill_awsapi` does the HTTP.
+
+See docs/decisions/0202.
 """
 
 import asyncio

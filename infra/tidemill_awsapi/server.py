@@ -2,6 +2,8 @@
 
 Called by the programs' API rooms, which bring the handlers. One request is one pass: route, parse,
 validate, call, serialise; all of it is built from the model when the Service is made.
+
+See docs/decisions/0800.
 """
 
 import logging

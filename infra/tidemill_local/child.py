@@ -3,6 +3,8 @@
 Runs the program in this process, and ends it at once when the launcher is gone, even by kill -9: standard
 input is a pipe from the launcher, and its end of file is the launcher's death. Programs withstand being
 killed at any instant.
+
+See docs/decisions/0802.
 """
 
 import logging

@@ -8,6 +8,8 @@ The commit's metadata carries the attempts and the cuts of the batch in progress
 restart or a kill -9 neither resets a retry count nor joins halves again:
 
     {"tidemill":1,"pending":[[failed,first,last,first,last…],…]}      offsets relative to the committed one
+
+See docs/decisions/0600.
 """
 
 from __future__ import annotations

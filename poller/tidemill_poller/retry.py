@@ -9,6 +9,8 @@ Kafka event sources"). Pure: it never sleeps, never sends and reads no clock; th
     FunctionError ─── bisect is on, more than one record ───────────────> Bisect, no retry used up
         └──────────── retries left ─────────────────────────────────────> RetryIn, else GiveUp
     Throttled, Unreachable ── the function never saw the batch ─────────> RetryIn, never counted
+
+See docs/decisions/0604.
 """
 
 from __future__ import annotations

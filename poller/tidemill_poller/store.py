@@ -3,6 +3,8 @@
 Two writers, two kinds of column: the control API writes configurations (`create`, `replace`), the fleet
 writes statuses (`set_status`) and takes deleted mappings away (`delete`). Knows nothing of HTTP or Kafka.
 All methods are synchronous and quick; call them from the event loop's thread only.
+
+See docs/decisions/0502.
 """
 
 from __future__ import annotations

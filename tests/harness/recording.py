@@ -2,6 +2,8 @@
 
 The handler appends one line per invocation to a file per partition: `attempts` before it looks at the
 records, `done` for those that it took. One write per line: a kill -9 loses a line but never mixes two.
+
+See docs/decisions/0703.
 """
 
 from __future__ import annotations

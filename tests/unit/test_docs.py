@@ -43,3 +43,19 @@ def test_every_module_stands_in_the_file_map(program: str) -> None:
     }
 
     assert sorted((modules | packages) - set(re.findall(r"\w+/?", own.group()))) == []
+
+
+@pytest.mark.parametrize("page", ["contributing.md", "decisions/README.md"])
+def test_every_path_that_a_page_for_contributors_names_exists(page: str) -> None:
+    named = re.findall(r"`((?:poller|broker|functions|infra|tests|docs)/[\w./-]+)", (DOCS / page).read_text())
+
+    # A number alone stands for its page, as in the code.
+    assert [name for name in named if not [*DOCS.parent.glob(name), *DOCS.parent.glob(f"{name}-*.md")]] == []
+
+
+def test_every_target_that_a_newcomer_is_told_to_make_exists() -> None:
+    makefile = (DOCS.parent / "Makefile").read_text()
+    told = set(re.findall(r"`make (\w+)", (DOCS / "contributing.md").read_text()))
+
+    assert told
+    assert [target for target in told if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []

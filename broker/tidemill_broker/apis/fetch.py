@@ -2,6 +2,8 @@
 
 The long poll is here: a fetch whose min_bytes are not there yet waits for its partitions to grow.
 Sessions (KIP-227) are never opened: every answer has session id 0, so clients send full requests.
+
+See docs/decisions/0100 and docs/decisions/0104.
 """
 
 from __future__ import annotations

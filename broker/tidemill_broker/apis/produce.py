@@ -2,6 +2,8 @@
 
 What needs the event loop stays here: to wake fetches, and to hold the reply back until an fsync.
 Deviations: transactional batches are rejected with INVALID_TXN_STATE until there are transactions.
+
+See docs/decisions/0100 and docs/decisions/0102.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Every handler asks here, by Kafka's operation and resource; a denial is told to the audit log. Made anew when
 the connection's session changes. Knows no API.
+
+See docs/decisions/0950.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@
 
 Kafka's fifth state, Dead, is a group that is not in the table. Membership, generation and expiry hold the
 transitions; nothing here decides. Behaviour follows Kafka's ClassicGroup and GroupMetadataManager.
+
+See docs/decisions/0300.
 """
 
 from __future__ import annotations

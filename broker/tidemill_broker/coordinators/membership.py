@@ -1,6 +1,8 @@
 """Who is in a group: JoinGroup, LeaveGroup and the checks that every request of a member passes.
 
 Decides nothing about generations; each change of the membership ends in `generation.rebalance`.
+
+See docs/decisions/0302.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 While one fsync runs in the thread, more appends gather; the next fsync covers them all (flush.messages=1).
 Called on the event loop by Produce; knows nothing of replies but that they wait.
+
+See docs/decisions/0103.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A topic is a small JSON file below `topics/`, written whole, flushed and renamed; a partition is a folder
 `<topic>-<partition>` as Kafka names it. The file decides: a folder without one is left of a deleted topic.
 Called on the event loop, except `housekeep` and `close`, which may run in a thread.
+
+See docs/decisions/0101.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A protocol hears of its connection only after the handshake, so connections are accepted here, one by one:
 first a slot of `unauthenticated`, then the handshake in a task of the server's group.
+
+See docs/decisions/0901.
 """
 
 from __future__ import annotations

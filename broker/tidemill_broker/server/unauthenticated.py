@@ -2,6 +2,8 @@
 
 Without this, whoever can reach a port could fill the broker with silent connections. While all slots are
 taken, new connections wait in the kernel's queue until one logs in or the oldest has had its time.
+
+See docs/decisions/0900.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ read here, the one that SDKs and the poller send: RequestResponse to a function 
 Content-Length and without anything unusual. The first request on a connection that is not of this form, or
 that would be refused, is handed over with all its bytes, and the connection is aiohttp's from then on: there
 tidemill_awsapi answers it in Lambda's words. Nothing is decided here that is decided differently there.
+
+See docs/decisions/0401.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ It owns what Lambda says for each of these ends; how a process starts and ends i
 know other environments or HTTP clients: the pool starts it, gives it work while FREE and hears from it as its
 `Owner`. The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit
 breaks numpy and whatever else maps more than it uses.
+
+See docs/decisions/0403.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ One small process reads a pipe that only the server holds: lines `+pgid` and `-p
 server is gone, however it went, and the process groups still listed are killed, children of handlers
 included. (PR_SET_PDEATHSIG would end only the direct child, only on Linux, and needs code between fork and
 exec.) Called by environments; run as a script it is the other side, so it imports nothing but the library.
+
+See docs/decisions/0402.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Knows the five routes that awslambdaric uses and their limits; nothing of proces
 are its caller's (environment.py). Each environment listens on a port of its own: awslambdaric's init/error
 goes through http.client, which takes no path in AWS_LAMBDA_RUNTIME_API, so a path can not tell slots apart.
 Authority: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and awslambdaric's bootstrap.py.
+
+See docs/decisions/0400.
 """
 
 from __future__ import annotations

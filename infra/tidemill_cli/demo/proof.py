@@ -2,6 +2,8 @@
 
 It trusts nothing that Tidemill says about itself: the topic was read back by a Kafka client, the counts come
 from the table that the handler wrote, the failures from the queue.
+
+See docs/decisions/0803.
 """
 
 import hashlib

@@ -3,6 +3,8 @@
 Started by the launcher as a process of its own, on a socket that the launcher keeps: a gateway that is
 started again has the same port, and callers wait meanwhile. Adds no work to bodies; keeps raw paths and
 headers, for SigV4 signs them, Host included.
+
+See docs/decisions/0801.
 """
 
 import asyncio

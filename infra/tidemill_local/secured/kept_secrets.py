@@ -2,6 +2,8 @@
 
 The embedded AWS forgets everything at each start: what is kept here is given to it again, so that passwords
 and keys in clients' configurations stay good.
+
+See docs/decisions/0971.
 """
 
 import json

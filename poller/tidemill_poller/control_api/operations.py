@@ -2,6 +2,8 @@
 
 Nothing here starts, stops or asks a source: the fleet reconciles with the store and moves states on.
 `__main__` serves the application and passes in the routes under /_tidemill/.
+
+See docs/decisions/0500.
 """
 
 from __future__ import annotations

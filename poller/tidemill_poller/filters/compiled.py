@@ -2,6 +2,8 @@
 
 Pure. Facts: AWS Lambda Developer Guide, invocation-eventfiltering and kafka-filtering. Filters are or-ed and
 see a record's `value` only. Called by the lane for every record, by the control API to refuse bad patterns.
+
+See docs/decisions/0501.
 """
 
 from __future__ import annotations

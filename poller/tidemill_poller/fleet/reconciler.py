@@ -6,6 +6,8 @@ A cluster that cannot be entered leaves the mapping Enabled, for AWS's reason, u
 
     Creating, Enabling, Updating ── the group is joined, or cannot be for now ──> Enabled
     Updating, Disabling ── pollers drained ──> Disabled        Deleting ── pollers drained ──> gone
+
+See docs/decisions/0961.
 """
 
 from __future__ import annotations

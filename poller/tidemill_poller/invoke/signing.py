@@ -2,6 +2,8 @@
 
 Owns where a request goes (the endpoint, the function's path and qualifier) and its headers. Pure but for the
 cache of what does not change between requests.
+
+See docs/decisions/0700.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Pure: the time is an argument. AWS Lambda Developer Guide, kafka-cluster-auth: PEM, the key in PKCS#8,
 encrypted with PBES1 only. What production would refuse is refused here, with the command that mends it.
+
+See docs/decisions/0962.
 """
 
 from __future__ import annotations

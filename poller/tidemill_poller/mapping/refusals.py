@@ -1,4 +1,7 @@
-"""The two ways to refuse a field as a whole: AWS does not know it for Kafka, or Tidemill has not built it."""
+"""The two ways to refuse a field as a whole: AWS does not know it for Kafka, or Tidemill has not built it.
+
+See docs/decisions/0503.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Owns the names, the counts in memory and their export. One addition to a dictionary per call: with OTLP
 configured the SDK reads the same tables when it exports, so that the hot path costs the same with and without
 it. Called by lanes and sources on the event loop; read by status routes.
+
+See docs/decisions/0702.
 """
 
 from __future__ import annotations

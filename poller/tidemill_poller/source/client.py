@@ -12,6 +12,8 @@ Owns what has to be known of that client's calls: their options, their errors, a
 - An exception inside `getmany` loses what other partitions had given in the same call: seek back after any.
 - It does not log in again (KIP-368): a broker ends the connection when the session has expired, and aiokafka
   connects anew and repeats what was under way. What a caller sees of it is at most a retriable error.
+
+See docs/decisions/0601.
 """
 
 from __future__ import annotations

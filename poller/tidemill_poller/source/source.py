@@ -9,6 +9,8 @@ Owns joining, polling, committing and letting go. A partition's records go to it
 
 A revoked partition never commits: its lane is off the table before the callback returns, commits run under a
 lock and are bounded, so none can be retried under the next generation.
+
+See docs/decisions/0602 and docs/decisions/0603.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The broker's ACLs on disk: one JSON file, written whole, flushed and renamed before a change is answered.
 
 The one owner of the index in memory. `apis.acls` changes it, `authorizer` reads it. Called on the event loop.
+
+See docs/decisions/0940.
 """
 
 import json

@@ -2,6 +2,8 @@
 
 Takes apart what a client presents, refuses whatever its signers never write, and says whether a secret signed
 it. Pure: knows no clock, no identities and neither of the two wrappings (JSON, URL) that mechanisms unwrap.
+
+See docs/decisions/0921.
 """
 
 import hmac

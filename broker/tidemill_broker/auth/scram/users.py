@@ -3,6 +3,8 @@
 Users made by Kafka's API and users from Secrets Manager are kept apart; where both know a name, the secret's
 keys hold. An unknown name gets made-up keys with a salt that stays and looks like a user's, so that nobody
 can find out who exists.
+
+See docs/decisions/0912.
 """
 
 import json

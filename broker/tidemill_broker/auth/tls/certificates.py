@@ -2,6 +2,8 @@
 
 New connections get the new ones, old connections keep theirs. Files that became unusable change nothing but
 the log. `__main__` opens them and runs `watch`.
+
+See docs/decisions/0903.
 """
 
 import asyncio

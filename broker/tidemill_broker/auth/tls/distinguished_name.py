@@ -2,6 +2,8 @@
 
 RFC 2253 with Java's own choices (sun.security.x509.AVA). Pure: DER in, text out. The certificate has been
 verified by OpenSSL already; what is still no Name is a ValueError.
+
+See docs/decisions/0902.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,6 +2,8 @@
 
 Owns their names, attributes and status, and when a long delivery goes on in a new trace. `recorded` opens the
 root; the OpenTelemetry SDK makes the spans.
+
+See docs/decisions/0701.
 """
 
 from __future__ import annotations

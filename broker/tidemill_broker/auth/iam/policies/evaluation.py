@@ -2,6 +2,8 @@
 
 Authority: IAM User Guide, "How AWS enforcement code logic evaluates requests to allow or deny access" and
 "Cross-account policy evaluation logic". Organisations' policies (SCPs, RCPs) do not exist here.
+
+See docs/decisions/0931.
 """
 
 from collections.abc import Iterator, Sequence
