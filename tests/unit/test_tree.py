@@ -52,3 +52,23 @@ def test_what_others_wrote_knows_nothing_of_ours() -> None:
     assert [
         path.name for path in (ROOT / "tests/oracles").glob("*.py") if ours.search(path.read_text())
     ] == []
+
+
+def test_folders_of_unit_tests_mirror_the_packages() -> None:
+    """tests/unit/broker/log is for tidemill_broker.log; infra and functions hold several packages."""
+    roots = {
+        "broker": ["broker/tidemill_broker"],
+        "poller": ["poller/tidemill_poller"],
+        "functions": ["functions/tidemill_functions", "functions"],
+        "infra": ["infra"],
+    }
+    unit = ROOT / "tests/unit"
+    folders = {path.parent.relative_to(unit) for path in unit.glob("*/*/**/test_*.py")}
+
+    def mirrored(folder: Path) -> bool:
+        program, *rest = folder.parts
+        if program == "infra":
+            rest[0] = f"tidemill_{rest[0]}"
+        return any((ROOT / root).joinpath(*rest).is_dir() for root in roots[program])
+
+    assert [str(folder) for folder in sorted(folders) if not mirrored(folder)] == []

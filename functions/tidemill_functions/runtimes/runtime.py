@@ -1,6 +1,8 @@
 """Defines what the table of runtimes holds: how a function's process is started.
 
 Knows functions as they are stored, nothing of running processes.
+
+See docs/decisions/0404.
 """
 
 from __future__ import annotations
