@@ -170,12 +170,16 @@ def logs(
     name = name.rpartition(":function:")[2]
     there = endpoint(endpoint_url)
     route = f"/_tidemill/functions/{quote(name, safe='')}/logs?lines={lines}"
-    empty = True
-    for line in there.stream(route + ("&follow=1" if follow else "")):
-        _print_line(line)
-        empty = False
-    if empty and lines and wait:
+    if follow:
+        for line in there.stream(f"{route}&follow=1"):
+            _print_line(line)
+        return
+    found = list(there.stream(route))
+    if wait and len(found) < lines and not any(map(_ends_invocation, found)):
         _first_invocation(there, name, route, wait)
+        return
+    for line in found:
+        _print_line(line)
 
 
 @app.command()
@@ -197,12 +201,17 @@ def _print_line(line: bytes) -> None:
     print(visible(line.decode(errors="replace").rstrip("\r\n")), flush=True)
 
 
+def _ends_invocation(line: bytes) -> bool:
+    """Say whether this is the line that Lambda writes at the end of each invocation."""
+    return line.startswith(b"REPORT RequestId:")
+
+
 def _first_invocation(there: Endpoint, name: str, route: str, wait_s: int) -> None:
-    """Print the log of the first invocation as it comes, up to Lambda's REPORT line at its end."""
-    say(f"{name} has no log yet: waiting {wait_s} s for its first invocation. Ctrl-C ends this.")
+    """Print the log of the first invocation as it comes, to its end."""
+    say(f"{name} has no log of an invocation yet: waiting up to {wait_s} s for one.")
     for line in there.stream(f"{route}&follow=1", silence_s=wait_s):
         _print_line(line)
-        if line.startswith(b"REPORT RequestId:"):
+        if _ends_invocation(line):
             return
     say(f"{name} was not invoked. Is there a mapping for it? tidemill mapping list --function {name}")
 

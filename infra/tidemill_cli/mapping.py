@@ -12,7 +12,15 @@ from tidemill_cli.clients import Endpoint
 from tidemill_cli.errors import UserError
 from tidemill_cli.lookup import all_mappings, function_name, mapping_uuid
 from tidemill_cli.options import EndpointUrl, Json, command_group, endpoint, pairs
-from tidemill_cli.output import open_console, print_facts, print_json, print_table, say, without_metadata
+from tidemill_cli.output import (
+    open_console,
+    print_facts,
+    print_json,
+    print_table,
+    say,
+    visible,
+    without_metadata,
+)
 from tidemill_cli.tuning import Access, given, tuned
 
 app = command_group("Event source mappings: which topic invokes which function.")
@@ -80,7 +88,16 @@ def create(
         Tags=pairs(tag, "--tag") if tag else None,
     )
     request.setdefault("StartingPosition", starting_position.value)
-    _show(there.aws("lambda").create_event_source_mapping(**request), as_json=as_json)
+    made = without_metadata(there.aws("lambda").create_event_source_mapping(**request))
+    if as_json:
+        print_json(made)
+    else:
+        print(
+            visible(
+                f"Mapping {made['UUID']}: topic {','.join(made['Topics'])} invokes {function_name(made)}."
+            )
+        )
+        say(f"Follow it: tidemill mapping watch {made['UUID'][:_UUID_START_MIN]}")
 
 
 @app.command("list")
@@ -100,7 +117,8 @@ def list_(
     if as_json:
         print_json(mappings)
         return
-    dropped = [dropped_records(there, mapping) for mapping in mappings]
+    counted = _dropped_records(there)
+    dropped = [counted.get(mapping["UUID"], 0) for mapping in mappings]
     rows = [
         (
             uuid,
@@ -118,8 +136,8 @@ def list_(
     )
     if any(dropped):
         say(
-            "Dropped records were given up and are in no failure destination. Keep the next ones: "
-            "tidemill mapping update MAPPING --on-failure ARN"
+            "Dropped records are lost to the mapping: it gave them up and has no failure destination. "
+            "Keep the next ones: tidemill mapping update MAPPING --on-failure ARN"
         )
 
 
@@ -245,18 +263,19 @@ def _source(
     )
 
 
-def dropped_records(there: Endpoint, mapping: dict[str, Any]) -> int:
-    """Return how many records are in no destination, as the poller has counted since it started."""
+def _dropped_records(there: Endpoint) -> dict[str, int]:
+    """Return by UUID how many records are in no destination, as the poller has counted since it started."""
     try:
-        status = there.own("GET", f"/_tidemill/mappings/{mapping['UUID']}/status")
-    except UserError:  # the endpoint is AWS, or another emulator: it does not say
-        return 0
-    return int((status.get("metrics") or {}).get("esm.events.dropped", 0))
+        counted = there.own("GET", "/_tidemill/mappings")["mappings"]
+    except (UserError, ValueError, LookupError, TypeError):
+        return {}  # the endpoint is AWS, or another emulator: it does not say
+    return {each["mapping"]: int(each["dropped_records"]) for each in counted}
 
 
 def _result(mapping: dict[str, Any], dropped: int) -> str:
     told = cause_first(mapping.get("LastProcessingResult") or "")
-    return f"{told}; {dropped:,} dropped" if dropped else told
+    lost = f"{dropped:,} record{'' if dropped == 1 else 's'} dropped, no destination"
+    return f"{told}, {lost}" if dropped else told
 
 
 def _uuids(mappings: list[dict[str, Any]]) -> list[str]:
