@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text()
-README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
 HANDLER = """
 import base64
@@ -156,9 +155,3 @@ def test_a_broker_alone_lets_in_whom_its_files_name(home: Path) -> None:
     finally:
         process.terminate()
         process.wait(20)
-
-
-def test_the_readme_reads_with_iam(up: Up, home: Path) -> None:
-    [script] = blocks("With IAM, as on MSK", "python", README)
-
-    assert "TOPIC_AUTHORIZATION_FAILED" in run(up, [sys.executable, "-c", script], home)
