@@ -18,7 +18,7 @@ Options = Mapping[str, Any]
 
 
 def kafka_options(there: Endpoint, given: str | None) -> Options:
-    """Options for aiokafka's clients; servers that the user names are taken as plaintext ones."""
+    """Return options for aiokafka's clients; servers that the user names are plaintext."""
     if given:
         return {"bootstrap_servers": given}
     brokers = there.bootstrap_brokers()
@@ -29,7 +29,7 @@ def kafka_options(there: Endpoint, given: str | None) -> Options:
 
 
 def source_access(there: Endpoint) -> list[dict[str, str]]:
-    """The SourceAccessConfigurations that a mapping of the endpoint's cluster needs.
+    """Return the SourceAccessConfigurations that a mapping of the endpoint's cluster needs.
 
     None with IAM and without authentication: the poller finds these ways by itself, as Lambda does. For the
     others `up` has put what the cluster asks for into Secrets Manager.
@@ -110,7 +110,7 @@ _SECRETS: Final[Mapping[str, tuple[str, str]]] = {
 
 
 def _trusting(there: Endpoint) -> ssl.SSLContext:
-    """The machine's CAs, and that of `up` where there is one."""
+    """Return a context with the machine's CAs, and that of `up` if there is one."""
     context = ssl.create_default_context()
     if own := there.secret(CA_SECRET):
         context.load_verify_locations(cadata=own["certificate"])

@@ -32,17 +32,17 @@ class Endpoint:
 
     @cached_property
     def session(self) -> Any:
-        """The boto3 session, with the user's credentials or the emulators' usual ones."""
+        """Return the boto3 session, with the user's credentials or the emulators' usual ones."""
         import boto3
 
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
         if has_credentials(os.environ):
             return boto3.Session(region_name=region)
         # These are the administrator of the local broker; an SDK cannot sign without something to sign with.
-        return boto3.Session(region_name=region, aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106  # no secret: every emulator takes them
+        return boto3.Session(region_name=region, aws_access_key_id="test", aws_secret_access_key="test")  # noqa: S106 - no secret: every emulator accepts them
 
     def aws(self, service: str, *, region: str | None = None) -> Any:
-        """A boto3 client of one service behind the endpoint; the user's region unless one is given."""
+        """Return a boto3 client of one service behind the endpoint; the user's region unless one is given."""
         from botocore.config import Config
 
         config = Config(
@@ -53,7 +53,7 @@ class Endpoint:
         return self.session.client(service, endpoint_url=self.url, region_name=region, config=config)
 
     def own(self, method: str, path: str, document: Any = None) -> Any:
-        """Call a ``/_tidemill/`` route and give its JSON back."""
+        """Call a ``/_tidemill/`` route and return its JSON."""
         with self._open(method, path, document) as reply:
             return json.loads(reply.read() or b"null")
 
@@ -70,14 +70,14 @@ class Endpoint:
     def _open(
         self, method: str, path: str, document: Any, *, timeout_s: float | None = _OWN_ROUTE_TIMEOUT_S
     ) -> Any:
-        request = Request(  # noqa: S310  # the user's own endpoint, http or https
+        request = Request(  # noqa: S310 - the user's own endpoint, http or https
             self.url + path,
             method=method,
             data=None if document is None else json.dumps(document).encode(),
             headers={"Content-Type": "application/json"},
         )
         try:
-            return urlopen(request, timeout=timeout_s)  # noqa: S310  # as above
+            return urlopen(request, timeout=timeout_s)  # noqa: S310 - as above
         except HTTPError as error:
             raise UserError(_sentence_of(error), reason=reason_of(dict(error.headers))) from None
         except OSError as error:
@@ -88,7 +88,7 @@ class Endpoint:
 
     @cached_property
     def cluster_arn(self) -> str:
-        """The ARN of the one cluster behind the endpoint."""
+        """Return the ARN of the one cluster behind the endpoint."""
         clusters = self.aws("kafka").list_clusters_v2()["ClusterInfoList"]
         if not clusters:
             raise UserError("The endpoint has no Kafka cluster.", hint="Name one with --cluster-arn.")
@@ -96,21 +96,21 @@ class Endpoint:
 
     @property
     def cluster_region(self) -> str:
-        """The cluster's region: there its secrets lie, and for it logins are signed."""
+        """Return the cluster's region: its secrets are there, and logins are signed for it."""
         return self.cluster_arn.split(":")[3]
 
     def bootstrap_brokers(self) -> Mapping[str, str]:
-        """The Kafka addresses of the cluster behind the endpoint, by GetBootstrapBrokers' names."""
+        """Return the Kafka addresses of the cluster behind the endpoint, by GetBootstrapBrokers' names."""
         brokers: Mapping[str, str] = self.aws("kafka").get_bootstrap_brokers(ClusterArn=self.cluster_arn)
         return brokers
 
     def secret(self, name: str) -> Mapping[str, str] | None:
-        """A secret's JSON from Secrets Manager; None where there is no such secret."""
+        """Return a secret's JSON from Secrets Manager; None if there is no such secret."""
         reply = self._secret_value(name)
         return None if reply is None else json.loads(reply["SecretString"])
 
     def secret_arn(self, name: str) -> str | None:
-        """A secret's ARN without its last characters, which differ each time that the embedded AWS starts."""
+        """Return a secret's ARN without its suffix, which changes when the embedded AWS starts again."""
         reply = self._secret_value(name)
         return None if reply is None else str(reply["ARN"]).rpartition("-")[0]
 

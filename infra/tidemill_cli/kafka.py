@@ -1,4 +1,4 @@
-"""Owns what the topic commands ask of Kafka, by aiokafka. Imported only when such a command runs."""
+"""Owns the Kafka requests of the topic commands, by aiokafka. Imported only when such a command runs."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ Record = tuple[bytes | None, bytes]
 
 
 class _LastError(logging.Handler):
-    """Why the last connection failed: aiokafka tells that to its log alone."""
+    """Keeps why the last connection failed: aiokafka writes that to its log only."""
 
     error: object = None
 
@@ -42,7 +42,7 @@ class _LastError(logging.Handler):
 
 
 _last = _LastError()
-# Its lines repeat, one by one, what the exception says once.
+# Its lines repeat what the exception says once.
 _log = logging.getLogger("aiokafka")
 _log.setLevel(logging.WARNING)
 _log.propagate = False
@@ -52,7 +52,7 @@ _log.addHandler(_last)
 async def create_topic(
     options: Options, name: str, partitions: int, replication_factor: int, configs: Mapping[str, str]
 ) -> None:
-    """Create one topic; a refusal is a UserError with Kafka's words."""
+    """Create one topic. Raises UserError in Kafka's words if it is rejected."""
     async with _admin(options) as admin:
         reply = await admin.create_topics(
             [NewTopic(name, partitions, replication_factor, topic_configs=dict(configs))]
@@ -64,13 +64,13 @@ async def create_topic(
 
 
 async def list_topics(options: Options) -> list[str]:
-    """The names, without Kafka's internal topics."""
+    """Return the names, without Kafka's internal topics."""
     async with _admin(options) as admin:
         return sorted(name for name in await admin.list_topics() if not name.startswith("__"))
 
 
 async def describe_topic(options: Options, name: str) -> dict[str, Any]:
-    """Partitions with leader, replicas and offsets, and the configuration set on the topic."""
+    """Return partitions with leader, replicas and offsets, and the configuration set on the topic."""
     async with _admin(options) as admin:
         about = await _about(admin, name)
         [configs] = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)])
@@ -93,7 +93,7 @@ async def describe_topic(options: Options, name: str) -> dict[str, Any]:
 
 
 def records_to_produce(lines: Iterable[str], key: str | None, key_separator: str | None) -> list[Record]:
-    """Keys and values of lines."""
+    """Return the keys and values of lines."""
     records: list[Record] = []
     for line in lines:
         own_key, value = key, line
@@ -106,14 +106,14 @@ def records_to_produce(lines: Iterable[str], key: str | None, key_separator: str
 
 
 def _encoded(text: str) -> bytes:
-    """The bytes as they were given: Kafka's values need be no text."""
+    """Return the bytes as they were given: a Kafka value need not be text."""
     return text.encode(errors="surrogateescape")
 
 
 async def produce(
     options: Options, topic: str, records: Sequence[Record], headers: Sequence[tuple[str, bytes]]
 ) -> dict[str, Any]:
-    """Write all records, acknowledged; how many went to each partition."""
+    """Write all records, acknowledged, and return how many went to each partition."""
     producer = AIOKafkaProducer(**options, acks="all", linger_ms=5)
     await _enter(producer)
     try:
@@ -121,8 +121,8 @@ async def produce(
         placed = [await future for future in sent]
     except UnknownTopicOrPartitionError:
         raise UserError(
-            f"There is no topic {topic}, and the broker makes none.",
-            hint=f"Make it: tidemill topic create {topic}",
+            f"There is no topic {topic}, and the broker does not create it.",
+            hint=f"Create it: tidemill topic create {topic}",
         ) from None
     finally:
         await producer.stop()
@@ -132,7 +132,7 @@ async def produce(
 async def tail(
     options: Options, topic: str, show: Callable[[Any], None], *, from_beginning: bool, count_max: int | None
 ) -> None:
-    """Show records as they come, for ever or up to a number."""
+    """Show records as they come, endlessly or up to a number."""
     async with _admin(options) as admin:
         about = await _about(admin, topic)
     partitions = [TopicPartition(topic, partition["partition"]) for partition in about["partitions"]]
@@ -160,7 +160,7 @@ async def tail(
 
 
 def record_line(record: Any, *, as_json: bool) -> str:
-    """One record as a line."""
+    """Return one record as a line."""
     value = None if record.value is None else record.value.decode(errors="backslashreplace")
     key = None if record.key is None else record.key.decode(errors="backslashreplace")
     if not as_json:
@@ -179,9 +179,9 @@ def record_line(record: Any, *, as_json: bool) -> str:
 
 
 async def _about(admin: Any, topic: str) -> Any:
-    """What Metadata says of one topic; a look must not create it."""
+    """Return what Metadata says of one topic, without creating it."""
     if topic not in await admin.list_topics():
-        raise UserError(f"There is no topic {topic}.", hint=f"Make it: tidemill topic create {topic}")
+        raise UserError(f"There is no topic {topic}.", hint=f"Create it: tidemill topic create {topic}")
     [about] = await admin.describe_topics([topic])
     return about
 
@@ -201,7 +201,7 @@ async def _offsets(
 
 
 def _set_configs(reply: Any) -> dict[str, str]:
-    """The entries set on the topic; older protocol versions say ``is_default`` in the source's place."""
+    """Return the entries set on the topic; older protocol versions have ``is_default`` instead."""
     found = {}
     for _, _, _, _, entries in reply.resources:
         for entry in entries:
@@ -213,23 +213,23 @@ def _set_configs(reply: Any) -> dict[str, str]:
 
 
 async def _enter(client: Any) -> None:
-    """Start a client; where its login was refused, say that instead of "cannot connect"."""
+    """Start a client. Raises UserError if the login was rejected: aiokafka says "cannot connect"."""
     try:
         await client.start()
     except KafkaConnectionError:
         if isinstance(_last.error, SaslAuthenticationFailed | ssl.SSLError):
-            raise _refused(_last.error) from None
+            raise _rejected(_last.error) from None
         raise
 
 
-def _refused(error: Exception) -> UserError:
+def _rejected(error: Exception) -> UserError:
     if isinstance(error, ssl.SSLError):
         return UserError(
             f"Kafka and this command do not trust each other: {error.reason or error}.",
             hint="Trusted are the system's CAs and that of the secret tidemill_ca, made by `tidemill up`.",
         )
     return UserError(
-        f"Kafka refused the login: {error}.",
+        f"Kafka rejected the login: {error}.",
         hint="The broker's log says why, in a line `broker.audit login_failed`. With IAM, take "
         "AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test, let your key's policy allow "
         "kafka-cluster:Connect, or add a key: tidemill broker identity add --help",

@@ -52,7 +52,7 @@ def create(
         str | None, typer.Option(help="MSK cluster. Default: the endpoint's own cluster")
     ] = None,
     bootstrap: Annotated[
-        list[str] | None, typer.Option(help="HOST:PORT of a self-managed Kafka instead; repeatable")
+        list[str] | None, typer.Option(metavar="HOST:PORT", help="A self-managed Kafka instead; repeatable")
     ] = None,
     access: Access = None,
     starting_position: Annotated[
@@ -62,8 +62,8 @@ def create(
         datetime | None, typer.Option(help="With AT_TIMESTAMP: the time, UTC")
     ] = None,
     group: Annotated[str | None, typer.Option(help="Consumer group id. Default: the mapping's UUID")] = None,
-    disabled: Annotated[bool, typer.Option("--disabled", help="Create it without polling yet")] = False,
-    tag: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; repeatable")] = None,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Create it without polling")] = False,
+    tag: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="A tag; repeatable")] = None,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -162,13 +162,13 @@ def update(
     name: Name,
     function: Annotated[str | None, typer.Option(help="Invoke this function from now on")] = None,
     enabled: Annotated[
-        bool | None, typer.Option("--enable/--disable", help="Poll, or keep offsets and rest")
+        bool | None, typer.Option("--enable/--disable", help="Poll, or stop and keep the offsets")
     ] = None,
     access: Access = None,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Change a mapping; what is not given stays.
+    """Change a mapping; what is not given stays as it is.
 
     For example:
 
@@ -241,7 +241,7 @@ def _source(
     access: dict[str, str],
     group: str | None,
 ) -> dict[str, Any]:
-    """The members that name the Kafka cluster; the endpoint's own when nothing is named."""
+    """Return the members that name the Kafka cluster; the endpoint's own if none is named."""
     entries = _entries(access)
     if bootstrap and cluster_arn:
         raise UserError("A mapping reads one cluster: give --cluster-arn or --bootstrap, not both.")

@@ -26,12 +26,12 @@ _PIPED_WIDTH: Final = 240
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output; times as ISO 8601."""
+    """Print one JSON document on standard output; times as ISO 8601."""
     print(json.dumps(value, indent=2, default=_plain))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """A table, or the sentence for an empty one."""
+    """Print a table, or the sentence for an empty one."""
     listed = [["" if cell is None else visible(str(cell)) for cell in row] for row in rows]
     if not listed:
         print(empty)
@@ -50,14 +50,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
 
 
 def open_console() -> Any:
-    """A Rich console; where no terminal sets the width, lines are not folded at 80."""
+    """Return a Rich console; without a terminal, lines are not folded at 80."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=_PIPED_WIDTH)
 
 
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
-    """Names and values, one to a line; absent values are left out."""
+    """Print names and values, one per line, without absent values."""
     shown = [(name, value) for name, value in facts if value not in (None, "", [], {})]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
@@ -79,5 +79,5 @@ def _plain(value: Any) -> str:
 
 
 def without_metadata(reply: dict[str, Any]) -> dict[str, Any]:
-    """A boto3 reply as the service meant it."""
+    """Return a boto3 reply without what boto3 adds."""
     return {name: value for name, value in reply.items() if name != "ResponseMetadata"}

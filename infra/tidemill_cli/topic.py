@@ -63,7 +63,9 @@ def list_(
         print_json(names)
     else:
         print_table(
-            ("topic",), [(name,) for name in names], empty="No topics. Make one: tidemill topic create TOPIC"
+            ("topic",),
+            [(name,) for name in names],
+            empty="No topics. Create one: tidemill topic create TOPIC",
         )
 
 

@@ -13,23 +13,34 @@ from tidemill_cli.errors import UserError
 
 BatchSize = Annotated[int | None, typer.Option(help="Records in one invocation, at most (1-10000)")]
 Window = Annotated[int | None, typer.Option(help="Seconds to wait for a full batch (0-300)")]
-Retries = Annotated[int | None, typer.Option(help="Retries of a failing batch; -1 is for ever")]
-MaxAge = Annotated[int | None, typer.Option(help="Seconds after which a record is given up; -1 is never")]
+Retries = Annotated[int | None, typer.Option(help="Retries of a failing batch; -1: no limit")]
+MaxAge = Annotated[
+    int | None, typer.Option(help="Give up records older than this many seconds; -1: no limit")
+]
 Bisect = Annotated[bool | None, typer.Option("--bisect/--no-bisect", help="Split a failing batch in halves")]
 Partial = Annotated[
     bool | None,
-    typer.Option("--report-batch-item-failures/--no-report-batch-item-failures", help="Partial responses"),
+    typer.Option(
+        "--report-batch-item-failures/--no-report-batch-item-failures",
+        help="The function reports the records that failed",
+    ),
 ]
-OnFailure = Annotated[str | None, typer.Option(help="ARN of the queue, topic or bucket for what is given up")]
-Filters = Annotated[list[str] | None, typer.Option("--filter", help="A filter pattern, JSON; repeatable")]
+OnFailure = Annotated[
+    str | None, typer.Option(help="Failure destination: ARN of an SQS queue, SNS topic or S3 bucket")
+]
+Filters = Annotated[
+    list[str] | None, typer.Option("--filter", metavar="JSON", help="A filter pattern; repeatable")
+]
 MinPollers = Annotated[int | None, typer.Option(help="Provisioned mode: at least this many pollers")]
 MaxPollers = Annotated[int | None, typer.Option(help="Provisioned mode: at most this many pollers")]
 FromFile = Annotated[
-    Path | None, typer.Option("--from", help="JSON with the API's own members; flags override it")
+    Path | None, typer.Option("--from", help="JSON file with the API's members; options override it")
 ]
 Access = Annotated[
     list[str] | None,
-    typer.Option(help="TYPE=URI of a SourceAccessConfiguration, e.g. SASL_SCRAM_512_AUTH=ARN; repeatable"),
+    typer.Option(
+        metavar="TYPE=URI", help="A SourceAccessConfiguration, e.g. SASL_SCRAM_512_AUTH=ARN; repeatable"
+    ),
 ]
 
 
@@ -68,7 +79,7 @@ def _request(
     max_pollers: MaxPollers = None,
     from_file: FromFile = None,
 ) -> dict[str, Any]:
-    """The members of the API's request: those of the file, and over them what the options say."""
+    """Return the members of the API's request: those of the file, overridden by options."""
     partial = report_batch_item_failures
     return _from_file(from_file) | given(
         BatchSize=batch_size,
@@ -84,7 +95,7 @@ def _request(
 
 
 def given(**members: Any) -> dict[str, Any]:
-    """The members that have a value."""
+    """Return the members that have a value."""
     return {name: value for name, value in members.items() if value is not None}
 
 

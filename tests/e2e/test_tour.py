@@ -189,6 +189,6 @@ def test_a_refusal_is_one_sentence_and_status_1(up: Up) -> None:
     assert said.startswith("error: ResourceNotFoundException: ")
     assert "Traceback" not in said
     assert up.cli("topic", "describe", "no-such-topic", status=1) == (
-        "error: There is no topic no-such-topic.\nhint: Make it: tidemill topic create no-such-topic\n"
+        "error: There is no topic no-such-topic.\nhint: Create it: tidemill topic create no-such-topic\n"
     )
     assert up.cli("function", "logs", "nobody", status=1).startswith("error: Function not found: nobody")

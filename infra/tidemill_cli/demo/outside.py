@@ -27,7 +27,7 @@ class Aws:
         session = boto3.Session(
             region_name=stage.region,
             aws_access_key_id="test",
-            aws_secret_access_key="test",  # noqa: S106  # the embedded AWS asks for some, and checks none
+            aws_secret_access_key="test",  # noqa: S106 - the embedded AWS requires some and checks none
         )
         config = Config(retries={"mode": "standard", "total_max_attempts": 5})
 

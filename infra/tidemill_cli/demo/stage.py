@@ -65,7 +65,7 @@ def stage(*, keep: bool) -> Iterator[Stage]:
 def _start(data_dir: Path, log: Any, *, keep: bool) -> subprocess.Popen[bytes]:
     # The shim ends `up` with the demo; what is kept outlives it.
     program = ["tidemill_cli.main"] if keep else ["tidemill_local.child", "tidemill"]
-    return subprocess.Popen(  # noqa: S603  # our own program with our own arguments
+    return subprocess.Popen(  # noqa: S603 - our own program with our own arguments
         [
             *(sys.executable, "-P", "-m", *program, "up", "--port", "0", "--kafka-port", "0"),
             *("--data-dir", str(data_dir), "--ready-file", str(data_dir / "ready.json")),
