@@ -17,6 +17,7 @@ from confluent_kafka import Producer
 from tests.harness.processes import wait_until
 from tests.harness.up import Up, clean_environ, running_up
 
+TIDEMILL = str(Path(sys.executable).with_name("tidemill"))
 AWS_CLI = str(Path(sys.executable).with_name("aws"))
 HANDLER = """
 import base64
@@ -183,11 +184,51 @@ def test_our_own_command_line_does_the_tour(up: Up, tmp_path: Path) -> None:
     up.cli("function", "delete", "cli")
 
 
+def test_a_log_that_is_empty_is_waited_for_and_a_dropped_record_is_in_the_list(
+    up: Up, tmp_path: Path
+) -> None:
+    """`function logs` says that it waits; `mapping list` says what was lost; both take no flag for it."""
+    (tmp_path / "app.py").write_text(HANDLER)
+    up.cli("function", "register", "lossy", f"{tmp_path}/app.py:handler")
+    assert up.cli("function", "logs", "lossy", "--wait", "0") == ""
+    environ = clean_environ(AWS_ENDPOINT_URL=up.ready["endpoint_url"], PYTHONUNBUFFERED="1")
+    command = [TIDEMILL, "function", "logs", "lossy"]
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as logs:
+        assert logs.stderr is not None
+        assert logs.stderr.readline() == (
+            "lossy has no log of an invocation yet: waiting up to 60 s for one.\n"
+        )
+        flags = ("--retries", "0", "--min-pollers", "1", "--json")
+        uuid = json.loads(up.cli("mapping", "create", "lossy", "--topic", "lossy", *flags))["UUID"]
+        up.cli("topic", "produce", "lossy", "poison")
+        said, _ = logs.communicate(timeout=60)
+    assert "ValueError: poison" in said
+    assert said.splitlines()[-1].startswith("REPORT RequestId:")
+
+    def dropped() -> bool:
+        rows = up.cli("mapping", "list", "--function", "lossy").splitlines()
+        return rows[1].endswith("1 record dropped, no destination")
+
+    wait_until(dropped, what="the list to say that a record was dropped")
+    assert json.loads(up.cli("mapping", "get", "lossy", "--json"))["UUID"] == uuid
+    assert json.loads(up.cli("mapping", "get", uuid[:8], "--json"))["UUID"] == uuid
+    up.cli("mapping", "delete", "lossy")
+    up.cli("function", "delete", "lossy")
+
+
 def test_a_refusal_is_one_sentence_and_status_1(up: Up) -> None:
     """AWS's own words, without a traceback."""
     said = up.cli("mapping", "get", "00000000-0000-4000-8000-000000000000", status=1)
     assert said.startswith("error: ResourceNotFoundException: ")
     assert "Traceback" not in said
+    flags = ("nobody", "--topic", "orders", "--retries", "1")
+    refused = "Unsupported 'maximumRetryAttempts' parameter for given event source mapping type."
+    assert up.cli("mapping", "create", *flags, status=1).splitlines() == [
+        f"error: InvalidParameterValueException: {refused}",
+        "hint: Lambda takes this only in provisioned mode: add --min-pollers 1 (ProvisionedPollerConfig).",
+    ]
     assert up.cli("topic", "describe", "no-such-topic", status=1) == (
         "error: There is no topic no-such-topic.\nhint: Create it: tidemill topic create no-such-topic\n"
     )
