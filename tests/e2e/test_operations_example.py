@@ -18,6 +18,8 @@ BIN = Path(sys.executable).parent
 OWN, EXAMPLE = re.findall(r"^```sh\n(.*?)^```", PAGE.split("A whole example")[1], re.DOTALL | re.MULTILINE)[
     :2
 ]
+# The version of Python that this machine surely has.
+RUNTIME = f"python3.{sys.version_info.minor}"
 # Version 1 of the AWS CLI ignores the endpoint of the environment for SQS; with real AWS there is none.
 AWS = """#!/bin/sh
 [ "$1" = sqs ] && set -- "$@" --endpoint-url "$AWS_ENDPOINT_URL"
@@ -53,7 +55,7 @@ def test_the_example_leads_from_an_empty_folder_to_a_failure_record(
 
     ran = subprocess.run(
         ["bash", "-e"],
-        input=EXAMPLE.replace("4581", str(free_port())),
+        input=EXAMPLE.replace("4581", str(free_port())).replace("python3.12", RUNTIME),
         cwd=folder,
         env=environ,
         capture_output=True,
