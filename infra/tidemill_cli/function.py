@@ -34,7 +34,7 @@ def register(
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Register a handler that runs in place, in its project's own virtual environment.
+    """Register a handler that runs in place, in its project's venv.
 
     The next invocation picks up edits of its code. A module alone is read for handlers decorated with
     @function (`from tidemill import function, KafkaTrigger`): name, timeout, memory, environment and Kafka

@@ -205,7 +205,7 @@ def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> N
     assert "give another --port" in said
     assert "65535" in _refusal(program, "99999", tmp_path)
     if program == "poller":
-        assert "mend AWS_PROFILE" in _refusal(program, "0", tmp_path, AWS_PROFILE="no-such-profile")
+        assert "correct AWS_PROFILE" in _refusal(program, "0", tmp_path, AWS_PROFILE="no-such-profile")
 
 
 def _refusal(program: str, port: str, data_dir: Path, **environ: str) -> str:
