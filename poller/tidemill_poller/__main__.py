@@ -28,6 +28,7 @@ import uvloop
 from aiohttp import web
 from botocore.exceptions import ProfileNotFound
 
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.batch import ByteBudget
 from tidemill_poller.control_api import application
 from tidemill_poller.control_api.functions import LambdaFunctions
@@ -113,7 +114,8 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
     session, aws = _aws_sessions(settings)
     tracing = open_tracing(os.environ, recent_deliveries=settings.trace_buffer_deliveries)
     metrics = open_metrics(os.environ)
-    access = KafkaAccess(aws, ca_file=settings.ca_file, version_age_s=settings.secret_refresh_s / 10)
+    clients = AwsClients(aws)
+    access = KafkaAccess(clients, ca_file=settings.ca_file, version_age_s=settings.secret_refresh_s / 10)
     board = StatusBoard()
     async with AsyncExitStack() as closing:
         store = MappingStore(settings.data_dir)
@@ -127,7 +129,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 settings=settings,
                 invoker=invoker,
                 function_updates=FunctionUpdates(invoker.revision, interval_s=settings.function_check_s),
-                open_destination=lambda arn: open_destination(arn, aws),
+                open_destination=lambda arn: open_destination(arn, clients),
                 access=access,
                 open_client=lambda options, mapping, number: _open_client(options, mapping, number, settings),
                 telemetry=Telemetry(tracing=tracing, metrics=metrics, board=board, now_ms=_now_ms),
@@ -137,7 +139,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
             )
         )
         routes = _routes(store, board, tracing, metrics)
-        app = application(store, LambdaFunctions(settings.region), settings, access.check, routes)
+        app = application(store, LambdaFunctions(clients), settings, access.check, routes)
         port = await _listen(app, settings, closing)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(fleet.run(), name="fleet")

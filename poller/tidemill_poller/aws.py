@@ -1,4 +1,8 @@
-"""boto3 clients for the calls that precede a connection. They block: used in threads."""
+"""boto3 clients, and how AWS's errors are described. Calls block: make them in threads.
+
+Owns the poller's one client factory, with its time limits and botocore's own second attempt, and the one
+describer of AWS's errors. Knows no service by name. `invoke` signs its own requests and does not come here.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-# At DEBUG it tells requests with their tokens, and replies with their secrets.
+from tidemill_poller.arn import parse_arn
+
+# At DEBUG it logs requests with their tokens, and replies with their secrets.
 logging.getLogger("botocore").setLevel(logging.INFO)
 
+# Two attempts of connect and read, and botocore's pause between them, stay under 20 seconds.
 _CONFIG: Final = Config(
     connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 2, "mode": "standard"}
 )
-_ARN_PARTS: Final = 6
-_SERVER_FAULT: Final = 500
+_SERVER_ERROR_MIN: Final = 500
+_THROTTLED: Final = frozenset({"SlowDown", "TooManyRequests", "TooManyRequestsException"})
 
 
 class AwsClients:
@@ -29,31 +36,32 @@ class AwsClients:
         self._making = threading.Lock()  # sessions may not be shared while they make a client
 
     def get(self, service: str, region: str | None) -> Any:
-        """Give the client; a call takes 20 seconds at most. Raises BotoCoreError or ValueError."""
+        """Return the client; a call takes 20 seconds at most. Raises BotoCoreError or ValueError."""
         with self._making:
             if (service, region) not in self._made:
                 made = self.session.client(service, region_name=region, config=_CONFIG)
                 if self.session.get_credentials() is None:
-                    return made  # it would have none for ever; there may be some the next time
+                    return made  # it would never have any; there may be some the next time
                 self._made[service, region] = made
             return self._made[service, region]
 
 
-def region_of(arn: str) -> str | None:
-    """Give the region in an ARN; None for anything else, which means the session's own."""
-    parts = arn.split(":", _ARN_PARTS - 1)
-    return parts[3] or None if parts[0] == "arn" and len(parts) == _ARN_PARTS else None
+def region_of(text: str) -> str | None:
+    """Return the region in an ARN; None for anything else, which means the session's own."""
+    arn = parse_arn(text)
+    return arn.region or None if arn else None
 
 
-def for_now(error: ClientError) -> bool:
-    """Say whether AWS failed, or had too much to do: what was asked may be well."""
+def is_temporary(error: ClientError) -> bool:
+    """Return whether AWS failed or throttled the call, so that the same call may succeed later."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return status >= _SERVER_FAULT or "Throttl" in error.response.get("Error", {}).get("Code", "")
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    return status >= _SERVER_ERROR_MIN or code in _THROTTLED or "Throttl" in code
 
 
-def sentence(error: Exception) -> str:
-    """Tell what AWS answered, or why it could not be asked."""
+def describe(error: Exception) -> str:
+    """Return AWS's error code and message, or why AWS could not be reached."""
     if isinstance(error, ClientError):
-        fault = error.response.get("Error", {})
-        return f"{fault.get('Code', 'unknown error')}: {fault.get('Message', '')}"
+        answer = error.response.get("Error", {})
+        return f"{answer.get('Code', 'unknown error')}: {answer.get('Message', '')}"
     return str(error)

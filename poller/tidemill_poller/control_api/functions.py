@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import threading
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tidemill_poller.arn import parse_arn
+from tidemill_poller.aws import AwsClients, describe
 from tidemill_poller.errors import FunctionLookupFailed
 
 _NAME: Final = re.compile(
@@ -27,8 +26,6 @@ _NAME: Final = re.compile(
     r"(?::(?P<qualifier>\$LATEST(?:\.PUBLISHED)?|[a-zA-Z0-9_-]+))?"
 )
 _LATEST: Final = "$LATEST"
-_CONNECT_TIMEOUT_S: Final = 3
-_READ_TIMEOUT_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +60,13 @@ class FunctionName:
 
     def names(self, function_arn: str) -> bool:
         """Whether a mapping of `function_arn` belongs to this function; no qualifier is $LATEST's."""
-        _, _, _, region, account, _, name, *qualifier = function_arn.split(":")
+        arn = parse_arn(function_arn)
+        assert arn is not None, "stored mappings have resolved ARNs"
+        _, name, *qualifier = arn.resource.split(":")
         return (
             name == self.name
-            and self.region in (None, region)
-            and self.account in (None, account)
+            and self.region in (None, arn.region)
+            and self.account in (None, arn.account)
             and (self.qualifier or _LATEST) == (qualifier[0] if qualifier else _LATEST)
         )
 
@@ -83,11 +82,8 @@ def parse_function_name(text: str) -> FunctionName:
 class LambdaFunctions:
     """A FunctionLookup on the Lambda API's GetFunctionConfiguration."""
 
-    def __init__(self, region: str) -> None:
-        """Keep the region for when AWS's own configuration names none; nothing is opened yet."""
-        self._region = region
-        self._lock = threading.Lock()
-        self._client: Any = None
+    def __init__(self, clients: AwsClients) -> None:
+        self._clients = clients
 
     async def resolve(self, function_name: str) -> FunctionView | None:
         """As the Protocol says."""
@@ -99,32 +95,25 @@ class LambdaFunctions:
         if qualifier is not None:
             asked = {"FunctionName": function_name.removesuffix(f":{qualifier}"), "Qualifier": qualifier}
         try:
-            client = self._opened()
+            client = self._clients.get("lambda", None)
             reply = client.get_function_configuration(**asked)
         except ClientError as error:
             if error.response["Error"]["Code"] == "ResourceNotFoundException":
                 return None
-            raise FunctionLookupFailed(f"Lambda did not describe the function: {error}") from error
+            raise FunctionLookupFailed(f"Lambda did not describe the function: {describe(error)}") from error
         except (BotoCoreError, ValueError) as error:
             raise FunctionLookupFailed(
-                f"Lambda cannot be asked about the function: {error}."
+                f"Lambda cannot be asked about the function: {describe(error)}."
                 " Is it running, and does AWS_ENDPOINT_URL_LAMBDA (or AWS_ENDPOINT_URL) point to it?"
             ) from error
-        unqualified = ":".join(reply["FunctionArn"].split(":")[:7])
-        arn = unqualified if qualifier is None else f"{unqualified}:{qualifier}"
+        arn = _with_qualifier(reply["FunctionArn"], qualifier)
         return FunctionView(arn=arn, timeout_s=reply.get("Timeout", 0))
 
-    def _opened(self) -> Any:
-        with self._lock:  # sessions are not thread-safe, clients are
-            if self._client is None:
-                session = boto3.session.Session()
-                self._client = session.client(
-                    "lambda",
-                    region_name=session.region_name or self._region,
-                    config=Config(
-                        connect_timeout=_CONNECT_TIMEOUT_S,
-                        read_timeout=_READ_TIMEOUT_S,
-                        retries={"total_max_attempts": 2},
-                    ),
-                )
-            return self._client
+
+def _with_qualifier(function_arn: str, qualifier: str | None) -> str:
+    """Return the ARN with the qualifier that was asked for, whatever Lambda resolved it to."""
+    arn = parse_arn(function_arn)
+    if arn is None:
+        raise FunctionLookupFailed(f"Lambda described the function by '{function_arn}', which is no ARN.")
+    parts = arn.resource.split(":")[:2]
+    return str(replace(arn, resource=":".join(parts if qualifier is None else [*parts, qualifier])))

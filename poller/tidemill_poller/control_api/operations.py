@@ -26,6 +26,7 @@ from tidemill_poller.control_api.functions import (
     parse_function_name,
 )
 from tidemill_poller.control_api.tags import check_tags, mapping_uuid
+from tidemill_poller.destinations import check_destination
 from tidemill_poller.errors import (
     FunctionLookupFailed,
     InvalidParameter,
@@ -38,7 +39,8 @@ from tidemill_poller.errors import (
     UnfilterableField,
 )
 from tidemill_poller.filters import compile_filters
-from tidemill_poller.mapping import Mapping
+from tidemill_poller.kafka_auth import check_access
+from tidemill_poller.mapping import Mapping, MskSource
 from tidemill_poller.mapping.conflicts import check_conflicts
 from tidemill_poller.mapping.validation import deleted_mapping, new_mapping, updated_mapping
 from tidemill_poller.mapping.wire import configuration
@@ -108,6 +110,7 @@ class ControlApi:
         """Store a new mapping in state Creating."""
         mapping = new_mapping(call.params, uuid=str(uuid.uuid4()), now_ms=_now_ms(), settings=self._settings)
         self._check_filters(mapping)
+        self._check_tables(mapping)
         tags = call.params.get("Tags") or {}
         check_tags(tags)
         await self._check_secrets(mapping)
@@ -182,6 +185,7 @@ class ControlApi:
         mapping = updated_mapping(stored, params, now_ms=_now_ms(), settings=self._settings)
         if mapping.filter_patterns != stored.filter_patterns:
             self._check_filters(mapping)
+        self._check_tables(mapping)
         return mapping
 
     def _tagged(self, resource: str) -> tuple[str, dict[str, str]]:
@@ -197,6 +201,13 @@ class ControlApi:
             raise InvalidParameter(str(error)) from error
         except InvalidPattern as error:
             raise InvalidParameter("Invalid filter pattern definition.", reason=str(error)) from error
+
+    @staticmethod
+    def _check_tables(mapping: Mapping) -> None:
+        """Check what the mapping names of the two tables that people extend."""
+        check_access(mapping.access, msk=isinstance(mapping.source, MskSource))
+        if mapping.on_failure is not None:
+            check_destination(mapping.on_failure, source_topic=mapping.topic)
 
     async def _check_secrets(self, mapping: Mapping) -> None:
         """Read them, as AWS does (D: with the role of the function), before anything is stored."""

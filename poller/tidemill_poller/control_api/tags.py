@@ -6,14 +6,13 @@ import re
 from collections import abc
 from typing import Final
 
+from tidemill_poller.arn import parse_arn
 from tidemill_poller.errors import InvalidParameter, MappingNotFound
 
 TAGS_MAX: Final = 50
 """Per resource, in all of AWS."""
 
-_MAPPING_ARN: Final = re.compile(
-    r"arn:aws[a-zA-Z-]*:lambda:[^:]*:\d{12}:event-source-mapping:(?P<uuid>[0-9a-f-]{36})"
-)
+_MAPPING: Final = re.compile(r"event-source-mapping:(?P<uuid>[0-9a-f-]{36})")
 _RESERVED: Final = "aws:"
 
 
@@ -24,7 +23,8 @@ def mapping_uuid(resource: str) -> str:
         MappingNotFound: the ARN is of something else; functions are tagged by the functions' own API.
 
     """
-    match = _MAPPING_ARN.fullmatch(resource)
+    arn = parse_arn(resource)
+    match = _MAPPING.fullmatch(arn.resource) if arn and arn.service == "lambda" else None
     if match is None:
         raise MappingNotFound
     return match["uuid"]

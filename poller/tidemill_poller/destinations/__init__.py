@@ -2,7 +2,7 @@
 
 from tidemill_poller.destinations.contract import Destination
 from tidemill_poller.destinations.record import FailureRecord, ResponseContext, failure_json
-from tidemill_poller.destinations.table import open_destination
+from tidemill_poller.destinations.table import check_destination, open_destination
 from tidemill_poller.errors import DestinationUnavailable
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "DestinationUnavailable",
     "FailureRecord",
     "ResponseContext",
+    "check_destination",
     "failure_json",
     "open_destination",
 ]

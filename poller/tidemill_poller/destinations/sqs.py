@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-import boto3
-
+from tidemill_poller.arn import Arn
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.destinations.aws_call import AwsCalls
+from tidemill_poller.destinations.aws_kind import AwsKind
 from tidemill_poller.destinations.record import FailureRecord, failure_json
 from tidemill_poller.destinations.trace_context import message_attributes
 
@@ -15,8 +17,8 @@ from tidemill_poller.destinations.trace_context import message_attributes
 class SqsDestination:
     """Sends to the queue of that name and account, wherever AWS's endpoint settings say that SQS is."""
 
-    def __init__(self, session: boto3.Session, *, region: str, account_id: str, queue_name: str) -> None:
-        self._calls = AwsCalls(session, "sqs", region=region or None, target=f"The SQS queue {queue_name}")
+    def __init__(self, clients: AwsClients, *, region: str, account_id: str, queue_name: str) -> None:
+        self._calls = AwsCalls(clients, "sqs", region=region, target=f"The SQS queue {queue_name}")
         self._account_id = account_id
         self._queue_name = queue_name
         self._url: str | None = None
@@ -43,3 +45,12 @@ class SqsDestination:
             reply = client.get_queue_url(QueueName=self._queue_name, QueueOwnerAWSAccountId=self._account_id)
             self._url = str(reply["QueueUrl"])
         return self._url
+
+
+def _open(clients: AwsClients, arn: Arn) -> SqsDestination:
+    return SqsDestination(clients, region=arn.region, account_id=arn.account, queue_name=arn.resource)
+
+
+KIND: Final = AwsKind(
+    called="an SQS queue", service="sqs", resource=re.compile(r"[A-Za-z0-9_.-]+"), opens=_open
+)

@@ -1,42 +1,47 @@
-"""Where records go that are given up: SQS, SNS and S3, in the words of AWS's failure records.
+"""The kinds of failure destinations: one row each. A new kind is its own module and a row here.
 
-Owns the failure record, its JSON (`record.py`) and the Destination seam. Knows nothing of retries or offsets:
+The control API checks what a mapping names (`check_destination`), the fleet opens it (`open_destination`).
+Whether the destination exists is found out when a record is sent there. Knows nothing of retries or offsets:
 the lane decides that a batch is given up, and commits only after `send` returned.
+Facts: AWS Lambda Developer Guide, kafka-on-failure-destination.
 """
 
 from __future__ import annotations
 
-import re
+from typing import Final
 
-import boto3
+from tidemill_poller.aws import AwsClients
+from tidemill_poller.destinations import kafka_topic, s3, sns, sqs
+from tidemill_poller.destinations.contract import Destination, DestinationKind
+from tidemill_poller.errors import DestinationUnavailable, InvalidParameter
 
-from tidemill_poller.destinations.contract import Destination
-from tidemill_poller.destinations.s3 import S3Destination
-from tidemill_poller.destinations.sns import SnsDestination
-from tidemill_poller.destinations.sqs import SqsDestination
-from tidemill_poller.errors import DestinationUnavailable
-
-_ARN = re.compile(
-    r"arn:[a-z0-9-]+:(?P<service>sqs|sns|s3):(?P<region>[a-z0-9-]*):(?P<account>\d*):(?P<name>\S+)"
-)
+KINDS: Final[tuple[DestinationKind, ...]] = (sqs.KIND, sns.KIND, s3.KIND, kafka_topic.KIND)
 
 
-def open_destination(arn: str, session: boto3.Session) -> Destination:
-    """Open the destination an ARN names; nothing is sent yet, and the client is built at the first send.
+def check_destination(destination: str, *, source_topic: str) -> None:
+    """Check the on-failure destination that a mapping of `source_topic` names.
 
-    Raises DestinationUnavailable, not retriable, for an ARN of another kind or a FIFO queue or topic, which
-    Lambda does not support either (AWS: "Monitoring event source mappings", DestinationDeliveryFailures).
+    Raises InvalidParameter if it is of no known kind, or one that such a mapping cannot have.
     """
-    match = _ARN.fullmatch(arn)
-    if match is None:
-        msg = f"{arn} is no destination: give the ARN of an SQS queue, an SNS topic or an S3 bucket."
-        raise DestinationUnavailable(msg, retriable=False)
-    service, region, name = match["service"], match["region"], match["name"]
-    if name.endswith(".fifo"):
-        msg = f"{arn} is FIFO, which on-failure destinations do not support: use a standard queue or topic."
-        raise DestinationUnavailable(msg, retriable=False)
-    if service == "sqs":
-        return SqsDestination(session, region=region, account_id=match["account"], queue_name=name)
-    if service == "sns":
-        return SnsDestination(session, region=region, topic_arn=arn)
-    return S3Destination(session, bucket=name)
+    _kind(destination).check(destination, source_topic=source_topic)
+
+
+def open_destination(destination: str, clients: AwsClients) -> Destination:
+    """Open a destination; nothing is sent yet.
+
+    Raises DestinationUnavailable, not retriable, for what `check_destination` does not accept.
+    """
+    try:
+        check_destination(destination, source_topic="")
+    except InvalidParameter as error:
+        raise DestinationUnavailable(str(error), retriable=False) from error
+    return _kind(destination).open(destination, clients)
+
+
+def _kind(destination: str) -> DestinationKind:
+    for kind in KINDS:
+        if kind.names(destination):
+            return kind
+    known = [kind.called for kind in KINDS if kind.called]
+    offered = f"{', '.join(known[:-1])} or {known[-1]}"
+    raise InvalidParameter(f"'{destination}' is no on-failure destination: give the ARN of {offered}.")

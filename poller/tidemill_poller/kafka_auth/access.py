@@ -1,10 +1,11 @@
-"""How a mapping's cluster is entered: its bootstrap servers, TLS, and who logs in.
+"""How a client connects to a mapping's cluster: its bootstrap servers, TLS and credentials.
 
-Reads what SourceAccessConfigurations name from Secrets Manager, asks the MSK API for a cluster by its ARN,
-signs for IAM. Knows no Kafka client: `options` are in nobody's spelling. The fleet asks before each connect,
-so what was mended or rotated counts from the next one; the control API asks whether the secrets can be used.
+Reads what SourceAccessConfigurations name from Secrets Manager, looks an MSK cluster up by its ARN, signs for
+IAM. Knows no Kafka client: `options` are in no client's spelling. The fleet asks before each connect, so what
+was fixed or rotated counts from the next one; the control API asks whether the secrets can be used.
 
-    secrets_manager │ msk │ iam ─▶ aws      certificates ─▶ secrets      tls      each makes parts of options
+    msk ─▶ access_types (the table) ─▶ certificates ─▶ secrets
+    secrets_manager │ iam ─▶ aws      tls      each makes parts of options
 """
 
 from __future__ import annotations
@@ -13,61 +14,38 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-import boto3
 
 from tidemill_poller.aws import AwsClients, region_of
 from tidemill_poller.errors import SourceUnavailable
 from tidemill_poller.kafka_auth import iam, msk
-from tidemill_poller.kafka_auth.certificates import ClientCertificate, read_client_certificate, read_root_ca
-from tidemill_poller.kafka_auth.options import ClientOptions, SaslMechanism
-from tidemill_poller.kafka_auth.secrets import Login, Secret, read_login
+from tidemill_poller.kafka_auth.access_types import ACCESS_TYPES, Credentials
+from tidemill_poller.kafka_auth.cluster import AuthMethod
+from tidemill_poller.kafka_auth.options import ClientOptions
+from tidemill_poller.kafka_auth.secrets import Secret
 from tidemill_poller.kafka_auth.secrets_manager import read_secret
 from tidemill_poller.kafka_auth.tls import client_context
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import MskSource
-
-_SASL: Final[Mapping[str, SaslMechanism]] = {
-    "BASIC_AUTH": "PLAIN",
-    "SASL_SCRAM_256_AUTH": "SCRAM-SHA-256",
-    "SASL_SCRAM_512_AUTH": "SCRAM-SHA-512",
-}
-_CERTIFICATE: Final = "CLIENT_CERTIFICATE_TLS_AUTH"
-_ROOT_CA: Final = "SERVER_ROOT_CA_CERTIFICATE"
-_SECRETS: Final = {*_SASL, _CERTIFICATE, _ROOT_CA}
 
 # AWS that does not answer holds a thread for 20 seconds: it must not be one that somebody else waits for.
 _CONNECTING_THREADS: Final = 8
 _FOLLOWING_THREADS: Final = 2
 
 
-@dataclass(slots=True, kw_only=True)
-class _Given:
-    """What the secrets of a mapping hold."""
-
-    versions: dict[str, str] = field(default_factory=dict)
-    root_ca: str | None = None
-    certificate: ClientCertificate | None = None
-    mechanism: SaslMechanism | None = None
-    login: Login | None = None
-
-
 class KafkaAccess:
-    """Makes a mapping's way in. All its calls ask AWS in threads, and raise SourceUnavailable's kinds."""
+    """Makes a mapping's client options. Its calls ask AWS in threads, and raise SourceUnavailable's kinds."""
 
     def __init__(
-        self, session: boto3.Session, *, ca_file: Path | None = None, version_age_s: float = 0.0
+        self, clients: AwsClients, *, ca_file: Path | None = None, version_age_s: float = 0.0
     ) -> None:
         """Raise InvalidSettings when `ca_file`, trusted beside the system's CAs, cannot be used.
 
         Mappings with the same secret share what `secret_versions` learns for `version_age_s`.
         """
         client_context(ca_file=ca_file)
-        self._clients = AwsClients(session)
+        self._clients = clients
         self._ca_file = ca_file
         self._version_age_s = version_age_s
         self._seen: dict[str, tuple[str, float]] = {}  # the version of a secret, and when it was asked for
@@ -90,17 +68,19 @@ class KafkaAccess:
         return await asyncio.get_running_loop().run_in_executor(self._following, self._versions, mapping)
 
     def _check(self, mapping: EventSourceMapping) -> None:
-        given = self._given(mapping)
+        given = self._credentials(mapping)
         client_context(ca_file=self._ca_file, root_ca=given.root_ca, certificate=given.certificate)
 
     def _options(self, mapping: EventSourceMapping) -> ClientOptions:
-        given, source = self._given(mapping), mapping.source
+        given, source = self._credentials(mapping), mapping.source
         if isinstance(source, MskSource):
-            way, servers = self._msk_way(source.arn, mapping)
-            region, signs, tls = region_of(source.arn), way is msk.Way.IAM, way is not msk.Way.PLAINTEXT
+            method, servers = self._msk_method(source.arn, mapping)
+            region = region_of(source.arn)
+            signs, tls = method is AuthMethod.IAM, method is not AuthMethod.PLAINTEXT
         else:
             servers = ",".join(source.bootstrap_servers)
-            region, signs = iam.region_in(servers), any(one.type == "IAM_AUTH" for one in mapping.access)
+            region = iam.region_in(servers)
+            signs = any(ACCESS_TYPES[one.type].signs for one in mapping.access)
             tls = signs or bool(given.versions)
         session = self._clients.session
         return ClientOptions(
@@ -117,23 +97,20 @@ class KafkaAccess:
             secret_versions=given.versions,
         )
 
-    def _msk_way(self, arn: str, mapping: EventSourceMapping) -> tuple[msk.Way, str]:
-        cluster = msk.ask(self._clients, arn)
+    def _msk_method(self, arn: str, mapping: EventSourceMapping) -> tuple[AuthMethod, str]:
+        cluster = msk.describe_cluster(self._clients, arn)
         try:
             return msk.choose(cluster, next(iter(_secrets(mapping)), None))
         except SourceUnavailable as error:
             raise type(error)(f"The MSK cluster {arn} cannot be entered: {error}.") from error
 
-    def _given(self, mapping: EventSourceMapping) -> _Given:
-        given = _Given()
+    def _credentials(self, mapping: EventSourceMapping) -> Credentials:
+        given = Credentials()
         for kind, secret in self._read(mapping).items():
             given.versions[secret.id] = secret.version
-            if kind == _ROOT_CA:
-                given.root_ca = read_root_ca(secret)
-            elif kind == _CERTIFICATE:
-                given.certificate = read_client_certificate(secret, now=datetime.now(UTC))
-            else:
-                given.mechanism, given.login = _SASL[kind], read_login(secret)
+            reads = ACCESS_TYPES[kind].reads
+            assert reads is not None, "only types whose URI names a secret are read"
+            reads(secret, given)
         return given
 
     def _read(self, mapping: EventSourceMapping) -> dict[str, Secret]:
@@ -157,4 +134,4 @@ class KafkaAccess:
 
 def _secrets(mapping: EventSourceMapping) -> dict[str, str]:
     """Give the kinds of secrets that a mapping names, and where each is."""
-    return {one.type: one.uri for one in mapping.access if one.type in _SECRETS}
+    return {one.type: one.uri for one in mapping.access if ACCESS_TYPES[one.type].reads}

@@ -16,7 +16,7 @@ from aws_msk_iam_sasl_signer.MSKAuthTokenProvider import generate_auth_token_fro
 from botocore.credentials import CredentialProvider
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from tidemill_poller.aws import sentence
+from tidemill_poller.aws import describe
 from tidemill_poller.errors import LoginFailed
 from tidemill_poller.kafka_auth.options import Sign
 
@@ -38,7 +38,7 @@ def token_signer(session: boto3.Session, region: str) -> Sign:
             token, _ = generate_auth_token_from_credentials_provider(region, credentials)
         except (BotoCoreError, ClientError, ValueError) as error:
             raise LoginFailed(
-                f"No token can be signed with the poller's AWS credentials: {sentence(error)}"
+                f"No token can be signed with the poller's AWS credentials: {describe(error)}"
             ) from error
         return str(token)
 

@@ -1,93 +1,67 @@
-"""An MSK cluster by its ARN: its brokers, and which way in is taken, in AWS's order.
+"""An MSK cluster by its ARN: its brokers, and which auth method is taken, in AWS's order.
 
-    the secret's mechanism ── none ──> IAM ── off ──> TLS, nobody logs in ── off ──> plaintext
+    the secret's mechanism ── none ──> IAM ── off ──> TLS, unauthenticated ── off ──> plaintext
 
 What is chosen is never changed for something weaker because it fails. AWS Lambda Developer Guide,
-msk-cluster-auth. `choose` is pure; `ask` blocks, call it in a thread.
+msk-cluster-auth. `choose` is pure; `describe_cluster` blocks, call it in a thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tidemill_poller.aws import AwsClients, region_of, sentence
+from tidemill_poller.aws import AwsClients, describe, region_of
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
+from tidemill_poller.kafka_auth.access_types import ACCESS_TYPES
+from tidemill_poller.kafka_auth.cluster import AuthMethod, MskCluster
 
 
-class Way(StrEnum):
-    """A way into an MSK cluster, by the name of its servers in GetBootstrapBrokers."""
+def choose(cluster: MskCluster, secret_type: str | None) -> tuple[AuthMethod, str]:
+    """Return the auth method that AWS takes with this type of secret, or with none, and its servers.
 
-    TLS = "BootstrapBrokerStringTls"
-    SCRAM = "BootstrapBrokerStringSaslScram"
-    IAM = "BootstrapBrokerStringSaslIam"
-    PLAINTEXT = "BootstrapBrokerString"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MskCluster:
-    """What GetBootstrapBrokers and DescribeClusterV2 say."""
-
-    servers: Mapping[Way, str]
-    mtls: bool
-    scram: bool
-    iam: bool
-    unauthenticated: bool
-
-
-_BY_SECRET: Final = {
-    "CLIENT_CERTIFICATE_TLS_AUTH": (Way.TLS, "mtls", "TLS client authentication"),
-    "SASL_SCRAM_512_AUTH": (Way.SCRAM, "scram", "SASL/SCRAM"),
-}
-
-
-def choose(cluster: MskCluster, secret_type: str | None) -> tuple[Way, str]:
-    """Give the way that AWS takes with this kind of secret, or with none, and its bootstrap servers.
-
-    Raises:
-        LoginFailed: the cluster has that way switched off, or takes none without a secret.
-        SourceUnavailable: it gives no servers for it.
-
+    Raises LoginFailed if the cluster has it switched off, or accepts none without a secret, and
+    SourceUnavailable if it gives no servers for it.
     """
-    way = _way(cluster, secret_type)
-    servers = cluster.servers.get(way)
+    method = _method(cluster, secret_type)
+    servers = cluster.servers.get(method)
     if not servers:
         offered = ", ".join(sorted(name for name, value in cluster.servers.items() if value)) or "none"
         raise SourceUnavailable(
-            f"the cluster gives no {way} but {offered}: wait until it is active, or mend its listeners"
+            f"the cluster gives no {method} but {offered}: wait until it is active, or enable that listener"
         )
-    return way, servers
+    return method, servers
 
 
-def _way(cluster: MskCluster, secret_type: str | None) -> Way:
+def _method(cluster: MskCluster, secret_type: str | None) -> AuthMethod:
     if secret_type is not None:
-        way, member, name = _BY_SECRET[secret_type]
-        if not getattr(cluster, member):
+        use = ACCESS_TYPES[secret_type].msk
+        assert use is not None, "the control API accepts no other type for MSK"
+        if not use.enabled(cluster):
             raise LoginFailed(
-                f"the cluster has {name} switched off: switch it on,"
-                f" or take {secret_type} out of SourceAccessConfigurations"
+                f"the cluster has {use.called} switched off: switch it on,"
+                f" or remove {secret_type} from SourceAccessConfigurations"
             )
-        return way
+        return use.method
     if cluster.iam:
-        return Way.IAM
+        return AuthMethod.IAM
     if not cluster.unauthenticated:
+        usable = [
+            row.name for row in ACCESS_TYPES.values() if row.msk is not None and row.msk.enabled(cluster)
+        ]
         raise LoginFailed(
-            "the cluster takes nobody without a secret: name one in SourceAccessConfigurations as"
-            f" {' or '.join(kind for kind, (_, member, _) in _BY_SECRET.items() if getattr(cluster, member))}"
+            "the cluster accepts no unauthenticated connections: name a secret in"
+            f" SourceAccessConfigurations as {' or '.join(usable)}"
         )
-    return Way.TLS if cluster.servers.get(Way.TLS) else Way.PLAINTEXT
+    return AuthMethod.TLS if cluster.servers.get(AuthMethod.TLS) else AuthMethod.PLAINTEXT
 
 
-def ask(clients: AwsClients, cluster_arn: str) -> MskCluster:
-    """Ask the MSK API of the ARN's region.
+def describe_cluster(clients: AwsClients, cluster_arn: str) -> MskCluster:
+    """Return what the MSK API of the ARN's region says of the cluster.
 
-    Raises:
-        SourceUnavailable: names the cluster, the endpoint that was asked, and the answer.
-
+    Raises SourceUnavailable, with the cluster, the endpoint and the answer, if it says nothing.
     """
     try:
         client = clients.get("kafka", region_of(cluster_arn))
@@ -98,13 +72,13 @@ def ask(clients: AwsClients, cluster_arn: str) -> MskCluster:
         info = client.describe_cluster_v2(ClusterArn=cluster_arn)["ClusterInfo"]
     except (BotoCoreError, ClientError) as error:
         raise SourceUnavailable(
-            f"Asked {client.meta.endpoint_url} for the bootstrap brokers of {cluster_arn}: {sentence(error)}"
+            f"Asked {client.meta.endpoint_url} for the bootstrap brokers of {cluster_arn}: {describe(error)}"
         ) from error
     return read_cluster(servers, info)
 
 
 def read_cluster(servers: Mapping[str, Any], info: Mapping[str, Any]) -> MskCluster:
-    """Read both replies. A cluster that was made without ClientAuthentication lets everybody in."""
+    """Read both replies. A cluster that was made without ClientAuthentication accepts everybody."""
     kind = info.get("Serverless") or info.get("Provisioned") or {}
     allowed = kind.get("ClientAuthentication") or {}
     sasl = allowed.get("Sasl") or {}
@@ -112,7 +86,7 @@ def read_cluster(servers: Mapping[str, Any], info: Mapping[str, Any]) -> MskClus
     mtls = _enabled(allowed.get("Tls"))
     unauthenticated = allowed.get("Unauthenticated")
     return MskCluster(
-        servers={way: str(servers[way]) for way in Way if servers.get(way)},
+        servers={method: str(servers[method]) for method in AuthMethod if servers.get(method)},
         mtls=mtls,
         scram=scram,
         iam=iam,

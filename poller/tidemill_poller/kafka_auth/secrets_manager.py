@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tidemill_poller.aws import AwsClients, for_now, region_of, sentence
+from tidemill_poller.aws import AwsClients, describe, is_temporary, region_of
 from tidemill_poller.errors import SecretDenied, SecretInvalid, SecretUnreadable
 from tidemill_poller.kafka_auth.secrets import Secret
 
@@ -25,10 +25,10 @@ def read_secret(clients: AwsClients, secret_id: str) -> Secret:
         client = clients.get("secretsmanager", region_of(secret_id))
         reply = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
-        kind = SecretUnreadable if for_now(error) else SecretDenied
-        raise kind(secret_id, sentence(error)) from error
+        kind = SecretUnreadable if is_temporary(error) else SecretDenied
+        raise kind(secret_id, describe(error)) from error
     except (BotoCoreError, ValueError) as error:
-        raise SecretUnreadable(secret_id, sentence(error)) from error
+        raise SecretUnreadable(secret_id, describe(error)) from error
     if "SecretString" not in reply:
         raise SecretInvalid(f"The secret {secret_id} is binary: store its JSON as the SecretString.")
     return Secret(id=secret_id, version=str(reply["VersionId"]), text=reply["SecretString"])

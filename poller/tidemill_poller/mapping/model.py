@@ -12,9 +12,11 @@ the store keeps them, the fleet runs them. Facts: AWS Lambda API reference, Even
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+
+from tidemill_poller.arn import parse_arn
 
 DEFAULT_WINDOW_MS: Final = 500
 """AWS's batching window when none was ever set; no whole number of seconds gives it back."""
@@ -143,5 +145,6 @@ class Mapping:
     @property
     def arn(self) -> str:
         """The mapping's own ARN, in its function's partition, region and account."""
-        scope = ":".join(self.function_arn.split(":", 5)[:5])
-        return f"{scope}:event-source-mapping:{self.uuid}"
+        function = parse_arn(self.function_arn)
+        assert function is not None, "the control API stores resolved ARNs"
+        return str(replace(function, resource=f"event-source-mapping:{self.uuid}"))

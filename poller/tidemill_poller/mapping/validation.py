@@ -1,7 +1,9 @@
 """From an API call to a Mapping: what Create and Update accept, with Lambda's defaults and error texts.
 
 Pure: the time and the settings are arguments. Ranges, patterns and enumerations of single fields are the
-API model's and were checked before (tidemill_awsapi); here are the rules that the model cannot say. A text
+API model's and were checked before (tidemill_awsapi); here are the rules that the model cannot say.
+Those of failure destinations and access types stand in their own tables (`destinations.table`,
+`kafka_auth.access_types`). A text
 in quotes after "AWS:" was seen on the real service; the others are ours, where AWS's are unknown.
 What is not built is refused by name: no field is accepted and ignored (docs/parity.md lists them).
 """
@@ -14,9 +16,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from tidemill_poller.arn import parse_arn
 from tidemill_poller.errors import InvalidParameter, MappingInUse
-from tidemill_poller.mapping.access import read_access
-from tidemill_poller.mapping.destination import read_destination
 from tidemill_poller.mapping.model import (
     MSK_BLOCK,
     SELF_MANAGED_BLOCK,
@@ -26,6 +27,7 @@ from tidemill_poller.mapping.model import (
     MskSource,
     Provisioned,
     SelfManagedSource,
+    SourceAccess,
     StartingPosition,
     State,
 )
@@ -70,8 +72,8 @@ _RECORD_AGE_S_MIN: Final = 60
 _POLLERS_MAX: Final = 2000
 """For Kafka; the model's 10000 is for SQS."""
 
-_MSK_CLUSTER: Final = re.compile(r"arn:aws[a-z-]*:kafka:[a-z0-9-]+:\d{12}:cluster/[^/]+/[A-Za-z0-9-]+")
-_MSK_VPC_CONNECTION: Final = re.compile(r"arn:aws[a-z-]*:kafka:[^:]*:[^:]*:vpc-connection/.*")
+_MSK_CLUSTER: Final = re.compile(r"cluster/[^/]+/[A-Za-z0-9-]+")
+_MSK_VPC_CONNECTION: Final = "vpc-connection/"
 _OTHER_SOURCES: Final = frozenset({"dynamodb", "kinesis", "mq", "rds", "sqs"})
 
 
@@ -177,16 +179,18 @@ def _source(params: Params) -> MskSource | SelfManagedSource:
     return SelfManagedSource(bootstrap_servers=tuple(servers))
 
 
-def _msk_source(arn: str) -> MskSource:
-    if _MSK_CLUSTER.fullmatch(arn):
-        return MskSource(arn=arn)
-    if _MSK_VPC_CONNECTION.fullmatch(arn):
+def _msk_source(text: str) -> MskSource:
+    arn = parse_arn(text)
+    if arn is None:
+        raise InvalidParameter("Unrecognized event source.")
+    if arn.service == "kafka" and arn.region and arn.account and _MSK_CLUSTER.fullmatch(arn.resource):
+        return MskSource(arn=text)
+    if arn.service == "kafka" and arn.resource.startswith(_MSK_VPC_CONNECTION):
         not_built("EventSourceArn of an MSK VPC connection")
-    service = arn.split(":", 3)[2]
-    if service in _OTHER_SOURCES:
+    if arn.service in _OTHER_SOURCES:
         raise InvalidParameter(
-            f"Tidemill maps Kafka topics only, not {service}: give an MSK cluster's ARN as EventSourceArn,"
-            " or SelfManagedEventSource."
+            f"Tidemill maps Kafka topics only, not {arn.service}: give an MSK cluster's ARN as"
+            " EventSourceArn, or SelfManagedEventSource."
         )
     raise InvalidParameter("Unrecognized event source.")
 
@@ -257,10 +261,11 @@ def _changes(base: Mapping, params: Params, settings: Settings) -> dict[str, Any
     if params.get("FilterCriteria") is not None:
         changes["filter_patterns"] = _patterns(params["FilterCriteria"], settings.filters_max)
     if params.get("DestinationConfig") is not None:
-        changes["on_failure"] = read_destination(params["DestinationConfig"], base)
+        changes["on_failure"] = _destination(params["DestinationConfig"], base.on_failure)
     if params.get("SourceAccessConfigurations") is not None:
-        changes["access"] = read_access(
-            params["SourceAccessConfigurations"], msk=isinstance(base.source, MskSource)
+        changes["access"] = tuple(
+            SourceAccess(type=one.get("Type") or "", uri=one.get("URI") or "")
+            for one in params["SourceAccessConfigurations"]
         )
     return changes
 
@@ -291,6 +296,15 @@ def _provisioned(config: Params | None, current: Provisioned | None) -> Provisio
             f" MinimumPollers ({after.minimum_pollers})."
         )
     return after
+
+
+def _destination(config: Params, current: str | None) -> str | None:
+    """Return the on-failure destination after the call: "" removes it, one that is not named stays."""
+    if (config.get("OnSuccess") or {}).get("Destination"):
+        # AWS's own text, capitals and missing quotes and all.
+        raise InvalidParameter("Unsupported DestinationConfig parameter for given event source mapping type.")
+    named: str | None = (config.get("OnFailure") or {}).get("Destination")
+    return current if named is None else named or None
 
 
 def _patterns(criteria: Params, filters_max: int) -> tuple[str, ...]:

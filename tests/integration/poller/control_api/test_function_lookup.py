@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
 from tests.fakes.http_thread import serving
@@ -12,6 +13,7 @@ from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import ARN, FakeFunctions, lambda_api
 from tests.integration.poller.control_api.conftest import FUNCTIONS, client_of
 from tests.integration.poller.control_api.requests import msk
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.control_api import LambdaFunctions, application
 from tidemill_poller.errors import FunctionLookupFailed
 from tidemill_poller.mapping import State
@@ -40,6 +42,10 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def lambda_functions() -> LambdaFunctions:
+    return LambdaFunctions(AwsClients(boto3.Session(region_name="us-east-1")))
+
+
 @pytest.fixture(params=["fake", "real"])
 def lookup(
     request: pytest.FixtureRequest, aws_environment: pytest.MonkeyPatch
@@ -49,7 +55,7 @@ def lookup(
         return
     with serving(lambda: lambda_api(FUNCTIONS)) as url:
         aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", url)
-        yield LambdaFunctions("us-east-1")
+        yield lambda_functions()
 
 
 @pytest.mark.parametrize("qualifier", ["", ":1", ":live", ":$LATEST"])
@@ -72,7 +78,7 @@ async def test_a_lambda_that_cannot_be_reached_is_named_without_secrets(
 ) -> None:
     aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", NOBODY)
     with pytest.raises(FunctionLookupFailed, match="AWS_ENDPOINT_URL_LAMBDA") as caught:
-        await LambdaFunctions("us-east-1").resolve("f")
+        await lambda_functions().resolve("f")
     assert NOBODY in str(caught.value)
     assert "very-secret" not in str(caught.value)
 
@@ -81,7 +87,7 @@ async def test_a_lambda_in_trouble_is_quoted(aws_environment: pytest.MonkeyPatch
     with serving(lambda: lambda_api({})) as url:
         aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", url)
         with pytest.raises(FunctionLookupFailed, match="Out of order"):
-            await LambdaFunctions("us-east-1").resolve("broken")
+            await lambda_functions().resolve("broken")
 
 
 class _WhileAsked(FakeFunctions):
@@ -120,7 +126,7 @@ def test_without_lambda_a_create_answers_a_service_exception_and_stores_nothing(
     aws_environment.setenv("AWS_ENDPOINT_URL_LAMBDA", NOBODY)
     settings = Settings()
     with serving(
-        lambda: application(MappingStore(tmp_path), LambdaFunctions("us-east-1"), settings, secrets_are_fine)
+        lambda: application(MappingStore(tmp_path), lambda_functions(), settings, secrets_are_fine)
     ) as endpoint:
         client = client_of(endpoint)
         with pytest.raises(client.exceptions.ServiceException) as caught:

@@ -15,6 +15,7 @@ from tests.fakes.http_thread import serving
 from tests.fakes.lambda_functions import FakeFunctions
 from tests.integration.poller.control_api.conftest import FUNCTIONS, client_of
 from tests.integration.poller.control_api.requests import smk
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.control_api import application
 from tidemill_poller.kafka_auth import KafkaAccess
 from tidemill_poller.mapping import State
@@ -53,7 +54,7 @@ def put() -> Iterator[Put]:
 
 @pytest.fixture(scope="module")
 def client(put: Put, data_dir: Path) -> Iterator[Any]:
-    access = KafkaAccess(boto3.Session(region_name="us-east-1"))
+    access = KafkaAccess(AwsClients(boto3.Session(region_name="us-east-1")))
     with serving(
         lambda: application(MappingStore(data_dir), FakeFunctions(FUNCTIONS), Settings(), access.check)
     ) as url:
@@ -158,7 +159,7 @@ def test_a_secrets_manager_that_cannot_be_reached_is_refused_with_the_reason(
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    access = KafkaAccess(boto3.Session(region_name="us-east-1"))
+    access = KafkaAccess(AwsClients(boto3.Session(region_name="us-east-1")))
     with serving(
         lambda: application(MappingStore(tmp_path), FakeFunctions(FUNCTIONS), Settings(), access.check)
     ) as url:

@@ -13,6 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.fakes.destinations import RecordingDestination
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.destinations import (
     Destination,
     DestinationUnavailable,
@@ -87,6 +88,9 @@ class ClosedSession:
     def client(self, service: str, **options: Any) -> Any:
         return self._session.client(service, endpoint_url="http://127.0.0.1:1", **options)
 
+    def get_credentials(self) -> Any:
+        return self._session.get_credentials()
+
 
 def queue(client: Any, name: str) -> tuple[str, Callable[[], list[tuple[bytes, dict[str, str]]]]]:
     """(ARN, reader) of a new queue."""
@@ -122,10 +126,10 @@ def sqs_place(session: boto3.Session, closed: Any) -> Place:
     arn, received = queue(session.client("sqs"), "failed")
     nowhere = arn.replace(":failed", ":nowhere")
     return Place(
-        open_destination(arn, session),
+        open_destination(arn, AwsClients(session)),
         received,
-        open_destination(nowhere, session),
-        open_destination(arn, closed),
+        open_destination(nowhere, AwsClients(session)),
+        open_destination(arn, AwsClients(closed)),
     )
 
 
@@ -136,10 +140,10 @@ def sns_place(session: boto3.Session, closed: Any) -> Place:
     sns.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue_arn, Attributes={"RawMessageDelivery": "true"})
     nowhere = arn.replace(":failed", ":nowhere")
     return Place(
-        open_destination(arn, session),
+        open_destination(arn, AwsClients(session)),
         received,
-        open_destination(nowhere, session),
-        open_destination(arn, closed),
+        open_destination(nowhere, AwsClients(session)),
+        open_destination(arn, AwsClients(closed)),
     )
 
 
@@ -157,10 +161,10 @@ def s3_place(session: boto3.Session, closed: Any) -> Place:
 
     arn = "arn:aws:s3:::failed"
     return Place(
-        open_destination(arn, session),
+        open_destination(arn, AwsClients(session)),
         received,
-        open_destination("arn:aws:s3:::nowhere", session),
-        open_destination(arn, closed),
+        open_destination("arn:aws:s3:::nowhere", AwsClients(session)),
+        open_destination(arn, AwsClients(closed)),
         with_payload=True,
     )
 
@@ -215,7 +219,7 @@ async def test_a_queue_made_anew_is_found_again(moto_url: str, monkeypatch: pyte
     session = aws_session(moto_url, monkeypatch)
     sqs = session.client("sqs")
     arn, _ = queue(sqs, "renewed")
-    destination = open_destination(arn, session)
+    destination = open_destination(arn, AwsClients(session))
     await destination.send(RECORD, trace_headers={})
     sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName="renewed")["QueueUrl"])
     with pytest.raises(DestinationUnavailable, match="renewed"):
@@ -232,7 +236,7 @@ async def test_without_credentials_the_error_says_so(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    destination = open_destination("arn:aws:sqs:eu-west-1:123456789012:failed", session)
+    destination = open_destination("arn:aws:sqs:eu-west-1:123456789012:failed", AwsClients(session))
     with pytest.raises(DestinationUnavailable, match="without AWS credentials") as raised:
         await destination.send(RECORD, trace_headers={})
     assert not raised.value.retriable

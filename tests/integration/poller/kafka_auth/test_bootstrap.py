@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.http_thread import serving
 from tidemill_awsapi import ApiError, Service
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
 from tidemill_poller.kafka_auth import KafkaAccess
 from tidemill_poller.mapping import Mapping, MskSource, SelfManagedSource
@@ -79,7 +80,7 @@ def msk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Msk]:
 
 
 def access() -> KafkaAccess:
-    return KafkaAccess(boto3.Session(region_name="us-east-1"))
+    return KafkaAccess(AwsClients(boto3.Session(region_name="us-east-1")))
 
 
 async def test_self_managed_servers_are_taken_as_given() -> None:
@@ -127,8 +128,8 @@ async def test_a_cluster_that_wants_a_secret_names_itself_and_the_mend(msk: Msk)
     with pytest.raises(LoginFailed) as raised:
         await access().options(mapping(MskSource(arn=ARN)))
     assert str(raised.value) == (
-        f"The MSK cluster {ARN} cannot be entered: the cluster takes nobody without a secret:"
-        " name one in SourceAccessConfigurations as CLIENT_CERTIFICATE_TLS_AUTH."
+        f"The MSK cluster {ARN} cannot be entered: the cluster accepts no unauthenticated"
+        " connections: name a secret in SourceAccessConfigurations as CLIENT_CERTIFICATE_TLS_AUTH."
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 from tests.fakes.http_thread import serving
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.errors import SecretDenied, SecretUnreadable
 from tidemill_poller.kafka_auth import KafkaAccess
 from tidemill_poller.mapping import Mapping, SelfManagedSource, SourceAccess
@@ -69,7 +70,7 @@ def with_secret(name: str) -> Mapping:
 
 
 def access(*, version_age_s: float = 0.0) -> KafkaAccess:
-    return KafkaAccess(boto3.Session(region_name="us-east-1"), version_age_s=version_age_s)
+    return KafkaAccess(AwsClients(boto3.Session(region_name="us-east-1")), version_age_s=version_age_s)
 
 
 async def test_no_answer_holds_up_neither_who_connects_nor_who_invokes(manager: SecretsManager) -> None:

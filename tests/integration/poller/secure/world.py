@@ -17,6 +17,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
 from tests.fakes.poller import ScriptedFunction, no_revision
+from tidemill_poller.aws import AwsClients
 from tidemill_poller.batch import ByteBudget
 from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
@@ -102,7 +103,9 @@ class SecureWorld:
             invoker=self.function,
             function_updates=FunctionUpdates(no_revision, interval_s=0),
             open_destination=lambda _: None,  # type: ignore[arg-type, return-value]  # no mapping has one
-            access=KafkaAccess(boto3.Session(region_name="us-east-1"), ca_file=self.settings.ca_file),
+            access=KafkaAccess(
+                AwsClients(boto3.Session(region_name="us-east-1")), ca_file=self.settings.ca_file
+            ),
             open_client=self._client,
             telemetry=Telemetry(tracing=NO_TRACING, metrics=self.metrics, board=self.board, now_ms=_now_ms),
             budget=ByteBudget(1 << 30),

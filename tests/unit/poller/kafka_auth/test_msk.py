@@ -1,18 +1,19 @@
-"""Which way into an MSK cluster is taken: AWS's order, and never a weaker one than the strongest enabled."""
+"""Which auth method of an MSK cluster is taken: AWS's order, never a weaker one than enabled."""
 
 from __future__ import annotations
 
 import pytest
 
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
+from tidemill_poller.kafka_auth.cluster import AuthMethod, MskCluster
 from tidemill_poller.kafka_auth.iam import region_in
-from tidemill_poller.kafka_auth.msk import MskCluster, Way, choose, read_cluster
+from tidemill_poller.kafka_auth.msk import choose, read_cluster
 
-ALL = {way: f"b-1:{9090 + number}" for number, way in enumerate(Way)}
+ALL = {method: f"b-1:{9090 + number}" for number, method in enumerate(AuthMethod)}
 MTLS, SCRAM = "CLIENT_CERTIFICATE_TLS_AUTH", "SASL_SCRAM_512_AUTH"
 
 
-def cluster(*enabled: str, servers: dict[Way, str] | None = None) -> MskCluster:
+def cluster(*enabled: str, servers: dict[AuthMethod, str] | None = None) -> MskCluster:
     return MskCluster(
         servers=ALL if servers is None else servers,
         **{name: name in enabled for name in ("mtls", "scram", "iam", "unauthenticated")},
@@ -20,25 +21,25 @@ def cluster(*enabled: str, servers: dict[Way, str] | None = None) -> MskCluster:
 
 
 @pytest.mark.parametrize(
-    ("enabled", "secret", "way"),
+    ("enabled", "secret", "method"),
     [
-        (("mtls", "scram", "iam", "unauthenticated"), MTLS, Way.TLS),
-        (("mtls", "scram", "iam", "unauthenticated"), SCRAM, Way.SCRAM),
-        (("mtls", "scram", "iam", "unauthenticated"), None, Way.IAM),
-        (("iam",), None, Way.IAM),
-        (("mtls", "scram", "unauthenticated"), None, Way.TLS),
-        (("unauthenticated",), None, Way.TLS),
+        (("mtls", "scram", "iam", "unauthenticated"), MTLS, AuthMethod.TLS),
+        (("mtls", "scram", "iam", "unauthenticated"), SCRAM, AuthMethod.SCRAM),
+        (("mtls", "scram", "iam", "unauthenticated"), None, AuthMethod.IAM),
+        (("iam",), None, AuthMethod.IAM),
+        (("mtls", "scram", "unauthenticated"), None, AuthMethod.TLS),
+        (("unauthenticated",), None, AuthMethod.TLS),
     ],
 )
 def test_a_secret_chooses_and_without_one_the_strongest_is_taken(
-    enabled: tuple[str, ...], secret: str | None, way: Way
+    enabled: tuple[str, ...], secret: str | None, method: AuthMethod
 ) -> None:
-    assert choose(cluster(*enabled), secret) == (way, ALL[way])
+    assert choose(cluster(*enabled), secret) == (method, ALL[method])
 
 
 def test_plaintext_is_taken_only_when_there_is_no_tls() -> None:
-    offered = {Way.PLAINTEXT: "b-1:9092"}
-    assert choose(cluster("unauthenticated", servers=offered), None) == (Way.PLAINTEXT, "b-1:9092")
+    offered = {AuthMethod.PLAINTEXT: "b-1:9092"}
+    assert choose(cluster("unauthenticated", servers=offered), None) == (AuthMethod.PLAINTEXT, "b-1:9092")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_nothing_weaker_is_taken_for_what_is_off(
 
 
 def test_the_strongest_without_servers_is_no_reason_for_a_weaker_one() -> None:
-    offered = {Way.PLAINTEXT: "b-1:9092", Way.TLS: "b-1:9094"}
+    offered = {AuthMethod.PLAINTEXT: "b-1:9092", AuthMethod.TLS: "b-1:9094"}
     with pytest.raises(
         SourceUnavailable, match="no BootstrapBrokerStringSaslIam but BootstrapBrokerString, "
     ):
