@@ -1,7 +1,7 @@
 """Everything the poller raises on purpose, as one tree.
 
 PollerError
-├── RequestRefused            the caller's fault; carries AWS's error code and a sentence
+├── RequestRejected            the caller's fault; carries AWS's error code and a sentence
 │   ├── InvalidParameter          InvalidParameterValueException, 400
 │   ├── MappingConflict           ResourceConflictException, 409
 │   ├── MappingInUse              ResourceInUseException, 400
@@ -12,16 +12,16 @@ PollerError
 ├── StoreError                the mapping store on disk
 │   ├── StoreUnreadable           corrupted, foreign, or written by a newer Tidemill
 │   ├── StoreUnavailable          locked, read-only or full: may pass
-│   └── VersionConflict           somebody else changed the mapping first
-├── FunctionLookupFailed      the Lambda API could not be asked
-├── SourceUnavailable         the Kafka cluster could not be found, reached or entered
-│   ├── SecretUnreadable          Secrets Manager cannot be asked for the secret
-│   │   └── SecretDenied              … or does not give it
+│   └── VersionConflict           another caller changed the mapping first
+├── FunctionLookupFailed      the Lambda API did not answer
+├── SourceUnavailable         the Kafka cluster could not be found, reached or used
+│   ├── SecretUnreadable          Secrets Manager cannot be reached for the secret
+│   │   └── SecretDenied              … or denies it
 │   ├── SecretInvalid             the secret is not what its type demands
 │   │   └── CertificateInvalid        … because of its certificate or private key
-│   ├── LoginFailed               the cluster refused the credentials
+│   ├── LoginFailed               the cluster rejected the credentials
 │   ├── AccessDenied              logged in, but without the rights on the topic or the group
-│   ├── ClientNotTrusted          the cluster refused our certificate, or wants one
+│   ├── ClientNotTrusted          the cluster rejected our certificate, or requires one
 │   └── ServerNotTrusted          the cluster's certificate could not be verified
 └── DestinationUnavailable    a failure record could not be delivered
 
@@ -37,13 +37,13 @@ class PollerError(Exception):
     """The root: catch it only at the edge of a program or a task."""
 
 
-class RequestRefused(PollerError):
+class RequestRejected(PollerError):
     """A control API call that changed nothing; `code` is the name of AWS's error shape."""
 
     code: ClassVar[str]
 
 
-class InvalidParameter(RequestRefused):
+class InvalidParameter(RequestRejected):
     """A field, or a combination of fields, that Lambda does not accept.
 
     `reason` says more than AWS's text does, for a caller who looks.
@@ -56,13 +56,13 @@ class InvalidParameter(RequestRefused):
         self.reason = reason
 
 
-class MappingConflict(RequestRefused):
+class MappingConflict(RequestRejected):
     """The mapping would collide with one that exists."""
 
     code = "ResourceConflictException"
 
 
-class MappingInUse(RequestRefused):
+class MappingInUse(RequestRejected):
     """The mapping is in a transition; the same call may work a moment later."""
 
     code = "ResourceInUseException"
@@ -71,7 +71,7 @@ class MappingInUse(RequestRefused):
         super().__init__(f"Cannot {verb} the event source mapping because it is in use.")
 
 
-class MappingNotFound(RequestRefused):
+class MappingNotFound(RequestRejected):
     """No mapping has this UUID."""
 
     code = "ResourceNotFoundException"
@@ -101,7 +101,7 @@ class StoreUnreadable(StoreError):
 
 
 class StoreUnavailable(StoreError):
-    """SQLite refused a read or a write; nothing was changed."""
+    """SQLite rejected a read or a write; nothing was changed."""
 
 
 class VersionConflict(StoreError):
@@ -116,7 +116,7 @@ class SourceUnavailable(PollerError):
     """The event source cannot be used now; the text says why, without secrets.
 
     `problem` is how LastProcessingResult says it (AWS: with-kafka-troubleshoot), `transition_reason` the
-    StateTransitionReason that AWS documents for it, if any: only somebody's mend of the access helps then.
+    StateTransitionReason that AWS documents for it, if any: then only a fix of the access helps.
     """
 
     problem: str = "PROBLEM: Connection error. Please check your event source connection configuration."
@@ -124,7 +124,7 @@ class SourceUnavailable(PollerError):
 
 
 class SecretUnreadable(SourceUnavailable):
-    """Secrets Manager cannot be reached, or asked. `refusal` is AWS's answer to a create that names it."""
+    """Secrets Manager cannot be reached. `rejection` is AWS's answer to a create that names it."""
 
     problem = (
         "PROBLEM: Connection error. Your event source VPC must be able to connect to Lambda and STS, Secrets"
@@ -134,20 +134,20 @@ class SecretUnreadable(SourceUnavailable):
 
     def __init__(self, secret_id: str, reason: str) -> None:
         super().__init__(f"The secret {secret_id} cannot be read: {reason}")
-        self.refusal = (
+        self.rejection = (
             f"Cannot access secret manager value {secret_id}. Please ensure the role can perform the"
             " 'secretsmanager:GetSecretValue' action on your broker in IAM."
         )
 
 
 class SecretDenied(SecretUnreadable):
-    """Secrets Manager answered, and gives no such secret, or not to us."""
+    """Secrets Manager answered: there is no such secret, or access is denied."""
 
     transition_reason = "EVENT_SOURCE_AUTHN_ERROR"
 
     def __init__(self, secret_id: str, reason: str) -> None:
         super().__init__(secret_id, reason)
-        self.problem = f"PROBLEM: {self.refusal}"
+        self.problem = f"PROBLEM: {self.rejection}"
 
 
 class SecretInvalid(SourceUnavailable):
@@ -158,7 +158,7 @@ class SecretInvalid(SourceUnavailable):
 
 
 class CertificateInvalid(SecretInvalid):
-    """A certificate or a private key that is missing, malformed, expired, or encrypted as AWS refuses it."""
+    """A certificate or key that is missing, malformed, expired, or encrypted as AWS does not support."""
 
     problem = "PROBLEM: Provided certificate or private key is invalid."
 
@@ -171,7 +171,7 @@ class LoginFailed(SourceUnavailable):
 
 
 class AccessDenied(SourceUnavailable):
-    """The cluster knows who asks, and that is not enough for the topic or the consumer group."""
+    """The principal has no right on the topic or the consumer group."""
 
     problem = "PROBLEM: Cluster failed to authorize Lambda."
     transition_reason = "EVENT_SOURCE_AUTHZ_ERROR"
@@ -194,7 +194,7 @@ class ServerNotTrusted(SourceUnavailable):
 class DestinationUnavailable(PollerError):
     """The destination did not take the failure record; the text says why, without secrets.
 
-    `retriable` is False when the same call cannot work before somebody mends something (a missing queue,
+    `retriable` is False when the same call cannot work before somebody fixes something (a missing queue,
     a permission).
     """
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill_poller.errors import InvalidSettings
 
-_PREFIX = "TIDEMILL_POLLER_"
-_MIB = 1024 * 1024
+_PREFIX: Final = "TIDEMILL_POLLER_"
+_MIB: Final = 1024 * 1024
 
 
 class Settings(BaseSettings):
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     )
     destination_failure: Literal["hold", "drop"] = Field(
         default="hold",
-        description="A failure record that is not taken: hold the partition, or drop it as AWS does",
+        description="A failure record that is not accepted: hold the partition, or drop it as AWS does",
     )
 
     ca_file: Path | None = Field(
@@ -113,9 +113,7 @@ class Settings(BaseSettings):
 def read_settings(**overrides: Any) -> Settings:
     """Settings from the environment, with what the command line gave on top (None means not given).
 
-    Raises:
-        InvalidSettings: names every faulty setting, how to spell it, and what is wrong with it.
-
+    Raises InvalidSettings, which names every invalid setting, its spelling and its fault.
     """
     faults = _unknown_variables()
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -144,7 +142,7 @@ def _unknown_variables() -> list[str]:
 
 
 def _sentence(fault: Any) -> str:
-    """The fault without the value given: nobody knows what was pasted into it."""
+    """The fault without the value given: a secret may have been pasted into it."""
     if not fault["loc"]:
         return f"poller settings: {fault['msg']}"
     name = str(fault["loc"][0])

@@ -54,7 +54,7 @@ _STATUS_COLUMNS: Final = (
     "last_processing_result",
     "last_modified_ms",
 )
-_SELECT: Final = f"SELECT uuid, configuration, {', '.join(_STATUS_COLUMNS)} FROM mappings"  # noqa: S608  # our own constants
+_SELECT: Final = f"SELECT uuid, configuration, {', '.join(_STATUS_COLUMNS)} FROM mappings"  # noqa: S608 - our own constants
 _ADAPTER: Final = TypeAdapter(Mapping)
 
 
@@ -68,10 +68,8 @@ class MappingStore:
     def __init__(self, data_dir: Path, *, now_ms: abc.Callable[[], int] = _now_ms) -> None:
         """Open, or make, the store.
 
-        Raises:
-            StoreUnreadable: the file is damaged, foreign or newer; it is left as it is.
-            StoreUnavailable: the directory cannot be written, or another process holds the file.
-
+        Raises StoreUnreadable if the file is damaged, foreign or newer (it is left as it is), and
+        StoreUnavailable if the directory cannot be written or another process holds the file.
         """
         self._path = data_dir / FILE_NAME
         self._now_ms = now_ms
@@ -107,9 +105,7 @@ class MappingStore:
     def replace(self, mapping: Mapping, *, expected_version: int) -> Mapping:
         """Write a new configuration and its transitional state; the last processing result stays the fleet's.
 
-        Raises:
-            VersionConflict: the stored version is another, or the mapping is gone; nothing was written.
-
+        Raises VersionConflict if the stored version is another or the mapping is gone; nothing was written.
         """
         written = with_fields(mapping, version=expected_version + 1)
         with self._configuration_change():
@@ -146,7 +142,7 @@ class MappingStore:
     ) -> bool:
         """Move a mapping's status on, as its fleet; False when nothing was written.
 
-        A mapping in Deleting stays there whatever is asked, and with `version` given only the configuration
+        A mapping in Deleting stays there in any case, and with `version` given only the configuration
         that the fleet acted on is moved: a newer one still has its own transition to make. Neither the
         configuration nor the revision changes. A write that would change nothing is not made.
         """
@@ -234,7 +230,7 @@ class MappingStore:
 
     @staticmethod
     def _adopt(db: sqlite3.Connection) -> None:
-        """Make the schema in an empty file; refuse any file but ours."""
+        """Make the schema in an empty file; reject any file but ours."""
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")  # two pollers may start on one new directory

@@ -1,6 +1,6 @@
 """Functions as the control API needs them: how they are named, whether they exist, how long they may run.
 
-The one place that asks the Lambda API; with boto3, found as every AWS client is (profile, region,
+The one place that calls the Lambda API; with boto3, found as every AWS client is (profile, region,
 AWS_ENDPOINT_URL_LAMBDA), in a thread.
 """
 
@@ -30,7 +30,7 @@ _LATEST: Final = "$LATEST"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionView:
-    """A function that exists; `arn` keeps the qualifier that was asked for."""
+    """A function that exists; `arn` keeps the qualifier of the request."""
 
     arn: str
     timeout_s: int
@@ -42,9 +42,7 @@ class FunctionLookup(Protocol):
     async def resolve(self, function_name: str) -> FunctionView | None:
         """The function by any form of its name, or None when there is no such function, version or alias.
 
-        Raises:
-            FunctionLookupFailed: nobody could say.
-
+        Raises FunctionLookupFailed if Lambda cannot be asked.
         """
         ...
 

@@ -32,7 +32,7 @@ from tidemill_poller.errors import (
     InvalidParameter,
     InvalidPattern,
     MappingNotFound,
-    RequestRefused,
+    RequestRejected,
     SecretUnreadable,
     SourceUnavailable,
     StoreError,
@@ -51,7 +51,7 @@ Reply = abc.Mapping[str, Any]
 Handler = abc.Callable[[Call], abc.Awaitable[Reply]]
 CheckAccess = abc.Callable[[Mapping], abc.Awaitable[None]]
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PAGE_MAX: Final = 100
 """Entries in one reply of ListEventSourceMappings, even when MaxItems asks for more."""
@@ -70,7 +70,7 @@ def application(
     check_access: CheckAccess,
     extra_routes: abc.Iterable[web.AbstractRouteDef] = (),
 ) -> web.Application:
-    """The HTTP application of one poller; `extra_routes` lie under /_tidemill/.
+    """Return the HTTP application of one poller; `extra_routes` lie under /_tidemill/.
 
     `check_access` reads the secrets that a mapping names; it raises SourceUnavailable if they cannot be used.
     """
@@ -82,7 +82,7 @@ def application(
 
 
 class ControlApi:
-    """One handler an operation; each refusal leaves the store as it was."""
+    """One handler an operation; a rejected call leaves the store as it was."""
 
     def __init__(
         self, store: MappingStore, functions: FunctionLookup, settings: Settings, check_access: CheckAccess
@@ -104,7 +104,7 @@ class ControlApi:
             "UntagResource": self.untag,
             "ListTags": self.list_tags,
         }
-        return {name: _answering_in_awss_words(handler) for name, handler in operations.items()}
+        return {name: _with_awss_errors(handler) for name, handler in operations.items()}
 
     async def create(self, call: Call) -> Reply:
         """Store a new mapping in state Creating."""
@@ -121,11 +121,11 @@ class ControlApi:
         return configuration(mapping)
 
     async def get(self, call: Call) -> Reply:
-        """The mapping as it stands."""
+        """Return the mapping as it stands."""
         return configuration(self._stored(call.params["UUID"]))
 
     async def list(self, call: Call) -> Reply:
-        """One page of the mappings that fit the filters, by UUID."""
+        """Return one page of the mappings that fit the filters, by UUID."""
         params = call.params
         after = _read_marker(params.get("Marker"))
         found = [one for one in self._store.all() if one.uuid > after and _wanted(one, params)]
@@ -138,7 +138,7 @@ class ControlApi:
     async def update(self, call: Call) -> Reply:
         """Store a changed mapping in its transitional state."""
         params = call.params
-        mapping = self._updated(params)  # refuses what it can before anybody is asked
+        mapping = self._updated(params)  # rejects what it can before it asks AWS
         if params.get("SourceAccessConfigurations") is not None:
             await self._check_secrets(mapping)
         function_arn = None
@@ -164,14 +164,14 @@ class ControlApi:
         return {}
 
     async def untag(self, call: Call) -> Reply:
-        """Remove tags; keys that are not there are no fault."""
+        """Remove tags; keys that do not exist are ignored."""
         found, tags = self._tagged(call.params["Resource"])
         unwanted = set(call.params["TagKeys"])
         self._store.set_tags(found, {key: value for key, value in tags.items() if key not in unwanted})
         return {}
 
     async def list_tags(self, call: Call) -> Reply:
-        """All tags of one mapping."""
+        """Return all tags of one mapping."""
         return {"Tags": self._tagged(call.params["Resource"])[1]}
 
     def _stored(self, wanted: str) -> Mapping:
@@ -214,8 +214,8 @@ class ControlApi:
         try:
             await self._check_access(mapping)
         except SecretUnreadable as error:
-            log.warning("secret not read function=%s reason=%s", mapping.function_arn, error)
-            raise InvalidParameter(error.refusal, reason=str(error)) from error
+            logger.warning("secret not read function=%s reason=%s", mapping.function_arn, error)
+            raise InvalidParameter(error.rejection, reason=str(error)) from error
         except SourceUnavailable as error:
             raise InvalidParameter(str(error)) from error
 
@@ -231,13 +231,13 @@ class ControlApi:
         return function.arn
 
 
-def _answering_in_awss_words(handler: Handler) -> Handler:
-    """The handler, with the poller's own exceptions turned into AWS's errors."""
+def _with_awss_errors(handler: Handler) -> Handler:
+    """Return the handler with the poller's own exceptions turned into AWS's errors."""
 
     async def answer(call: Call) -> Reply:
         try:
             return await handler(call)
-        except RequestRefused as error:
+        except RequestRejected as error:
             raise ApiError(error.code, str(error), headers=_reason(error)) from error
         except (FunctionLookupFailed, StoreError) as error:
             raise ApiError("ServiceException", str(error)) from error
@@ -245,8 +245,8 @@ def _answering_in_awss_words(handler: Handler) -> Handler:
     return answer
 
 
-def _reason(error: RequestRefused) -> dict[str, str]:
-    """The header that says more; in one line of ASCII, as a header must be."""
+def _reason(error: RequestRejected) -> dict[str, str]:
+    """Return the header that says more; in one line of ASCII, as a header must be."""
     reason = error.reason if isinstance(error, InvalidParameter) else ""
     return {REASON_HEADER: json.dumps(reason)[1:-1]} if reason else {}
 

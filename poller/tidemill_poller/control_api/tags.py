@@ -17,11 +17,9 @@ _RESERVED: Final = "aws:"
 
 
 def mapping_uuid(resource: str) -> str:
-    """The UUID in a mapping's ARN.
+    """Return the UUID in a mapping's ARN.
 
-    Raises:
-        MappingNotFound: the ARN is of something else; functions are tagged by the functions' own API.
-
+    Raises MappingNotFound if the ARN is of something else; functions are tagged by the functions' own API.
     """
     arn = parse_arn(resource)
     match = _MAPPING.fullmatch(arn.resource) if arn and arn.service == "lambda" else None
@@ -31,11 +29,9 @@ def mapping_uuid(resource: str) -> str:
 
 
 def check_tags(tags: abc.Mapping[str, str]) -> None:
-    """Refuse tags that a resource may not have; the lengths were checked before.
+    """Reject tags that a resource may not have; the lengths were checked before.
 
-    Raises:
-        InvalidParameter: too many, or a key that only AWS may set.
-
+    Raises InvalidParameter if there are too many, or a key is one that only AWS may set.
     """
     if len(tags) > TAGS_MAX:
         raise InvalidParameter(f"A mapping can have {TAGS_MAX} tags, and this would make {len(tags)}.")

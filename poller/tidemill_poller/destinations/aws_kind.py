@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from tidemill_poller.arn import Arn, parse_arn
 from tidemill_poller.aws import AwsClients
 from tidemill_poller.destinations.contract import Destination
 from tidemill_poller.errors import InvalidParameter
 
-_FIFO = ".fifo"
+_FIFO: Final = ".fifo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Final
 from tidemill_poller.aws import AwsClients
 from tidemill_poller.destinations.contract import Destination
 from tidemill_poller.errors import DestinationUnavailable, InvalidParameter
-from tidemill_poller.mapping.refusals import not_built
+from tidemill_poller.mapping.rejections import not_built
 
 _SCHEME: Final = "kafka://"
 

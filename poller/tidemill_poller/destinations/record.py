@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-# Conditions under which AWS leaves `responseContext` out altogether, because no function was asked.
-_WITHOUT_RESPONSE = frozenset({"RecordAgeExceeded"})
+# Conditions under which AWS leaves `responseContext` out altogether, because no function was invoked.
+_WITHOUT_RESPONSE: Final = frozenset({"RecordAgeExceeded"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class FailureRecord:
 
 
 def failure_json(record: FailureRecord, *, with_payload: bool = False) -> bytes:
-    """The body of the message. `with_payload` adds the event as an escaped JSON string, as S3 objects do."""
+    """Return the body of the message; `with_payload` adds the event as an escaped JSON string, for S3."""
     body: dict[str, Any] = {
         "requestContext": {
             "requestId": record.request_id,
@@ -70,7 +70,7 @@ def failure_json(record: FailureRecord, *, with_payload: bool = False) -> bytes:
 
 
 def iso_ms(epoch_ms: int) -> str:
-    """Epoch milliseconds as AWS writes them: 2026-11-21T10:00:00.000Z; out of range, the nearest of these."""
+    """Return epoch milliseconds as AWS writes them (2026-11-21T10:00:00.000Z); out of range, the nearest."""
     # A producer may stamp a record with any 64-bit number (-1 means none): the failure record must be written
     # still.
     latest_ms = 253_402_300_799_999

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 # W3C Trace Context. X-Amzn-Trace-Id stays behind: SQS knows it as a system attribute that only AWS may
 # interpret.
-_CARRIED = ("traceparent", "tracestate")
+_CARRIED: Final = ("traceparent", "tracestate")
 
 
 def context_out(trace_headers: Mapping[str, str]) -> dict[str, str]:
-    """The trace context among the headers of a step."""
+    """Return the trace context among the headers of a step."""
     return {name: trace_headers[name] for name in _CARRIED if name in trace_headers}
 
 
 def message_attributes(trace_headers: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """The trace context as MessageAttributes of SQS and SNS."""
+    """Return the trace context as MessageAttributes of SQS and SNS."""
     carried = context_out(trace_headers)
     return {name: {"DataType": "String", "StringValue": value} for name, value in carried.items()}

@@ -1,7 +1,7 @@
-"""FilterCriteria: which records of a topic a mapping wants, compiled once and asked for every record.
+"""FilterCriteria: which records of a topic a mapping wants, compiled once and applied to every record.
 
 Pure. Facts: AWS Lambda Developer Guide, invocation-eventfiltering and kafka-filtering. Filters are or-ed and
-see a record's `value` only. Called by the lane for every record, by the control API to refuse bad patterns.
+see a record's `value` only. Called by the lane for every record, by the control API to check patterns.
 
 See docs/decisions/0501.
 """
@@ -48,10 +48,8 @@ def compile_filters(
 
     `operators` is for the control API, which decides what may be stored; what was stored always compiles.
 
-    Raises:
-        InvalidPattern: the first malformed pattern, and why.
-        UnfilterableField: no pattern is malformed, and one names a field other than `value`.
-
+    Raises InvalidPattern for the first malformed pattern, and UnfilterableField if no pattern is malformed
+    and one names a field other than `value`.
     """
     if not patterns:
         return None

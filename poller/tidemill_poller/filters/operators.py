@@ -45,13 +45,13 @@ def suffix(operand: Any, *, every: bool) -> Test:
     return lambda value: isinstance(value, str) and value.endswith(text)
 
 
-def equals_ignore_case(operand: Any, *, every: bool) -> Test:  # noqa: ARG001  # all operators are called alike
+def equals_ignore_case(operand: Any, *, every: bool) -> Test:  # noqa: ARG001 - all operators are called alike
     """The same text but for case."""
     folded = _text("equals-ignore-case", operand).lower()
     return lambda value: isinstance(value, str) and value.lower() == folded
 
 
-def numeric(operand: Any, *, every: bool) -> Test:  # noqa: ARG001  # all operators are called alike
+def numeric(operand: Any, *, every: bool) -> Test:  # noqa: ARG001 - all operators are called alike
     """A number that compares so: ["=", 5], or one or two bounds as [">", 0, "<=", 5]."""
     if not isinstance(operand, list) or len(operand) not in (2, 4):
         raise InvalidPattern('"numeric" needs a comparison and a number, or two of each')
@@ -94,7 +94,7 @@ def _anything_but_matching(operand: dict[str, Any], *, every: bool) -> Test:
     return lambda value: not any(test(value) for test in tests)
 
 
-def wildcard(operand: Any, *, every: bool) -> Test:  # noqa: ARG001  # all operators are called alike
+def wildcard(operand: Any, *, every: bool) -> Test:  # noqa: ARG001 - all operators are called alike
     r"""Text with * for any run of characters; \* and \\ stand for themselves."""
     head, *rest = _wildcard_parts(_text("wildcard", operand))
     if not rest:
@@ -136,7 +136,7 @@ def _fits(value: str, head: str, middles: list[str], tail: str) -> bool:
     return True
 
 
-def cidr(operand: Any, *, every: bool) -> Test:  # noqa: ARG001  # all operators are called alike
+def cidr(operand: Any, *, every: bool) -> Test:  # noqa: ARG001 - all operators are called alike
     """Text that is an IP address of this block."""
     try:
         network = ipaddress.ip_network(_text("cidr", operand), strict=False)
@@ -157,9 +157,7 @@ def cidr(operand: Any, *, every: bool) -> Test:  # noqa: ARG001  # all operators
 def compile_operator(matcher: dict[str, Any], *, every: bool) -> Test:
     """The test of a one-operator object of a pattern, `exists` apart.
 
-    Raises:
-        InvalidPattern: an unknown operator, one that is not allowed, or an operand that does not fit.
-
+    Raises InvalidPattern for an unknown operator, one that is not allowed, or an operand that does not fit.
     """
     name, operand = _single(matcher)
     compiler = EVERYWHERE.get(name)

@@ -37,9 +37,7 @@ _EITHER_MIN: Final = 2
 def parse_pattern(text: str) -> dict[str, Any]:
     """The pattern as JSON, its numbers with their text.
 
-    Raises:
-        InvalidPattern: not JSON, or not an object with something in it.
-
+    Raises InvalidPattern if it is not JSON, or not an object with something in it.
     """
     try:
         pattern = parse_keeping_text(text)
@@ -66,10 +64,8 @@ def needs_number_text(node: Any) -> bool:
 def compile_value_pattern(pattern: dict[str, Any], *, every_operator: bool) -> Clause:
     """The whole pattern as a test of one decoded value (see `filters.decode`).
 
-    Raises:
-        InvalidPattern: says what is wrong.
-        UnfilterableField: the pattern is well-formed, and names a field that Kafka mappings cannot filter by.
-
+    Raises InvalidPattern if the pattern is malformed, and UnfilterableField if it names a field that Kafka
+    mappings cannot filter by.
     """
     compiler = _Compiler(every_operator=every_operator)
     clause = compiler.record(pattern, 0)

@@ -40,10 +40,7 @@ class NumberText(float):
 def parse_keeping_text(text: str | bytes) -> Any:
     """JSON with every number that is no plain integer as NumberText.
 
-    Raises:
-        ValueError: not JSON, or bytes that are not UTF-8.
-        RecursionError: too deep.
-
+    Raises ValueError if it is not JSON or not UTF-8, and RecursionError if it is too deep.
     """
     if isinstance(text, bytes):
         text = text.decode()

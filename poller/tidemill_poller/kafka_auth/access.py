@@ -29,7 +29,7 @@ from tidemill_poller.kafka_auth.tls import client_context
 from tidemill_poller.mapping import Mapping as EventSourceMapping
 from tidemill_poller.mapping import MskSource
 
-# AWS that does not answer holds a thread for 20 seconds: it must not be one that somebody else waits for.
+# AWS that does not answer holds a thread for 20 seconds: others must not wait for it.
 _CONNECTING_THREADS: Final = 8
 _FOLLOWING_THREADS: Final = 2
 
@@ -53,7 +53,7 @@ class KafkaAccess:
         self._following = ThreadPoolExecutor(_FOLLOWING_THREADS, "kafka secrets")
 
     async def options(self, mapping: EventSourceMapping) -> ClientOptions:
-        """Read the secrets, find the servers, and give what a client needs to connect."""
+        """Read the secrets, find the servers, and return what a client needs to connect."""
         return await asyncio.get_running_loop().run_in_executor(self._connecting, self._options, mapping)
 
     async def check(self, mapping: EventSourceMapping) -> None:
@@ -62,7 +62,7 @@ class KafkaAccess:
             await asyncio.get_running_loop().run_in_executor(self._connecting, self._check, mapping)
 
     async def secret_versions(self, mapping: EventSourceMapping) -> Mapping[str, str]:
-        """Give the current versions of the secrets, as `ClientOptions.secret_versions` does."""
+        """Return the current versions of the secrets, as `ClientOptions.secret_versions` does."""
         if not _secrets(mapping):
             return {}
         return await asyncio.get_running_loop().run_in_executor(self._following, self._versions, mapping)
@@ -102,7 +102,7 @@ class KafkaAccess:
         try:
             return msk.choose(cluster, next(iter(_secrets(mapping)), None))
         except SourceUnavailable as error:
-            raise type(error)(f"The MSK cluster {arn} cannot be entered: {error}.") from error
+            raise type(error)(f"The MSK cluster {arn} cannot be used: {error}.") from error
 
     def _credentials(self, mapping: EventSourceMapping) -> Credentials:
         given = Credentials()
@@ -133,5 +133,5 @@ class KafkaAccess:
 
 
 def _secrets(mapping: EventSourceMapping) -> dict[str, str]:
-    """Give the kinds of secrets that a mapping names, and where each is."""
+    """Return the types of secrets that a mapping names, and where each is."""
     return {one.type: one.uri for one in mapping.access if ACCESS_TYPES[one.type].reads}

@@ -19,7 +19,7 @@ from tidemill_poller.kafka_auth.cluster import AuthMethod, MskCluster
 from tidemill_poller.kafka_auth.options import SaslMechanism
 from tidemill_poller.kafka_auth.secrets import Login, Secret, read_login
 from tidemill_poller.mapping import SourceAccess
-from tidemill_poller.mapping.refusals import not_built
+from tidemill_poller.mapping.rejections import not_built
 
 
 @dataclass(slots=True, kw_only=True)

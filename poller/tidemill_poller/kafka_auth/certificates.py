@@ -1,7 +1,7 @@
 """Client certificates and root CAs as AWS takes them from a secret: checked before anything connects.
 
 Pure: the time is an argument. AWS Lambda Developer Guide, kafka-cluster-auth: PEM, the key in PKCS#8,
-encrypted with PBES1 only. What production would refuse is refused here, with the command that mends it.
+encrypted with PBES1 only. What AWS rejects is rejected here, with the command that fixes it.
 
 See docs/decisions/0962.
 """
@@ -48,9 +48,7 @@ class ClientCertificate:
 def read_client_certificate(secret: Secret, *, now: datetime) -> ClientCertificate:
     """Read `certificate`, `privateKey` and, for an encrypted key, `privateKeyPassword`.
 
-    Raises:
-        CertificateInvalid: a sentence that names the secret, the key in it, and the mend.
-
+    Raises CertificateInvalid, which names the secret, the key in it and the fix, if one cannot be used.
     """
     found = read_object(secret, CertificateInvalid)
     pem = read_text(secret, found, "certificate", CertificateInvalid)
@@ -74,9 +72,7 @@ def read_client_certificate(secret: Secret, *, now: datetime) -> ClientCertifica
 def read_root_ca(secret: Secret) -> str:
     """Read `certificate`: one or more CAs in PEM.
 
-    Raises:
-        CertificateInvalid: as `read_client_certificate`.
-
+    Raises CertificateInvalid as `read_client_certificate` does.
     """
     found = read_object(secret, CertificateInvalid)
     pem = read_text(secret, found, "certificate", CertificateInvalid)
@@ -118,7 +114,7 @@ def _private_key(secret: Secret, found: dict[str, Any]) -> PrivateKeyTypes:
         what = "'privateKey' cannot be read: it is damaged"
         if password is not None:
             what = f"'privateKeyPassword' does not open 'privateKey': check it, or encrypt by `{_TO_PBES1}`"
-        # Without the cause: nobody vouches for what a library says of a key.
+        # Without the cause: a library's message may quote the key.
         raise _invalid(secret, what) from None
 
 

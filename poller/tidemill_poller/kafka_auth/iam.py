@@ -24,7 +24,7 @@ _MSK_HOST: Final = re.compile(r"\.kafka(?:-serverless)?\.([a-z0-9-]+)\.amazonaws
 
 
 def region_in(bootstrap_servers: str) -> str | None:
-    """Give the region in names of MSK's brokers, `b-1.c.x.c2.kafka.REGION.amazonaws.com`; None for others."""
+    """Return the region in names of MSK's brokers, `b-1.c.x.c2.kafka.REGION.amazonaws.com`, or None."""
     found = _MSK_HOST.search(bootstrap_servers)
     return found.group(1) if found else None
 

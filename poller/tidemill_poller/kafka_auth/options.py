@@ -1,4 +1,4 @@
-"""What a Kafka client is given to enter a cluster, in nobody's spelling. Pure; no repr shows a secret."""
+"""What a Kafka client needs to connect to a cluster, in no client's spelling. Pure; no repr shows secrets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Sign = Callable[[], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """Servers, TLS and login. Without a context the connection is plaintext, and nobody logs in.
+    """Servers, TLS and login. Without a context the connection is plaintext, and unauthenticated.
 
     `sign` gives a fresh token for OAUTHBEARER; it raises LoginFailed. `secret_versions` are the versions of
     the secrets that these options were made from, by the URI in the mapping.

@@ -17,7 +17,7 @@ _HALF_A_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """One version of a secret; `id` is the name or ARN that it was asked by."""
+    """One version of a secret; `id` is the name or ARN in the mapping."""
 
     id: str
     version: str
@@ -35,9 +35,7 @@ class Login:
 def read_login(secret: Secret) -> Login:
     """Read `{"username": …, "password": …}`; what else it holds is ignored, as on AWS.
 
-    Raises:
-        SecretInvalid: no JSON object, or a key that is missing, empty or no text.
-
+    Raises SecretInvalid if it is no JSON object, or a key is missing, empty or not text.
     """
     found = read_object(secret, SecretInvalid)
     return Login(
@@ -65,5 +63,5 @@ def read_text(secret: Secret, found: dict[str, Any], key: str, fault: type[Secre
         raise fault(f"The secret {secret.id} has no text under '{key}': add that key.")
     if _HALF_A_CHARACTER.search(value):
         # JSON can spell it, nothing can encode it; the error of who tries holds the whole value.
-        raise fault(f"The secret {secret.id} has half a character (a lone surrogate) under '{key}': mend it.")
+        raise fault(f"The secret {secret.id} has half a character (a lone surrogate) under '{key}': fix it.")
     return value

@@ -10,16 +10,13 @@ from tidemill_poller.kafka_auth.secrets import Secret
 
 
 def read_secret(clients: AwsClients, secret_id: str) -> Secret:
-    """Ask for the current version of a secret by its name or ARN, in the ARN's region.
+    """Return the current version of a secret by its name or ARN, in the ARN's region.
 
     By GetSecretValue also when the version alone is of interest: it is the one right that AWS tells people to
     give (Lambda Developer Guide, kafka-cluster-auth).
 
-    Raises:
-        SecretDenied: the secret is not there, or not for the poller's credentials.
-        SecretUnreadable: Secrets Manager cannot be reached, not without credentials, or fails for now.
-        SecretInvalid: the secret is binary.
-
+    Raises SecretDenied if the secret does not exist or may not be read, SecretUnreadable if Secrets
+    Manager cannot be reached, has no credentials or fails for now, and SecretInvalid if the secret is binary.
     """
     try:
         client = clients.get("secretsmanager", region_of(secret_id))

@@ -30,10 +30,8 @@ def client_context(
 ) -> ssl.SSLContext:
     """Trust the system's CAs, those of `ca_file` and of `root_ca` (PEM), and show `certificate`.
 
-    Raises:
-        InvalidSettings: `ca_file` cannot be read.
-        CertificateInvalid: OpenSSL does not take the certificate, e.g. for a key that is too short.
-
+    Raises InvalidSettings if `ca_file` cannot be read, and CertificateInvalid if OpenSSL does not take the
+    certificate, e.g. for a key that is too short.
     """
     context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 
 from tidemill_poller.errors import InvalidParameter, MappingConflict
 from tidemill_poller.mapping.model import MSK_BLOCK, SELF_MANAGED_BLOCK, Mapping, MskSource
-from tidemill_poller.mapping.refusals import camel
+from tidemill_poller.mapping.rejections import camel
 
 GROUP_MAPPINGS_MAX: Final = 100
 GROUP_POLLERS_MAX: Final = 2000
@@ -15,13 +15,10 @@ GROUP_POLLERS_MAX: Final = 2000
 
 
 def check_conflicts(mapping: Mapping, stored: abc.Iterable[Mapping]) -> None:
-    """Refuse a mapping that collides with another; itself among the stored ones is passed over.
+    """Reject a mapping that collides with another; itself among the stored ones is skipped.
 
-    Raises:
-        MappingConflict: the same records would go to the same function twice, or one consumer group would
-            serve two mappings.
-        InvalidParameter: the poller group would be too large.
-
+    Raises MappingConflict if the same records would go to the same function twice or one consumer group would
+    serve two mappings, and InvalidParameter if the poller group would be too large.
     """
     others = [other for other in stored if other.uuid != mapping.uuid]
     for other in others:

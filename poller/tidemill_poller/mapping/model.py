@@ -62,7 +62,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MskSource:
-    """An Amazon MSK cluster by its ARN; the bootstrap servers are asked of the MSK API."""
+    """An Amazon MSK cluster by its ARN; the MSK API names its bootstrap servers."""
 
     arn: str
 

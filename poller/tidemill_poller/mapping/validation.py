@@ -5,7 +5,7 @@ API model's and were checked before (tidemill_awsapi); here are the rules that t
 Those of failure destinations and access types stand in their own tables (`destinations.table`,
 `kafka_auth.access_types`). A text
 in quotes after "AWS:" was seen on the real service; the others are ours, where AWS's are unknown.
-What is not built is refused by name: no field is accepted and ignored (docs/parity.md lists them).
+What is not built is rejected by name: no field is accepted and ignored (docs/parity.md lists them).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tidemill_poller.mapping.model import (
     StartingPosition,
     State,
 )
-from tidemill_poller.mapping.refusals import camel, not_built, unsupported
+from tidemill_poller.mapping.rejections import camel, not_built, unsupported
 from tidemill_poller.settings import Settings
 
 Params = abc.Mapping[str, Any]
@@ -82,11 +82,9 @@ def new_mapping(params: Params, *, uuid: str, now_ms: int, settings: Settings) -
 
     Its `function_arn` is the FunctionName as given until the caller puts the resolved one in.
 
-    Raises:
-        InvalidParameter: with Lambda's text where it is known.
-
+    Raises InvalidParameter, with Lambda's text where it is known, if the call is not accepted.
     """
-    _refuse_what_kafka_lacks(params)
+    _reject_what_kafka_lacks(params)
     source = _source(params)
     block = _own_block(params, source)
     position, timestamp_ms = _starting_position(params, now_ms)
@@ -109,17 +107,14 @@ def updated_mapping(mapping: Mapping, params: Params, *, now_ms: int, settings: 
     A field that the call leaves out keeps its value. With a FunctionName in the call, `function_arn` is that
     name until the caller puts the resolved one in.
 
-    Raises:
-        InvalidParameter: as `new_mapping`.
-        MappingInUse: the mapping is in a transition.
-
+    Raises InvalidParameter as `new_mapping` does, and MappingInUse if the mapping is in a transition.
     """
     if mapping.state.transitional:
         raise MappingInUse("update")
-    _refuse_what_kafka_lacks(params)
+    _reject_what_kafka_lacks(params)
     if _own_block(params, mapping.source).get("ConsumerGroupId") is not None:
         name = MSK_BLOCK if isinstance(mapping.source, MskSource) else SELF_MANAGED_BLOCK
-        # AWS: refused even when unchanged.
+        # AWS: rejected even when unchanged.
         raise InvalidParameter(f"Unsupported '{camel(name)}.consumerGroupId' parameter")
     was_provisioned = mapping.provisioned is not None
     changed = _checked(mapping, params, was_provisioned=was_provisioned, settings=settings)
@@ -134,9 +129,7 @@ def updated_mapping(mapping: Mapping, params: Params, *, now_ms: int, settings: 
 def deleted_mapping(mapping: Mapping, *, now_ms: int) -> Mapping:
     """The mapping in state Deleting. Any other state allows it, so that nothing stuck is there for ever.
 
-    Raises:
-        MappingInUse: it is being deleted already.
-
+    Raises MappingInUse if it is being deleted already.
     """
     if mapping.state is State.DELETING:
         raise MappingInUse("delete")
@@ -151,7 +144,7 @@ def _state_after_update(before: Mapping, after: Mapping) -> State:
     return State.ENABLING if after.enabled else State.DISABLING
 
 
-def _refuse_what_kafka_lacks(params: Params) -> None:
+def _reject_what_kafka_lacks(params: Params) -> None:
     for field in _NOT_FOR_KAFKA:
         if params.get(field) is not None:
             unsupported(field)
@@ -174,7 +167,7 @@ def _source(params: Params) -> MskSource | SelfManagedSource:
     if not servers:
         raise InvalidParameter("Unrecognized event source.")  # AWS, for a call with neither
     for server in servers:
-        if not 0 < int(server.rpartition(":")[2]) <= 65535:  # noqa: PLR2004  # the range of a TCP port
+        if not 0 < int(server.rpartition(":")[2]) <= 65535:  # noqa: PLR2004 - the range of a TCP port
             raise InvalidParameter(f"'{server}' in SelfManagedEventSource has no valid port: 1 to 65535.")
     return SelfManagedSource(bootstrap_servers=tuple(servers))
 
@@ -325,9 +318,9 @@ def _check_record_age(mapping: Mapping) -> None:
 
 
 def _check_gate(mapping: Mapping, params: Params, *, was_provisioned: bool) -> None:
-    """Refuse the fields of provisioned mode in a mapping that is (or would be) on demand.
+    """Reject the fields of provisioned mode in a mapping that is (or would be) on demand.
 
-    On demand the field itself is refused, its default too: AWS does so with every field of another mode. The
+    On demand the field itself is rejected, its default too: AWS does so with every field of another mode. The
     call that leaves provisioned mode may, and must, bring such fields back to their defaults.
     """
     for field, attribute in _PROVISIONED_ONLY.items():

@@ -128,7 +128,7 @@ async def test_a_cluster_that_wants_a_secret_names_itself_and_the_mend(msk: Msk)
     with pytest.raises(LoginFailed) as raised:
         await access().options(mapping(MskSource(arn=ARN)))
     assert str(raised.value) == (
-        f"The MSK cluster {ARN} cannot be entered: the cluster accepts no unauthenticated"
+        f"The MSK cluster {ARN} cannot be used: the cluster accepts no unauthenticated"
         " connections: name a secret in SourceAccessConfigurations as CLIENT_CERTIFICATE_TLS_AUTH."
     )
 

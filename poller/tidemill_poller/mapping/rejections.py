@@ -1,4 +1,4 @@
-"""The two ways to refuse a field as a whole: AWS does not know it for Kafka, or Tidemill has not built it.
+"""The two ways to reject a field as a whole: AWS does not know it for Kafka, or Tidemill has not built it.
 
 See docs/decisions/0503.
 """
@@ -16,21 +16,17 @@ def camel(field: str) -> str:
 
 
 def unsupported(field: str) -> NoReturn:
-    """Refuse a field with AWS's own text for one that does not fit the mapping.
+    """Reject a field with AWS's own text for one that does not fit the mapping.
 
-    Raises:
-        InvalidParameter: always.
-
+    Always raises InvalidParameter.
     """
     raise InvalidParameter(f"Unsupported '{camel(field)}' parameter for given event source mapping type.")
 
 
 def not_built(field: str) -> NoReturn:
-    """Refuse what Lambda can and Tidemill cannot yet, rather than accept and ignore it.
+    """Reject what Lambda supports and Tidemill does not yet, rather than accept and ignore it.
 
-    Raises:
-        InvalidParameter: always; it names the field and the document that lists them.
-
+    Always raises InvalidParameter; it names the field and the document that lists them.
     """
     raise InvalidParameter(
         f"Tidemill does not support {field} yet and refuses it rather than ignore it:"
