@@ -6,18 +6,27 @@ and OSError.
 Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since 1970.
 """
 
-from typing import Final, Protocol, final, type_check_only
+from collections.abc import Mapping
+from typing import Final, TypeAlias, final
 
 from typing_extensions import Buffer
 
-__all__ = ["BUILD_PROFILE", "LogConfig", "LogTable", "PartitionLog", "TopicRights", "WaitingFetch"]
+__all__ = [
+    "BUILD_PROFILE",
+    "AllowedTopics",
+    "LogConfig",
+    "LogTable",
+    "PartitionLog",
+    "Undecided",
+    "WaitingFetch",
+]
 
 BUILD_PROFILE: Final[str]
 """How the crate was built, "release" or "debug"; a benchmark refuses a debug build."""
 
 @final
 class LogConfig:
-    """The topic configs that the core heeds; -1 stands for "no limit" as in Kafka."""
+    """The topic configs that the core obeys; -1 stands for "no limit" as in Kafka."""
 
     def __new__(
         cls,
@@ -105,27 +114,36 @@ class PartitionLog:
     def abandon(self) -> None:
         """Once this returns nothing is written to the folder, or removed from it: it is being deleted."""
 
-@type_check_only
-class Judge(Protocol):
-    """Decides about topics, by their names; whether or not they exist."""
-
-    def may_write(self, topic: str, /) -> bool: ...
-    def may_write_as(self, transactional_id: str, /) -> bool: ...
-    def may_read(self, topic: str, /) -> bool: ...
-    def refresh(self) -> None:
-        """Have `forget` called if the rules have changed."""
-
 @final
-class TopicRights:
+class AllowedTopics:
     """The topics that one connection may write to, or those that it may read, as far as that is decided.
 
-    What is not held here is decided by the judge of the call; a denial is never held. What is held is trusted
-    for 100 ms, then the judge is told to refresh it.
+    What is allowed is kept until `forget`; a denial is never kept. Once in 100 ms a call answers
+    `Undecided`, so that its caller compares the version of the rules.
     """
 
-    def __new__(cls) -> TopicRights: ...
+    def __new__(cls) -> AllowedTopics: ...
     def forget(self) -> None:
-        """Hold nothing any more: the rules have changed."""
+        """Keep nothing any more: the rules have changed."""
+
+_Decided: TypeAlias = tuple[Mapping[str, bool], bool | None]
+"""Decisions about one request: topic to whether it is allowed, and whether its transactional id is."""
+
+@final
+class Undecided:
+    """The request was not served yet: decide, then call again with all decisions so far.
+
+    Compare the version of the rules first, and call `forget` if they have changed; that may be all there is
+    to do.
+    """
+
+    @property
+    def topics(self) -> list[str]:
+        """Topics, by their names, that must be decided; whether or not they exist."""
+
+    @property
+    def transactional_id(self) -> str | None:
+        """The transactional id that must be decided, before any topic is."""
 
 @final
 class WaitingFetch:
@@ -137,8 +155,10 @@ class WaitingFetch:
     def handles(self) -> list[int]:
         """The partitions whose growth may complete it."""
 
-    def poll(self, rights: TopicRights, judge: Judge, *, last: bool) -> memoryview | None:
-        """Try again, with the rights of now; with `last` the response frame holds what there is."""
+    def poll(
+        self, allowed: AllowedTopics, decided: _Decided | None = None, *, last: bool
+    ) -> memoryview | Undecided | None:
+        """Try again, with the decisions of now; with `last` the response frame holds what there is."""
 
 @final
 class LogTable:
@@ -152,18 +172,20 @@ class LogTable:
 
     def remove(self, name: str) -> None: ...
     def produce(
-        self, frame: Buffer, now_ms: int, rights: TopicRights, judge: Judge
-    ) -> tuple[bytes | None, bool, list[int], list[int], str | None]:
+        self, frame: Buffer, now_ms: int, allowed: AllowedTopics, decided: _Decided | None = None
+    ) -> tuple[bytes | None, bool, list[int], list[int], str | None] | Undecided:
         """Append what a whole Produce request (v3-v13, without its length) holds.
 
-        Topics that `rights` does not hold are decided first; what is denied is answered so.
+        Nothing is appended before each topic is in `allowed` or `decided`; what is denied is answered so.
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
         read, handles to flush before the response goes out, the first storage fault). MalformedFrame.
         """
 
-    def fetch(self, frame: Buffer, rights: TopicRights, judge: Judge) -> memoryview | WaitingFetch:
+    def fetch(
+        self, frame: Buffer, allowed: AllowedTopics, decided: _Decided | None = None
+    ) -> memoryview | WaitingFetch | Undecided:
         """The whole response frame, with its length, to a Fetch request (v4-v18, without its length).
 
-        Or, if its min_bytes are not there yet, what to wait with. Rights are asked as by `produce`.
+        Or, if its min_bytes are not there yet, what to wait with. Authorized as `produce` is.
         MalformedFrame, OSError.
         """

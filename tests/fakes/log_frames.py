@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from tests.fakes.kafka_frames import request, request_frame
-from tidemill_broker._core import TopicRights
+from tidemill_broker._core import AllowedTopics
 
 PRODUCE, FETCH = 0, 1
 
 
 class _Anybody:
+    """Allows everything: a `TopicAuthorizer`."""
+
     def may_write(self, _topic: str, /) -> bool:
         return True
 
@@ -27,7 +29,7 @@ class _Anybody:
 
 
 # Whoever may write to, and read from, every topic: what `Topics.produce` and `Topics.fetch` are given last.
-EVERYTHING: Final = (TopicRights(), _Anybody())
+EVERYTHING: Final = (AllowedTopics(), _Anybody())
 
 
 def produce_frame(

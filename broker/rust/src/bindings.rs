@@ -3,6 +3,7 @@
 //! Every call gives up the interpreter's lock while it works. A buffer that came from Python is held (and with it its
 //! owner) as long as its slice is in use.
 #![allow(unsafe_code)]
+use std::collections::HashMap;
 use std::ffi::c_int;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -13,13 +14,13 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
 
+use crate::allowed_topics::{AllowedTopics as Allowed, Decisions};
 use crate::codec::Scratch;
 use crate::error::Error;
 use crate::fetch::{self, Page, Pool, Request};
 use crate::log::{Config, Log, Writer};
 use crate::produce;
-use crate::rights::{Decided, TopicRights as Rights};
-use crate::table::Table;
+use crate::table::{Table, TopicKey};
 
 pyo3::import_exception!(tidemill_broker.protocol.errors, MalformedFrame);
 pyo3::import_exception!(tidemill_broker.log.errors, InvalidBatch);
@@ -258,23 +259,46 @@ impl Shared {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer(&self, py: Python<'_>, request: &Request, last: bool, judge: &Judge<'_, '_>) -> PyResult<Option<Page>> {
-        judge.once_decided(py, self, |table, decided| {
-            let undecided = judge.rights.undecided(table, request.topics(), decided);
-            if undecided.is_empty() { Ok(request.answer(table, decided, last, &self.pool)) } else { Err(undecided) }
-        })
+    /// Serves what `serve` does with the table, once every topic of the request is decided.
+    fn once_decided<'a, T: AsRef<str> + 'a, R>(
+        &self,
+        allowed: &Allowed,
+        decisions: &Decisions,
+        topics: impl Iterator<Item = &'a TopicKey<T>>,
+        serve: impl FnOnce(&Table) -> Result<R, Error>,
+    ) -> Result<Result<R, Undecided>, Error> {
+        let table = self.table();
+        allowed.keep(&table, decisions);
+        let topics = allowed.undecided(&table, topics, decisions);
+        if topics.is_empty() { serve(&table).map(Ok) } else { Ok(Err(Undecided { topics, transactional_id: None })) }
+    }
+
+    /// A fetch's response, or None while its min_bytes are not there.
+    fn answer(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        last: bool,
+        allowed: &Allowed,
+        decided: Option<Decided>,
+    ) -> PyResult<Result<Option<Page>, Undecided>> {
+        let decisions = Decisions(decided.map(|(topics, _)| topics).unwrap_or_default());
+        Ok(py.detach(|| {
+            let answer = |table: &Table| request.answer(table, &decisions, last, &self.pool);
+            self.once_decided(allowed, &decisions, request.topics(), answer)
+        })?)
     }
 }
 
-/// Which topics one connection may write to, or read from, as far as it is known.
+/// Which topics one connection may write to, or read from, as far as that is decided.
 #[pyclass(frozen, module = "tidemill_broker._core")]
-struct TopicRights(Rights);
+struct AllowedTopics(Allowed);
 
 #[pymethods]
-impl TopicRights {
+impl AllowedTopics {
     #[new]
     fn new() -> Self {
-        TopicRights(Rights::default())
+        AllowedTopics(Allowed::default())
     }
 
     fn forget(&self, py: Python<'_>) {
@@ -282,54 +306,20 @@ impl TopicRights {
     }
 }
 
-/// What is known already, and Python's word on what is not.
-struct Judge<'a, 'py> {
-    rights: &'a Rights,
-    python: &'a Bound<'py, PyAny>,
-    /// Which of Python's methods decides.
-    may: &'static str,
+/// What must be decided before a request is served; the caller decides, and calls again with the decisions.
+#[pyclass(frozen, get_all, module = "tidemill_broker._core")]
+#[derive(Default)]
+struct Undecided {
+    topics: Vec<String>,
+    transactional_id: Option<String>,
 }
 
-const MAY_WRITE: &str = "may_write";
-const MAY_READ: &str = "may_read";
+/// Python's decisions about one request: topic to whether it is allowed, and whether its transactional id is.
+type Decided = (HashMap<String, bool>, Option<bool>);
 
-/// Of one request, topics that Python decides about, and those that it may deny: each costs everybody else time.
-const ASKED_MAX: usize = 100_000;
-const DENIED_MAX: usize = 10_000;
-
-/// What a request comes to, or the topics that must be decided first.
-type Attempt<T> = Result<Result<T, Error>, Vec<String>>;
-
-impl Judge<'_, '_> {
-    /// Tries under the table's lock until nothing is undecided; Python is never called while a lock is held.
-    fn once_decided<T: Send>(
-        &self,
-        py: Python<'_>,
-        shared: &Shared,
-        attempt: impl Fn(&Table, &Decided) -> Attempt<T> + Sync,
-    ) -> PyResult<T> {
-        if self.rights.renews() {
-            self.python.call_method0("refresh")?;
-        }
-        let mut decided = Decided::default();
-        let (mut asked, mut denied) = (0, 0);
-        loop {
-            let undecided = match py.detach(|| attempt(&shared.table(), &decided)) {
-                Ok(outcome) => return Ok(outcome?),
-                Err(undecided) => undecided,
-            };
-            for name in undecided {
-                let allowed: bool = self.python.call_method1(self.may, (&name,))?.extract()?;
-                asked += 1;
-                denied += usize::from(!allowed);
-                if asked > ASKED_MAX || denied > DENIED_MAX {
-                    let why = format!("the request names {asked} topics, {denied} of which are denied: too many");
-                    return Err(Error::Malformed(why).into());
-                }
-                py.detach(|| self.rights.decide(&shared.table(), &mut decided, name, allowed));
-            }
-        }
-    }
+/// Whether the rules must be compared before the request is looked at. A second call brings decisions: it was done.
+fn is_due(allowed: &Allowed, decided: Option<&Decided>) -> bool {
+    decided.is_none() && allowed.is_due()
 }
 
 #[pyclass(frozen, module = "tidemill_broker._core")]
@@ -350,26 +340,45 @@ impl WaitingFetch {
         self.request.handles(&self.shared.table())
     }
 
-    #[pyo3(signature = (rights, judge, *, last))]
+    #[pyo3(signature = (allowed, decided = None, *, last))]
     fn poll<'py>(
         &self,
         py: Python<'py>,
-        rights: &TopicRights,
-        judge: &Bound<'py, PyAny>,
+        allowed: &AllowedTopics,
+        decided: Option<Decided>,
         last: bool,
-    ) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
-        let judge = Judge { rights: &rights.0, python: judge, may: MAY_READ };
-        self.shared.answer(py, &self.request, last, &judge)?.map(|page| view(py, page)).transpose()
+    ) -> PyResult<Option<Polled<'py>>> {
+        if is_due(&allowed.0, decided.as_ref()) {
+            return Ok(Some(Polled::Undecided(Undecided::default())));
+        }
+        Ok(match self.shared.answer(py, &self.request, last, &allowed.0, decided)? {
+            Ok(Some(page)) => Some(Polled::Ready(view(py, page)?)),
+            Ok(None) => None,
+            Err(undecided) => Some(Polled::Undecided(undecided)),
+        })
     }
+}
+
+#[derive(IntoPyObject)]
+enum Polled<'py> {
+    Ready(Bound<'py, PyMemoryView>),
+    Undecided(Undecided),
 }
 
 #[derive(IntoPyObject)]
 enum Fetched<'py> {
     Ready(Bound<'py, PyMemoryView>),
     Waiting(WaitingFetch),
+    Undecided(Undecided),
 }
 
-type Produced<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>);
+type Outcome<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>);
+
+#[derive(IntoPyObject)]
+enum Produced<'py> {
+    Done(Outcome<'py>),
+    Undecided(Undecided),
+}
 
 #[pyclass(frozen, module = "tidemill_broker._core")]
 struct LogTable {
@@ -396,49 +405,67 @@ impl LogTable {
         self.shared.table.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
+    #[pyo3(signature = (frame, now_ms, allowed, decided = None))]
     fn produce<'py>(
         &self,
         py: Python<'py>,
         frame: &Bound<'py, PyAny>,
         now_ms: i64,
-        rights: &TopicRights,
-        judge: &Bound<'py, PyAny>,
+        allowed: &AllowedTopics,
+        decided: Option<Decided>,
     ) -> PyResult<Produced<'py>> {
+        if is_due(&allowed.0, decided.as_ref()) {
+            return Ok(Produced::Undecided(Undecided::default()));
+        }
         let frame = Borrowed::new(frame)?;
         let request = produce::parse(frame.bytes())?;
-        let denied = match request.transaction() {
-            None => false,
-            Some("") => true,
-            Some(id) => !judge.call_method1("may_write_as", (id,))?.extract::<bool>()?,
-        };
-        let judge = Judge { rights: &rights.0, python: judge, may: MAY_WRITE };
-        let produced = judge.once_decided(py, &self.shared, |table, decided| {
-            let undecided = rights.0.undecided(table, request.topics(), decided);
-            if !(denied || undecided.is_empty()) {
-                return Err(undecided);
+        let (topics, transaction_allowed) = decided.unwrap_or_default();
+        let denied = match (request.transaction(), transaction_allowed) {
+            (None, _) => false,
+            (Some(""), _) => true,
+            (Some(_), Some(allowed)) => !allowed,
+            (Some(id), None) => {
+                let transactional_id = Some(id.to_string());
+                return Ok(Produced::Undecided(Undecided { transactional_id, ..Undecided::default() }));
             }
-            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let produced = produce::produce(table, &request, decided, denied, now_ms, &mut scratch);
-            scratch.reset(SCRATCH_BYTES_KEPT);
-            Ok(Ok(produced))
+        };
+        let decisions = Decisions(topics);
+        let outcome = py.detach(|| {
+            // A denied transaction takes the whole request with it, whatever its topics are.
+            let topics = request.topics().filter(|_| !denied);
+            self.shared.once_decided(&allowed.0, &decisions, topics, |table| {
+                let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+                let produced = produce::produce(table, &request, &decisions, denied, now_ms, &mut scratch);
+                scratch.reset(SCRATCH_BYTES_KEPT);
+                Ok(produced)
+            })
         })?;
-        let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
-        Ok((response, produced.failed, produced.grew, produced.unflushed, produced.fault))
+        Ok(match outcome {
+            Err(undecided) => Produced::Undecided(undecided),
+            Ok(produced) => {
+                let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
+                Produced::Done((response, produced.failed, produced.grew, produced.unflushed, produced.fault))
+            }
+        })
     }
 
+    #[pyo3(signature = (frame, allowed, decided = None))]
     fn fetch<'py>(
         &self,
         py: Python<'py>,
         frame: &Bound<'py, PyAny>,
-        rights: &TopicRights,
-        judge: &Bound<'py, PyAny>,
+        allowed: &AllowedTopics,
+        decided: Option<Decided>,
     ) -> PyResult<Fetched<'py>> {
+        if is_due(&allowed.0, decided.as_ref()) {
+            return Ok(Fetched::Undecided(Undecided::default()));
+        }
         let frame = Borrowed::new(frame)?;
         let request = fetch::parse(frame.bytes(), self.shared.fetch_bytes_max)?;
-        let judge = Judge { rights: &rights.0, python: judge, may: MAY_READ };
-        Ok(match self.shared.answer(py, &request, false, &judge)? {
-            Some(page) => Fetched::Ready(view(py, page)?),
-            None => Fetched::Waiting(WaitingFetch { request, shared: self.shared.clone() }),
+        Ok(match self.shared.answer(py, &request, false, &allowed.0, decided)? {
+            Ok(Some(page)) => Fetched::Ready(view(py, page)?),
+            Ok(None) => Fetched::Waiting(WaitingFetch { request, shared: self.shared.clone() }),
+            Err(undecided) => Fetched::Undecided(undecided),
         })
     }
 }
@@ -446,7 +473,7 @@ impl LogTable {
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{LogConfig, LogTable, PartitionLog, TopicRights, WaitingFetch};
+    use super::{AllowedTopics, LogConfig, LogTable, PartitionLog, Undecided, WaitingFetch};
 
     /// How the crate was built; a benchmark refuses a debug build.
     #[pymodule_export]

@@ -1,4 +1,7 @@
 //! A partition's checkpoint: up to where the log is known to be whole and flushed, and the producers' states there.
+//!
+//! All that it vouches for is on disk before it is (`Log::checkpoint_alone`), so an older one is never wrong: it only makes
+//! recovery scan more.
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
@@ -74,7 +77,10 @@ impl Checkpoint {
         self.producers.encode(&mut bytes);
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_be_bytes());
+        // Crash before the rename in this: the old checkpoint, and a `.tmp` that recovery removes.
         write_whole(&directory.join(FILE), &bytes)?;
+        // Power cut before this: the old or the new one, and both are true. It also makes the renames of the indexes and
+        // the epochs durable, which were made just before.
         File::open(directory)?.sync_all()
     }
 }

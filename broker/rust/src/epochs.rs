@@ -32,6 +32,8 @@ impl Epochs {
             text.push_str(&format!("{epoch} {start}\n"));
         }
         let temporary = directory.join("leader-epoch-checkpoint.tmp");
+        // Crash here: the old file, and a `.tmp` that recovery removes. The epochs that the old one lacks are in batches
+        // behind the checkpoint, which the scan reads, or wrote no batch.
         fs::write(&temporary, text)?;
         fs::rename(temporary, directory.join(FILE))
     }

@@ -4,9 +4,9 @@
 //! replica, no other leader, and the last stable offset is the high watermark as long as there are no transactions.
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::allowed_topics::Decisions;
 use crate::error::{Error, Result, code, malformed};
 use crate::log::{Log, Marks, Planned};
-use crate::rights::Decided;
 use crate::table::{PartitionCount, Table, TopicKey, check_named_once};
 use crate::wire::{
     Reader, put_array_length, put_i16, put_i32, put_i64, put_string, put_tags, put_uvarint, request_header, uvarint_len,
@@ -202,7 +202,7 @@ impl Request {
     }
 
     /// The response, or None while min_bytes are not there, unless this is the `last` try.
-    pub fn answer(&self, table: &Table, decided: &Decided, last: bool, pool: &Arc<Pool>) -> Result<Option<Page>> {
+    pub fn answer(&self, table: &Table, decisions: &Decisions, last: bool, pool: &Arc<Pool>) -> Result<Option<Page>> {
         if self.session_unknown {
             return Ok(Some(self.refused(pool)));
         }
@@ -211,7 +211,7 @@ impl Request {
         let mut answers = Vec::with_capacity(self.topics.len());
         for topic in &self.topics {
             let mut of_topic = Vec::with_capacity(topic.partitions.len());
-            let denied = decided.denies(table, &topic.key);
+            let denied = decisions.denies(table, &topic.key);
             for ask in &topic.partitions {
                 let answer = match denied {
                     true => Answer::Failed(code::TOPIC_AUTHORIZATION_FAILED, NO_MARKS),
@@ -302,7 +302,7 @@ impl Request {
         };
         page.put(&self.partition_head(ask.index, error, marks));
         let mut read = 0;
-        // The length stands before the bytes: write the likely one, read, and mend it if fewer whole batches came.
+        // The length stands before the bytes: write the likely one, read, and correct it if fewer whole batches came.
         let length_at = page.used;
         if let Answer::Records(log, Some(planned), _) = answer
             && (budget > 0 || first)

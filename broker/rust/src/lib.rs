@@ -2,9 +2,10 @@
 //!
 //! `wire` and `batch`, `records`, `codec` read bytes; `index`, `segment`, `epochs`, `producers`, `checkpoint`,
 //! `recovery` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`, and
-//! `rights` says for which of its topics.
+//! `allowed_topics` says for which of its topics.
 #![deny(unsafe_code)]
 
+pub mod allowed_topics;
 pub mod batch;
 mod checkpoint;
 mod codec;
@@ -17,7 +18,6 @@ pub mod produce;
 mod producers;
 pub mod records;
 mod recovery;
-pub mod rights;
 mod segment;
 pub mod table;
 mod wire;

@@ -2,6 +2,10 @@
 //!
 //! Two locks: `state` is held for memory and for the write of a batch, never for an fsync; `maintenance` keeps
 //! checkpoints, retention and closing apart. Readers take the place of their bytes under `state` and read without it.
+//!
+//! Two kinds of crash are told apart below. A kill takes memory only: what `write` returned for is in the system's page
+//! cache, and the next start reads it. A power cut also takes what was not flushed, in any order, names of files too.
+//! Every step leaves a folder that `recovery` opens; the comments at the steps say what it finds there.
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -28,7 +32,7 @@ const WINDOW_BYTES: usize = 8 << 10;
 const CURSORS: usize = 8;
 const OPEN_CLOSED_SEGMENTS: usize = 4;
 
-/// The topic configs that the core heeds; -1 is "no limit".
+/// The topic configs that the core obeys; -1 is "no limit".
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     pub segment_bytes: i64,
@@ -207,7 +211,10 @@ impl State {
     }
 
     fn roll(&mut self, directory: &Path, now_ms: i64) -> io::Result<()> {
+        // Crash after this: an empty newest file, which recovery opens as the active segment. Its name is on disk only
+        // after the next flush; a power cut before may lose it, with the batches in it, of which none counts as flushed.
         let segment = Segment::create(directory, self.next_offset, now_ms)?;
+        // Memory only: until a checkpoint saves its index, recovery scans the closed segment and rebuilds it.
         self.active().seal();
         self.segments.push(segment);
         Ok(())
@@ -242,6 +249,8 @@ impl Log {
         let recovered = recover(directory, config.index_interval_bytes.max(0) as u64, now_ms)?;
         let mut epochs = recovered.epochs;
         let epoch = epochs.latest().map_or(0, |latest| latest.saturating_add(1));
+        // Crash before the save: the next start takes the same epoch, under which nothing was written. Crash after it:
+        // one number is skipped, and `assign` forgets the epoch that wrote nothing.
         epochs.assign(epoch, recovered.next_offset);
         epochs.save(directory)?;
         let mut state = State {
@@ -265,12 +274,14 @@ impl Log {
             state.checkpointed = Some(state.mark());
         }
         if config.flush_messages <= 1 && recovered.report.scanned_bytes > 0 {
-            // What a killed broker had acknowledged is on disk; what it had not is now.
+            // What a killed broker had acknowledged is on disk; what it had not may be in the page cache only. It is
+            // flushed before anybody reads it, or a power cut could take it from consumers that have seen it.
             for file in state.segments.iter().filter_map(|segment| segment.file.as_ref()) {
                 file.sync_data()?;
             }
             File::open(directory)?.sync_all()?;
         } else if recovered.report.scanned_bytes > 0 {
+            // Nobody knows how much of what was scanned is flushed: the next flush starts from the first segment.
             let first = &state.segments[0];
             state.flushed = Place { offset: state.log_start.min(first.base), base: first.base, position: 0 };
         }
@@ -331,6 +342,8 @@ impl Log {
         let Some(header) = Header::new(bytes) else { return Err(Error::Malformed("a batch without a header".into())) };
         let append_time = if config.log_append_time { now_ms } else { NO_TIMESTAMP };
         let log_start = state.log_start;
+        // A crash between the write and the reply makes the client send the batch again. The producers' states, of the
+        // checkpoint and of the scan behind it, know its sequence: it is answered, not appended a second time.
         if let Verdict::Duplicate(first) = state.producers.check(&header)? {
             let append_time = if config.log_append_time { first.timestamp } else { NO_TIMESTAMP };
             let must_flush = state.must_flush();
@@ -349,6 +362,9 @@ impl Log {
         let base_offset = state.next_offset;
         let epoch = state.epoch;
         let position = state.active().size;
+        // Crash in the write: the front part of a batch at the end of the file, which recovery cuts off; no reply was sent
+        // for it. Crash after it: a kill loses nothing. A power cut may take the batch, or leave a part whose CRC is
+        // wrong, unless it was flushed: with flush.messages=1 the reply waits for that, else it does not (as in Kafka).
         match checked.rewritten {
             None => {
                 let mut head = [0; ASSIGNED_BYTES];
@@ -360,6 +376,7 @@ impl Log {
                 state.active().write(&head, &bytes[HEADER_BYTES..])?;
             }
         }
+        // From here on memory only: recovery learns the same from the batch (`Recovery::next_batch`).
         let max_timestamp = checked.max_timestamp;
         let placed = Placed { last_offset: base_offset + delta, position, size, max_timestamp };
         state.active().note(&placed, config.index_interval_bytes.max(0) as u64);

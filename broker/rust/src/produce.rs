@@ -2,11 +2,11 @@
 //!
 //! Versions 0 to 2 are advertised (KAFKA-18659: librdkafka reads its codecs off that range) but carry message formats
 //! that Kafka 4 does not take any more either. The frame is parsed to its end before anything is appended.
+use crate::allowed_topics::Decisions;
 use crate::batch::Header;
 use crate::codec::Scratch;
 use crate::error::{Error, Refusal, Result, code, malformed};
 use crate::log::{Appended, Writer};
-use crate::rights::Decided;
 use crate::table::{PartitionCount, Table, TopicKey, check_named_once};
 use crate::wire::{
     Reader, RequestHeader, put_array_length, put_i16, put_i32, put_i64, put_nullable_string, put_string, put_tags,
@@ -52,7 +52,7 @@ pub struct Produced {
 pub fn produce(
     table: &Table,
     request: &Request<'_>,
-    decided: &Decided,
+    decisions: &Decisions,
     transaction_denied: bool,
     now_ms: i64,
     scratch: &mut Scratch,
@@ -74,7 +74,7 @@ pub fn produce(
         // A transaction that is denied takes the whole request with it (KafkaApis.handleProduceRequest).
         let denied = match transaction_denied {
             true => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
-            false => decided.denies(table, &topic.key).then_some(code::TOPIC_AUTHORIZATION_FAILED),
+            false => decisions.denies(table, &topic.key).then_some(code::TOPIC_AUTHORIZATION_FAILED),
         };
         for ask in &topic.partitions {
             let outcome = match denied {

@@ -35,11 +35,13 @@ pub struct Recovered {
 }
 
 pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result<Recovered> {
+    // Crash after this: an empty folder, which opens as a new log.
     fs::create_dir_all(directory)?;
     let files = log_files(directory)?;
     let epochs = Epochs::load(directory);
     let checkpoint = Checkpoint::load(directory);
-    // Without the epochs' file the batches themselves must tell, all of them.
+    // Epochs are saved without a flush, so a power cut can empty their file: then the batches themselves must tell, all
+    // of them. The checkpoint's offsets below hold nevertheless.
     let vouching = checkpoint.as_ref().filter(|_| epochs.latest().is_some());
     let first_base = files.first().map_or(0, |(base, _)| *base);
     let mut recovery = Recovery {
@@ -51,6 +53,7 @@ pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result
         now_ms,
     };
     let mut segments = recovery.segments(files, vouching)?;
+    // Epochs that began behind a cut had their batches there.
     recovery.epochs.truncate(recovery.next_offset.saturating_add(1));
     let (mut next_offset, mut log_start) = (recovery.next_offset, first_base);
     if let Some(known) = &checkpoint {
@@ -59,6 +62,7 @@ pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result
         log_start = log_start.max(known.log_start);
     }
     if segments.is_empty() {
+        // A new log, or a power cut that took the name of the only segment.
         segments.push(Segment::create(directory, next_offset, now_ms)?);
         log_start = log_start.max(next_offset);
     }
@@ -71,6 +75,10 @@ pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result
 }
 
 /// The segments' files by base offset; what a crash left half done is removed.
+///
+/// That is a `.tmp`, written by a save that did not come to its rename (the file that it was to replace is still there),
+/// and an index whose log is gone: `Segment::remove_files` was under way, and the folder kept its removals out of order.
+/// A crash in here leaves some of them to the next start.
 fn log_files(directory: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -104,12 +112,15 @@ impl Recovery {
         let mut cut = false;
         for (position, (base, path)) in files.into_iter().enumerate() {
             if cut || base < self.next_offset {
-                // Behind a cut nothing can be trusted to follow on (LogLoader.recoverSegments).
+                // Behind a cut nothing can be trusted to follow on (LogLoader.recoverSegments). Below `next_offset` is a
+                // segment that was dropped so before, and whose removal a power cut undid. Crash before the removal: the
+                // cut segment is whole now, so the next start keeps this one, behind a gap in the offsets.
                 self.report.dropped_segments += 1;
                 Segment::closed(path, base, 0, self.now_ms).remove_files()?;
                 continue;
             }
             let last = position + 1 == count;
+            // Closed before the checkpoint, thus flushed, with its indexes saved, before that was written.
             let trusted = known.filter(|known| !last && base < known.active_base).and_then(|_| trusted(&path, base));
             if let Some(segment) = trusted {
                 self.next_offset = base;
@@ -133,6 +144,7 @@ impl Recovery {
         let mut segment = Segment::closed(path, base, 0, self.now_ms);
         self.next_offset = base;
         segment.index = Some(Index::default());
+        // A file that is shorter than the checkpoint says has lost what was flushed: all of it is scanned.
         if let Some(known) = known.filter(|known| known.active_base == base && known.active_size <= end) {
             self.resume(&mut segment, known);
         }
@@ -143,9 +155,12 @@ impl Recovery {
         let torn = segment.size < end;
         if torn {
             self.report.cut_bytes += end - segment.size;
+            // Crash before this: the next start finds the same torn tail and cuts it again. It is gone durably before
+            // anything is appended in its place.
             file.set_len(segment.size)?;
             file.sync_all()?;
         }
+        // Appends go where the file stands, not where it ends.
         (&file).seek(SeekFrom::Start(segment.size))?;
         segment.file = Some(Arc::new(file));
         Ok((segment, torn))
@@ -153,6 +168,8 @@ impl Recovery {
 
     /// Takes over what the checkpoint knows of the active segment.
     fn resume(&mut self, segment: &mut Segment, known: &Checkpoint) {
+        // A crash in a later checkpoint can leave an index that knows more than this one: only entries below its marks
+        // are taken. Without a usable index the segment is scanned from its start, which rebuilds it.
         let trusted_offset = segment.relative(known.end_offset);
         let Some(index) = Index::load(&segment.path, known.active_size, trusted_offset) else { return };
         segment.index = Some(index);
@@ -164,6 +181,8 @@ impl Recovery {
         self.next_offset = known.end_offset;
     }
 
+    /// Takes the next batch into account; false at the first that is not whole: its header or body is cut short, its CRC
+    /// is wrong, or its offset goes back. What stands there and behind it is the torn tail.
     fn next_batch(&mut self, scan: &mut Scan<'_>, segment: &mut Segment) -> io::Result<bool> {
         let position = scan.position;
         let Some(bytes) = scan.header()? else { return Ok(false) };

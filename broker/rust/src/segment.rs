@@ -42,6 +42,7 @@ pub struct Placed {
 impl Segment {
     pub fn create(directory: &Path, base: i64, now_ms: i64) -> io::Result<Segment> {
         let path = log_file(directory, base);
+        // Not synced: see `State::roll` for what a crash leaves, and `Log::flush` for when the name is on disk.
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok(Segment {
             file: Some(Arc::new(file)),
@@ -71,6 +72,8 @@ impl Segment {
     }
 
     /// Appends the bytes of one batch, given in two parts; on a fault the file is as before.
+    ///
+    /// Crash between two writes of one batch: its front part is a torn tail, which recovery cuts.
     pub fn write(&mut self, head: &[u8], tail: &[u8]) -> io::Result<()> {
         let Some(shared) = self.file.clone() else { return Err(io::Error::other("the segment cannot be written")) };
         let mut file: &File = &shared;
@@ -89,6 +92,7 @@ impl Segment {
 
     fn undo(&mut self, fault: io::Error) -> io::Result<()> {
         if let Some(mut file) = self.file.as_deref() {
+            // Crash before this: the part that was written is a torn tail, which recovery cuts.
             let undone = file.set_len(self.size).and_then(|()| file.seek(SeekFrom::Start(self.size)));
             if undone.is_err() {
                 // What stands behind `size` is unknown now: nothing may be written after it until a recovery.
@@ -98,7 +102,8 @@ impl Segment {
         Err(fault)
     }
 
-    /// Takes note of a batch that stands at the end of the file (LogSegment.append).
+    /// Takes note of a batch that stands at the end of the file (LogSegment.append). Memory only: after a crash the scan
+    /// does it again for every batch behind the checkpoint.
     pub fn note(&mut self, placed: &Placed, interval_bytes: u64) {
         if self.size == 0 {
             self.first_timestamp = placed.max_timestamp;
@@ -146,6 +151,8 @@ impl Segment {
         self.position(self.base + i64::from(relative))
     }
 
+    /// Indexes go first, so that a kill leaves no index without its log. It may leave the log without its indexes: then
+    /// recovery scans it, and below the log start the next retention pass removes it.
     pub fn remove_files(&self) -> io::Result<()> {
         for path in [index::offset_file(&self.path), index::time_file(&self.path), self.path.clone()] {
             match std::fs::remove_file(path) {

@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
         Ok(length as usize)
     }
 
-    /// Skips the tagged fields; nothing that this broker heeds is tagged.
+    /// Skips the tagged fields; nothing that this broker uses is tagged.
     pub fn tags(&mut self, flexible: bool) -> Result<()> {
         if !flexible {
             return Ok(());

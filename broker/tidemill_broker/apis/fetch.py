@@ -14,6 +14,7 @@ from typing import Final
 
 from tidemill_broker.apis.api import Api, Reply
 from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.log.authorized import poll
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.topics import WaitingFetch
 from tidemill_broker.protocol.errors import MalformedFrame
@@ -72,7 +73,7 @@ class _LongPoll:
         if self.future.done():
             return
         try:
-            frame = self._waiting.poll(self._connection.rights.readable, self._connection, last=last)
+            frame = poll(self._waiting, self._connection.rights.readable, self._connection, last=last)
         except (OSError, MalformedFrame) as fault:
             self.future.set_exception(fault)
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tidemill_broker._core import TopicRights
+from tidemill_broker._core import AllowedTopics
 from tidemill_broker.auth.audit import Audit
 from tidemill_broker.auth.authorizer import Authorizer, Decision, Operation, ResourceType
 from tidemill_broker.auth.session import Session
@@ -51,8 +51,8 @@ _OPERATIONS: Final = {
 class Rights:
     """`host` is the peer's IP address, `peer` its address and port.
 
-    `writable` and `readable` are topics that the native core remembers for Produce and Fetch; about others it
-    calls `may_write`, `may_write_as` and `may_read`.
+    `writable` and `readable` are topics that the native core keeps as allowed for Produce and Fetch; what it
+    leaves undecided is decided here too.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Rights:
     ) -> None:
         self.session = session
         self.version = authorizer.version
-        self.writable = TopicRights()
-        self.readable = TopicRights()
+        self.writable = AllowedTopics()
+        self.readable = AllowedTopics()
         self._authorizer = authorizer
         self._host = host
         self._audit = audit

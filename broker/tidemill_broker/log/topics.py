@@ -22,20 +22,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from tidemill_broker._core import LogTable, PartitionLog, TopicRights
+from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided
 from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414  # apis.fetch takes it from here
 from tidemill_broker.durable_files import sync_directory, write_durably
 from tidemill_broker.log import configs as topic_configs
+from tidemill_broker.log.authorized import Decisions, TopicAuthorizer
 from tidemill_broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, UnknownTopic
 from tidemill_broker.log.flusher import Flusher
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.partition import Partition
-
-if TYPE_CHECKING:
-    from tidemill_broker._core import Judge
 
 logger = logging.getLogger(__name__)
 
@@ -166,15 +163,20 @@ class Topics:
         self._warn_of_compaction(topic)
 
     def produce(
-        self, frame: memoryview, now_ms: int, rights: TopicRights, judge: Judge
+        self, frame: memoryview, now_ms: int, allowed: AllowedTopics, authorizer: TopicAuthorizer
     ) -> tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]:
         """Append what a Produce request (v3-v13, without its length) holds.
 
-        `rights` holds the topics that may be written to, `judge` is asked about any other.
+        `allowed` holds the topics that may be written to, `authorizer` decides about any other.
         Returns (response frame, or None for acks=0; whether a partition failed; the response as a future
         where an fsync must come first). Raises MalformedFrame, and then nothing is appended.
         """
-        reply, failed, grew, unflushed, fault = self._table.produce(frame, now_ms, rights, judge)
+        answer = self._table.produce(frame, now_ms, allowed)
+        if not isinstance(answer, tuple):
+            decisions = Decisions(authorizer, authorizer.may_write)
+            while not isinstance(answer, tuple):
+                answer = self._table.produce(frame, now_ms, allowed, decisions.about(answer))
+        reply, failed, grew, unflushed, fault = answer
         if fault is not None:
             logger.error("a batch could not be written: %s", fault)
         if grew:
@@ -183,13 +185,20 @@ class Topics:
             return reply, failed, None
         return reply, failed, self._flusher.after([(each, self._logs[each]) for each in unflushed], reply)
 
-    def fetch(self, frame: memoryview, rights: TopicRights, judge: Judge) -> memoryview | WaitingFetch:
+    def fetch(
+        self, frame: memoryview, allowed: AllowedTopics, authorizer: TopicAuthorizer
+    ) -> memoryview | WaitingFetch:
         """Answer a Fetch request (v4-v18, without its length), or say that its min_bytes are not there yet.
 
-        `rights` holds the topics that may be read, `judge` is asked about any other. The response has
+        `allowed` holds the topics that may be read, `authorizer` decides about any other. The response has
         its length. Raises MalformedFrame, OSError.
         """
-        return self._table.fetch(frame, rights, judge)
+        answer = self._table.fetch(frame, allowed)
+        if not isinstance(answer, memoryview):
+            decisions = Decisions(authorizer, authorizer.may_read)
+            while isinstance(answer, Undecided):
+                answer = self._table.fetch(frame, allowed, decisions.about(answer))
+        return answer
 
     def housekeep(self, now_ms: int) -> int:
         """One pass of retention and of checkpoints over all partitions; how many segments were deleted.

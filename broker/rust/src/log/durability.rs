@@ -17,6 +17,8 @@ impl Log {
             let place = state.end();
             (files, place, state.named == Some(place.base))
         };
+        // Power cut in here: any part of what is not flushed yet may be missing; recovery cuts at the first batch that is
+        // not whole. Nobody was told that it is flushed, and with flush.messages=1 nobody has read it.
         let flushed = files.iter().try_for_each(|file| file.sync_data());
         // A new segment's name is the folder's, not the file's (UnifiedLog.flush does the same).
         let flushed = if is_named { flushed } else { flushed.and_then(|()| self.sync_folder()) };
@@ -69,11 +71,17 @@ impl Log {
                 .collect();
             (snapshot(&state), indexes, state.epochs.clone(), mark)
         };
+        // The order matters: until the last save the old checkpoint holds, and it must stay true. Crash after the flush:
+        // nothing has changed but that more is on disk.
         self.flush()?;
+        // Crash in or after this: indexes that know more than the old checkpoint. Of the segment that was active there
+        // only entries below its marks are loaded; those of segments closed since are not trusted, and rebuilt.
         for (path, index) in &indexes {
             index.save(path)?;
         }
+        // Crash after this: epochs that the old checkpoint does not know; the scan assigns none of them twice.
         epochs.save(&self.directory)?;
+        // Crash in this: the old checkpoint or the new one. From then on recovery scans from the new marks.
         checkpoint.save(&self.directory)?;
         let mut state = self.state();
         state.checkpointed = Some(mark);

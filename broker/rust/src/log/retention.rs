@@ -18,7 +18,9 @@ impl Log {
             }
             state.log_start = state.log_start.max(target);
         }
+        // Crash before this: the old log start holds again, and no file is gone; nobody was told otherwise.
         self.checkpoint()?;
+        // Crash before or in this: files below the log start are left, out of reach; the next pass removes them.
         self.remove_below_log_start()?;
         Ok(self.state().log_start)
     }
@@ -43,6 +45,8 @@ impl Log {
             let start = state.segments[keep_from].base;
             state.log_start = state.log_start.max(start);
         }
+        // The new segment's name is on disk before an old one goes, and so is the log start, by the checkpoint. Crash before
+        // the checkpoint: the old log start, and every file. Crash after it: files that the next pass removes.
         File::open(&self.directory)?.sync_all()?;
         self.checkpoint()?;
         self.remove_below_log_start()

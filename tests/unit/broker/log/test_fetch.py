@@ -13,6 +13,7 @@ from tests.fakes.kafka_frames import read_response, versions_known_to_kio
 from tests.fakes.log_disk import Disk
 from tests.fakes.log_frames import EVERYTHING, FETCH, fetch_frame, fetch_partition
 from tests.fakes.record_batches import Record, batch, stored
+from tidemill_broker.log.authorized import poll
 from tidemill_broker.log.partition import Partition
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.protocol.errors import ErrorCode, MalformedFrame
@@ -184,9 +185,9 @@ def test_min_bytes_that_are_not_there_make_it_wait_until_they_are(topic: Topics)
     assert not isinstance(waiting, memoryview)
     assert waiting.max_wait_ms == 500
     assert waiting.handles == [partition_of(topic).handle]
-    assert waiting.poll(*EVERYTHING, last=False) is None
+    assert poll(waiting, *EVERYTHING, last=False) is None
     partition_of(topic).append(batch())
-    answer = waiting.poll(*EVERYTHING, last=False)
+    answer = poll(waiting, *EVERYTHING, last=False)
     assert answer is not None
     assert len(read_response(FETCH, 12, bytes(answer)).responses[0].partitions[0].records) > size
 
@@ -196,7 +197,7 @@ def test_the_last_try_answers_with_what_there_is(topic: Topics) -> None:
         memoryview(fetch_frame([fetch_partition(offset=12)], min_bytes=1, max_wait_ms=500)), *EVERYTHING
     )
     assert not isinstance(waiting, memoryview)
-    answer = waiting.poll(*EVERYTHING, last=True)
+    answer = poll(waiting, *EVERYTHING, last=True)
     assert answer is not None
     assert read_response(FETCH, 12, bytes(answer)).responses[0].partitions[0].records == b""
 
@@ -214,7 +215,7 @@ def test_a_deleted_topic_answers_a_waiting_fetch(topic: Topics) -> None:
     )
     assert not isinstance(waiting, memoryview)
     topic.delete("t")
-    answer = waiting.poll(*EVERYTHING, last=False)
+    answer = poll(waiting, *EVERYTHING, last=False)
     assert answer is not None
     (got,) = read_response(FETCH, 12, bytes(answer)).responses[0].partitions
     assert got.error_code is ErrorCode.unknown_topic_or_partition
