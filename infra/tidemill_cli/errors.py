@@ -69,7 +69,7 @@ _IS_IT_RUNNING = (
     "Is `tidemill up` running? Start it, or name another endpoint with --endpoint-url or AWS_ENDPOINT_URL."
 )
 
-_WHICH_RIGHT = "The broker's log names the missing right, in a line `broker.audit denied`."
+_WHICH_RIGHT = "The broker's log names the missing right, in a line `tidemill_broker.audit denied`."
 
 
 def _explain_aws(error: Any) -> UserError:

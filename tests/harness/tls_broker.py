@@ -35,7 +35,7 @@ class TlsBroker:
 
     def audited(self) -> list[str]:
         """The lines of the audit log so far."""
-        return [line for line in self.broker.log.splitlines() if " broker.audit " in line]
+        return [line for line in self.broker.log.splitlines() if " tidemill_broker.audit " in line]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Protocol
 from tidemill_broker.apis.api import Reply
 from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.audit import Audit
-from tidemill_broker.auth.authorization_cache import Rights
+from tidemill_broker.auth.authorization_cache import AuthorizationCache
 from tidemill_broker.auth.authorizer import Authorizer, Operation, ResourceType
 from tidemill_broker.auth.mechanism import Mechanism
 from tidemill_broker.auth.scram.users import ScramUsers
@@ -64,7 +64,7 @@ class Broker:
     def let_in(self, connection: Connection, session: Session) -> None:
         """Give a connection a session, and with it the rights of its principal."""
         connection.session = session
-        connection.rights = Rights(
+        connection.rights = AuthorizationCache(
             self.authorizer,
             session,
             host=connection.host,
@@ -81,7 +81,7 @@ class Connection:
     host: str
     listener: ListenerName
     session: Session = UNAUTHENTICATED
-    rights: Rights = field(init=False)
+    rights: AuthorizationCache = field(init=False)
     sasl: Login | None = None  # where this listener asks for one
     ending: bool = False  # the server ends it once the reply in work is out: a login that failed
     client_id: str | None = None  # of the first request that names one, for log lines

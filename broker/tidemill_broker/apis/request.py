@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tidemill_broker.apis.api import CloseConnection, Rejected
 from tidemill_broker.apis.broker import Connection
-from tidemill_broker.auth.authorization_cache import Rights
+from tidemill_broker.auth.authorization_cache import AuthorizationCache
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.frames import RequestHeader
@@ -57,7 +57,7 @@ class Request:
         return self.header.client_id
 
     @property
-    def rights(self) -> Rights:
+    def rights(self) -> AuthorizationCache:
         """The decisions about the connection's session; a new login replaces them."""
         return self.connection.rights
 

@@ -53,32 +53,32 @@ def assemble(settings: Settings, *, cluster_arn: str, now_ms: Callable[[], int])
         users = ScramUsers(users_file)
         if settings.tidemill_scram_secrets != "on":
             users.replace_secrets({})
-    judge = AclAuthorizer(
+    by_acls = AclAuthorizer(
         acls,
         super_users=parse_super_users(settings.super_users),
         allow_everyone=settings.allow_everyone_if_no_acl_found,
     )
-    auth = Auth(authorizer=ByPrincipal(acls=judge, iam=None), acls=acls, scram_users=users)
+    auth = Auth(authorizer=ByPrincipal(acls=by_acls, iam=None), acls=acls, scram_users=users)
     if settings.listening.keys() - {"plaintext"}:
         auth.certificates = _certificates(settings)
         auth.watchers["certificates"] = auth.certificates.watch
     if "scram" in settings.listening:
         _add_scram(settings, auth)
     if "iam" in settings.listening:
-        _add_iam(settings, auth, judge, cluster_arn, now_ms)
+        _add_iam(settings, auth, by_acls, cluster_arn, now_ms)
     _warn_of_anonymous(settings)
     return auth
 
 
 def _warn_of_anonymous(settings: Settings) -> None:
     """Tell which listeners ask for no login, where others do; with plaintext alone nobody expects one."""
-    ways = settings.anonymous_listeners
-    if ways and settings.allow_everyone_if_no_acl_found and settings.listening.keys() - {"plaintext"}:
+    anonymous = settings.anonymous_listeners
+    if anonymous and settings.allow_everyone_if_no_acl_found and settings.listening.keys() - {"plaintext"}:
         logger.warning(
-            "anybody may come in as User:ANONYMOUS (listeners: %s) and do all that no ACL speaks of,"
+            "anybody may connect as User:ANONYMOUS (listeners: %s) and do all that no ACL speaks of,"
             " as on MSK, even make users and ACLs: --set ssl.client.auth=required and no plaintext listener"
             " keep them out, --set allow.everyone.if.no.acl.found=false leaves them no rights",
-            ", ".join(ways),
+            ", ".join(anonymous),
         )
 
 
@@ -92,7 +92,7 @@ def _check(settings: Settings) -> None:
 
 
 def _certificates(settings: Settings) -> TlsContexts:
-    from tidemill_broker.auth.tls.certificates import Certificates  # noqa: PLC0415  # a plaintext broker needs no cryptography
+    from tidemill_broker.auth.tls.certificates import Certificates  # noqa: PLC0415 - a plaintext broker needs no cryptography
 
     listeners = [name for name in settings.listening if name != "plaintext"]
     keystore = _file(settings.ssl_keystore_location, settings.tls_dir, KEYSTORE_FILE)
@@ -121,7 +121,7 @@ def _file(location: str, directory: Path | None, name: str) -> Path | None:
 
 def _add_scram(settings: Settings, auth: Auth) -> None:
     from tidemill_broker.auth.scram.mechanism import ScramMechanism  # noqa: PLC0415
-    from tidemill_broker.auth.scram.plain import PlainMechanism  # noqa: PLC0415  # as all below: for who needs it
+    from tidemill_broker.auth.scram.plain import PlainMechanism  # noqa: PLC0415 - as all below: for who needs it
     from tidemill_broker.auth.scram.secrets_manager import follow  # noqa: PLC0415
 
     users = auth.scram_users
@@ -152,21 +152,21 @@ def _add_iam(
         identities = Identities(files)
     except (ValueError, OSError) as fault:
         raise AuthFault(str(fault)) from None
-    judge = IamAuthorizer(identities, cluster_arn=cluster_arn, now_ms=now_ms)
+    by_policies = IamAuthorizer(identities, cluster_arn=cluster_arn, now_ms=now_ms)
     certificates = auth.certificates
     assert certificates is not None, "the iam listener does TLS"
     advertised, _ = settings.advertised("iam")
     mechanisms: list[Mechanism] = [
-        OauthBearerMechanism(identities, judge, region=settings.region, now_ms=now_ms),
+        OauthBearerMechanism(identities, by_policies, region=settings.region, now_ms=now_ms),
         MskIamMechanism(
             identities,
-            judge,
+            by_policies,
             region=settings.region,
             hosts=lambda: certificates.names | {advertised},
             now_ms=now_ms,
         ),
     ]
-    auth.authorizer = ByPrincipal(acls=acls, iam=judge)
+    auth.authorizer = ByPrincipal(acls=acls, iam=by_policies)
     auth.mechanisms["iam"] = {mechanism.name: mechanism for mechanism in mechanisms}
     auth.watchers["identities"] = identities.watch
 

@@ -14,7 +14,7 @@ from typing import Final
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.auth.session import Session
 
-logger = logging.getLogger("broker.audit")
+logger = logging.getLogger("tidemill_broker.audit")  # stable: what alerts match on
 
 WINDOW_S: Final = 10.0
 # Of one principal or claimed name, from one address, in a window: enough to see what is tried.
@@ -22,12 +22,12 @@ LINES_EACH_MAX: Final = 10
 # Of one kind, in a window: who invents names must not fill the disk, nor hide what others are denied.
 LINES_MAX: Final = 200
 VALUE_CHARACTERS_MAX: Final = 300
-# What needs no quotes; everything else is quoted, and told in ASCII.
+# What needs no quotes; everything else is quoted, and escaped to ASCII.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._:/@+*\[\]-]+")
 
 
 class Audit:
-    """Writes to the logger `broker.audit`, as warnings, `denied` or `login_failed` and then key=value."""
+    """Writes warnings to the logger `tidemill_broker.audit`: `denied` or `login_failed`, then key=value."""
 
     def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         self._monotonic_s = monotonic_s
@@ -37,7 +37,7 @@ class Audit:
         self._written: Counter[str] = Counter()
         self._held_back = 0
 
-    def denied(  # noqa: PLR0913  # a line of the log, by name
+    def denied(  # noqa: PLR0913 - a line of the log, by name
         self,
         *,
         session: Session,
@@ -49,7 +49,7 @@ class Audit:
         name: str,
         reason: str,
     ) -> None:
-        """Tell that a request was denied, for one resource."""
+        """Log a denied request, for one resource."""
         who = str(session.principal)
         if self._admits("denied", who, peer):
             self._write(
@@ -65,7 +65,7 @@ class Audit:
             )
 
     def login_failed(self, *, listener: str, peer: str, mechanism: str, claimed: str, reason: str) -> None:
-        """Tell that somebody did not get in; `claimed` is who they said they were."""
+        """Log a failed login; `claimed` is the name that the client gave."""
         if self._admits("login_failed", claimed, peer):
             self._write(
                 "login_failed",
@@ -77,7 +77,7 @@ class Audit:
             )
 
     def flush(self) -> None:
-        """Tell how many lines were held back since it was last told."""
+        """Log how many lines were held back since the last such line."""
         if self._held_back:
             logger.warning("held_back lines=%d", self._held_back)
             self._held_back = 0

@@ -48,7 +48,7 @@ _OPERATIONS: Final = {
 }
 
 
-class Rights:
+class AuthorizationCache:
     """`host` is the peer's IP address, `peer` its address and port.
 
     `writable` and `readable` are topics that the native core keeps as allowed for Produce and Fetch; what it

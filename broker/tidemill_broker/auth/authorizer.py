@@ -1,4 +1,4 @@
-"""The question that every handler asks, may this session do that to this resource, and what may answer it.
+"""May this session do this operation on this resource: what every handler asks, and who may answer.
 
 Operations and resource types are Kafka's, whoever decides: IAM's action follows from the pair. Knows no wire
 format and no connection.
@@ -47,18 +47,18 @@ class ResourceType(IntEnum):
 
 
 class Decision(NamedTuple):
-    """An answer, and why: the reason is one clause for the audit line, and names no secret."""
+    """Allowed or denied, and why: the reason is one clause for the audit line, and names no secret."""
 
     allowed: bool
     reason: str
 
 
 class Authorizer(Protocol):
-    """Decides from rules in memory: quickly, without waiting, and without a trace."""
+    """Decides from rules in memory: fast, without waiting, and without side effects."""
 
     @property
     def version(self) -> int:
-        """Grows whenever a decision might come out differently: what was decided before is void then."""
+        """Grows whenever a decision might come out differently: earlier decisions are void then."""
         ...
 
     def decide(

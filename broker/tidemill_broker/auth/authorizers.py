@@ -1,6 +1,6 @@
-"""One authorizer out of two: Kafka's ACLs judge `User` principals, policies judge `IAM` principals.
+"""One authorizer out of two: Kafka's ACLs decide about `User` principals, policies about `IAM` principals.
 
-As on MSK: ACLs mean nothing for who logged in by IAM, nor does allow.everyone.if.no.acl.found.
+As on MSK: ACLs mean nothing for whoever logged in by IAM, nor does allow.everyone.if.no.acl.found.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _NO_IAM: Final = Decision(allowed=False, reason="this broker knows no IAM identi
 
 
 class ByPrincipal:
-    """The broker's authorizer. `iam` None: no listener lets IAM principals in, and they may do nothing."""
+    """The broker's authorizer. `iam` None: no listener takes IAM logins; IAM principals may do nothing."""
 
     def __init__(self, *, acls: Authorizer, iam: Authorizer | None) -> None:
         self._acls = acls
@@ -26,16 +26,16 @@ class ByPrincipal:
     def decide(
         self, session: Session, host: str, operation: Operation, resource_type: ResourceType, name: str
     ) -> Decision:
-        """Ask whoever judges this kind of principal."""
-        judge = self._judge(session)
-        return _NO_IAM if judge is None else judge.decide(session, host, operation, resource_type, name)
+        """Decide by the rules for this kind of principal."""
+        chosen = self._authorizer(session)
+        return _NO_IAM if chosen is None else chosen.decide(session, host, operation, resource_type, name)
 
     def allows_some(
         self, session: Session, host: str, operation: Operation, resource_type: ResourceType
     ) -> bool:
-        """Ask whoever judges this kind of principal."""
-        judge = self._judge(session)
-        return judge is not None and judge.allows_some(session, host, operation, resource_type)
+        """Decide by the rules for this kind of principal."""
+        chosen = self._authorizer(session)
+        return chosen is not None and chosen.allows_some(session, host, operation, resource_type)
 
-    def _judge(self, session: Session) -> Authorizer | None:
+    def _authorizer(self, session: Session) -> Authorizer | None:
         return self._acls if session.principal.type == "User" else self._iam

@@ -13,7 +13,7 @@ PrincipalType = Literal["User", "IAM"]
 class Principal:
     """A name and what kind of name it is, as ACLs and log lines write it: `User:alice`, `IAM:arn:aws:…`.
 
-    A `User` is judged by Kafka's ACLs, an `IAM` principal (its name is the ARN that STS gives) by policies.
+    Kafka's ACLs decide about a `User`, policies about an `IAM` principal (its name is the ARN from STS).
     """
 
     type: PrincipalType

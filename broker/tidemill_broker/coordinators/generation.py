@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Final
 
 from tidemill_broker.coordinators.group import Answer, Group, InitialDelay, Limits, Member, State, Step
 from tidemill_broker.coordinators.messages import JoinedMember, JoinReply, SyncReply, SyncRequest, Ticket
 from tidemill_broker.protocol.errors import ErrorCode
 
 # The longest that a rebalance takes to look again when only static members are left, none of them here.
-REJOIN_WAIT_MIN_MS = 1_000
+REJOIN_WAIT_MIN_MS: Final = 1_000
 # What a leader may hand out in one generation; it is stored as one record.
-ASSIGNMENTS_MAX_BYTES = 8 * 1024 * 1024
+ASSIGNMENTS_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 def rebalance(group: Group, limits: Limits, now_ms: int) -> Step:
@@ -157,7 +158,7 @@ def sync(group: Group, request: SyncRequest, ticket: Ticket, now_ms: int) -> Ste
             return _answer_sync(group, ticket, ErrorCode.rebalance_in_progress)
         case State.STABLE:
             return _hand_out(_synced(group, request.member_id, ticket, now_ms), now_ms)
-    if sum(map(len, request.assignments.values())) > ASSIGNMENTS_MAX_BYTES:
+    if sum(map(len, request.assignments.values())) > ASSIGNMENTS_BYTES_MAX:
         return _answer_sync(group, ticket, ErrorCode.message_too_large)
     before = group.members[request.member_id].syncing
     replaced = () if before is None else (_refusal(before, ErrorCode.rebalance_in_progress),)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
-from typing import assert_never
+from typing import Final, assert_never
 
 from tidemill_broker.coordinators import expiry, generation, membership, offsets
 from tidemill_broker.coordinators.group import Answer, Group, Limits, State, Step, restored
@@ -34,7 +34,7 @@ from tidemill_broker.coordinators.records import (
 from tidemill_broker.protocol.errors import ErrorCode
 
 Place = expiry.Place
-NO_CHANGE = Step(group=None)
+NO_CHANGE: Final = Step(group=None)
 
 
 class GroupCoordinator:

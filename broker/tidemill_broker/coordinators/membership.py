@@ -8,6 +8,7 @@ See docs/decisions/0302.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from tidemill_broker.coordinators.generation import (
     choose_protocol,
@@ -23,12 +24,12 @@ from tidemill_broker.protocol.errors import ErrorCode
 
 # Kafka's GroupCoordinatorConfig.CLASSIC_GROUP_NEW_MEMBER_JOIN_TIMEOUT_MS: a member that has no id yet cannot
 # heartbeat, so its first JoinGroup may wait this long.
-NEW_MEMBER_JOIN_TIMEOUT_MS = 300_000
+NEW_MEMBER_JOIN_TIMEOUT_MS: Final = 300_000
 # Names are stored with 16-bit lengths; nothing sensible comes near these.
-GROUP_ID_MAX_BYTES = 4_096
-NAME_MAX_BYTES = 512
+GROUP_ID_BYTES_MAX: Final = 4_096
+NAME_BYTES_MAX: Final = 512
 # All of a member's subscriptions together, as large as a record may be by default (message.max.bytes).
-MEMBER_METADATA_MAX_BYTES = 1_048_588
+MEMBER_METADATA_BYTES_MAX: Final = 1_048_588
 
 
 def join(group: Group, request: JoinRequest, ticket: Ticket, limits: Limits, now_ms: int) -> Step:
@@ -61,7 +62,7 @@ def check_member(group: Group, member_id: str, instance_id: str | None) -> Error
 
 def check_group_id(group_id: str) -> ErrorCode:
     """A group's name is not empty and fits its records."""
-    fits = 0 < len(group_id.encode()) <= GROUP_ID_MAX_BYTES
+    fits = 0 < len(group_id.encode()) <= GROUP_ID_BYTES_MAX
     return ErrorCode.none if fits else ErrorCode.invalid_group_id
 
 
@@ -73,9 +74,9 @@ def check_join(request: JoinRequest, limits: Limits) -> ErrorCode:
     if not shortest_ms <= request.session_timeout_ms <= longest_ms:
         return ErrorCode.invalid_session_timeout
     names = (request.instance_id or "", request.protocol_type, *(name for name, _ in request.protocols))
-    if any(len(name.encode()) > NAME_MAX_BYTES for name in names):
+    if any(len(name.encode()) > NAME_BYTES_MAX for name in names):
         return ErrorCode.invalid_request
-    if sum(len(metadata) for _, metadata in request.protocols) > MEMBER_METADATA_MAX_BYTES:
+    if sum(len(metadata) for _, metadata in request.protocols) > MEMBER_METADATA_BYTES_MAX:
         return ErrorCode.message_too_large
     return ErrorCode.none
 

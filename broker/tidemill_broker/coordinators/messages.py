@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NewType
+from typing import Final, NewType
 
 from tidemill_broker.protocol.errors import ErrorCode
 
-NO_GENERATION = -1
+NO_GENERATION: Final = -1
 
 # Names one waiting JoinGroup or SyncGroup; the shell makes it up and keeps who waits behind it.
 Ticket = NewType("Ticket", int)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
-CONSUMER = "consumer"
+CONSUMER: Final = "consumer"
 
 
 def subscribed_topics(subscription: bytes) -> frozenset[str] | None:

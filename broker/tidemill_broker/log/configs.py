@@ -1,6 +1,6 @@
 """The topic configs: one table of names, types, defaults and ranges, as Kafka's TopicConfig has them.
 
-Topics validate against it, DescribeConfigs lists it, and the core gets the few values that it heeds. A config
+Topics validate against it, DescribeConfigs lists it, and the core gets the few values that it obeys. A config
 that is accepted without effect here says so in `remark`; nothing unknown is accepted.
 """
 
@@ -11,15 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from typing import Final
 
 from tidemill_broker._core import LogConfig
 from tidemill_broker.log.errors import InvalidConfig
 
-LONG_MAX = 2**63 - 1
-INT_MAX = 2**31 - 1
-DAY_MS = 24 * 60 * 60 * 1000
-MINUTE_MS = 60 * 1000
-HOUR_MS = 60 * MINUTE_MS
+LONG_MAX: Final = 2**63 - 1
+INT_MAX: Final = 2**31 - 1
+DAY_MS: Final = 24 * 60 * 60 * 1000
+MINUTE_MS: Final = 60 * 1000
+HOUR_MS: Final = 60 * MINUTE_MS
 
 
 class ConfigType(IntEnum):
@@ -58,14 +59,14 @@ def _row(
     return TopicConfig(name=name, type=kind, default=str(default), synonyms=pairs, **rest)  # type: ignore[arg-type]  # rows below are checked by the tests
 
 
-_KEPT = "Accepted; batches are kept as the producer compressed them."
-_NO_COMPACTION = "Accepted; compaction is not built yet, so a compacted topic keeps every record."
-_ONE_NODE = "Accepted; there is one replica to this broker."
-_NO_TIERS = "Accepted as false only; tiered storage is not built yet."
+_KEPT: Final = "Accepted; batches are kept as the producer compressed them."
+_NO_COMPACTION: Final = "Accepted; compaction is not built yet, so a compacted topic keeps every record."
+_ONE_NODE: Final = "Accepted; there is one replica to this broker."
+_NO_TIERS: Final = "Accepted as false only; tiered storage is not built yet."
 _LIST, _STRING, _BOOLEAN = ConfigType.LIST, ConfigType.STRING, ConfigType.BOOLEAN
 _INT, _LONG, _DOUBLE = ConfigType.INT, ConfigType.LONG, ConfigType.DOUBLE
 
-_ROWS = (
+_ROWS: Final = (
     _row("cleanup.policy", _LIST, "delete", "log.cleanup.policy", choices=("compact", "delete")),
     _row("compression.gzip.level", _INT, -1, "compression.gzip.level", least=-1, most=9, remark=_KEPT),
     _row("compression.lz4.level", _INT, 9, "compression.lz4.level", least=1, most=17, remark=_KEPT),
@@ -188,11 +189,11 @@ _ROWS = (
     ),
 )
 
-TOPIC_CONFIGS: Mapping[str, TopicConfig] = {row.name: row for row in _ROWS}
+TOPIC_CONFIGS: Final[Mapping[str, TopicConfig]] = {row.name: row for row in _ROWS}
 
 
 def validate(configs: Mapping[str, str]) -> None:
-    """Refuse the first config that is unknown or out of range; raises InvalidConfig."""
+    """Check every config. Raises InvalidConfig for the first that is unknown or out of range."""
     for name, value in configs.items():
         row = TOPIC_CONFIGS.get(name)
         if row is None:
@@ -205,7 +206,7 @@ def validate(configs: Mapping[str, str]) -> None:
 
 
 def effective(overrides: Mapping[str, str], broker: Mapping[str, object]) -> dict[str, str]:
-    """Every topic config's value: the topic's own, else the broker setting's, else the default."""
+    """Return every topic config's value: the topic's own, else the broker setting's, else the default."""
     return {name: value(row, overrides, broker) for name, row in TOPIC_CONFIGS.items()}
 
 
@@ -225,7 +226,7 @@ def default(row: TopicConfig, broker: Mapping[str, object]) -> str:
 
 
 def log_config(overrides: Mapping[str, str], broker: Mapping[str, object]) -> LogConfig:
-    """The values that the core heeds."""
+    """Return the values that the core obeys."""
     values = effective(overrides, broker)
     policies = _items(values["cleanup.policy"])
     expiration = broker.get("producer.id.expiration.ms")

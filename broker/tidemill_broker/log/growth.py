@@ -27,7 +27,7 @@ class Growth:
                     del self._waiting[handle]
 
     def grew(self, handles: Iterable[int]) -> None:
-        """Tell all that wait for these partitions; each is told once however many of its partitions grew."""
+        """Wake all that wait for these partitions, each once, however many of its partitions grew."""
         if not self._waiting:
             return
         woken: set[Callable[[], None]] = set()

@@ -88,5 +88,5 @@ class Partition:
         return self.log.delete_before(offset)
 
     def configure(self, config: LogConfig) -> None:
-        """Heed new topic configs from now on."""
+        """Apply new topic configs from now on."""
         self.log.configure(config)

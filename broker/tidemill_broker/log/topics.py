@@ -22,10 +22,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from uuid import UUID, uuid4
 
 from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided
-from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414  # apis.fetch takes it from here
+from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 - apis.fetch takes it from here
 from tidemill_broker.durable_files import sync_directory, write_durably
 from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.authorized import Decisions, TopicAuthorizer
@@ -36,11 +37,11 @@ from tidemill_broker.log.partition import Partition
 
 logger = logging.getLogger(__name__)
 
-# Kafka has no limit; this one keeps a slip of the hand from making a million folders.
-PARTITIONS_MAX = 10_000
+# Kafka has no limit; this one keeps a typing error from making a million folders.
+PARTITIONS_MAX: Final = 10_000
 # Kafka's fetch.max.bytes.
-FETCH_BYTES_MAX = 55 * 1024 * 1024
-_NAME = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+FETCH_BYTES_MAX: Final = 55 * 1024 * 1024
+_NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 @dataclass(slots=True, eq=False)
@@ -81,15 +82,15 @@ class Topics:
             self._load(file)
 
     def get(self, name: str) -> Topic | None:
-        """The topic of that name."""
+        """Return the topic of that name."""
         return self._topics.get(name)
 
     def by_id(self, topic_id: UUID) -> Topic | None:
-        """The topic with that id."""
+        """Return the topic with that id."""
         return self._by_id.get(topic_id)
 
     def all(self) -> Sequence[Topic]:
-        """Every topic, by name."""
+        """Return every topic, by name."""
         return [self._topics[name] for name in sorted(self._topics)]
 
     def create(
@@ -101,7 +102,7 @@ class Topics:
         configs: Mapping[str, str] | None = None,
         internal: bool = False,
     ) -> Topic:
-        """Create a topic, durably; raises TopicExists, InvalidTopicName, InvalidPartitions, InvalidConfig."""
+        """Create a topic, durably. Raises TopicExists, InvalidTopicName, InvalidPartitions, InvalidConfig."""
         self.check_create(name, partitions=partitions, configs=configs)
         topic = Topic(name, _new_topic_id(), replication_factor, internal, dict(configs or {}))
         self._save(topic, partitions)
@@ -121,7 +122,7 @@ class Topics:
         topic_configs.validate(configs or {})
 
     def delete(self, name: str) -> None:
-        """Delete a topic and its data, durably; raises UnknownTopic. Waiting fetches are woken."""
+        """Delete a topic and its data, durably, and wake waiting fetches. Raises UnknownTopic."""
         topic = self._known(name)
         self._file(name).unlink()
         sync_directory(self._files)
@@ -136,7 +137,7 @@ class Topics:
         self.growth.grew([partition.handle for partition in topic.partitions])
 
     def add_partitions(self, name: str, total: int) -> None:
-        """Raise the number of partitions to `total`; raises UnknownTopic, InvalidPartitions."""
+        """Raise the number of partitions to `total`. Raises UnknownTopic, InvalidPartitions."""
         topic = self._known(name)
         self.check_add_partitions(name, total)
         self._save(topic, total)
@@ -272,7 +273,7 @@ class Topics:
             )
 
     def _take_back(self, topic: Topic, partitions: int) -> None:
-        """A topic could not be made (a full disk): who was refused it must not find it after a restart."""
+        """Undo a topic that could not be made (a full disk): no restart may find what got an error."""
         with contextlib.suppress(OSError):
             self._file(topic.name).unlink()
             for index in range(partitions):
@@ -329,7 +330,7 @@ class Topics:
 
 
 def validate_topic_name(name: str) -> None:
-    """Kafka's rules for topic names (org.apache.kafka.common.internals.Topic); raises InvalidTopicName."""
+    """Check a name by Kafka's rules (org.apache.kafka.common.internals.Topic). Raises InvalidTopicName."""
     if name in {".", ".."} or not _NAME.fullmatch(name):
         raise InvalidTopicName(
             f"Topic name '{name[:300]}' is invalid: use 1 to 249 of a-z A-Z 0-9 . _ -, not '.' or '..'."

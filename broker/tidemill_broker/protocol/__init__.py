@@ -8,7 +8,7 @@ _hidden = "hypothesis" not in sys.modules
 if _hidden:  # pragma: no branch  # a process takes one way, and tests have Hypothesis
     sys.modules["hypothesis"] = None  # type: ignore[assignment]  # the documented way to block an import
 try:
-    import kio.static._phantom  # noqa: F401  # imported for its effect: it is then cached without Hypothesis
+    import kio.static._phantom  # noqa: F401 - imported for its effect: it is then cached without Hypothesis
 finally:
     if _hidden:  # pragma: no branch  # as above
         del sys.modules["hypothesis"]

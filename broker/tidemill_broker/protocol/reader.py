@@ -1,7 +1,7 @@
 """Reads a request's body into kio's entity, by kio's schema, from bytes that nobody vouches for.
 
 kio's own readers make room for as many items as an array's length claims before they look at the bytes:
-twenty bytes from a stranger end the process (docs/decisions/0200). Here no length is believed beyond what the
+twenty bytes from anybody end the process (docs/decisions/0200). Here no length is believed beyond what the
 frame holds, and tagged fields that nobody defined are skipped, as KIP-482 asks.
 """
 
@@ -66,7 +66,7 @@ def unsigned_varint(frame: Frame, offset: int) -> tuple[int, int]:
     for index in range(_MAX_VARINT_BYTES):
         byte = frame[offset + index]
         value |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:  # noqa: PLR2004  # the top bit says that more follow
+        if byte < 0x80:  # noqa: PLR2004 - the top bit says that more follow
             return value, offset + index + 1
     raise MalformedFrame("a number does not end")
 

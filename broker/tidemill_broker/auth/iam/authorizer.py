@@ -1,4 +1,4 @@
-"""The authorizer of IAM principals: Kafka's question put to IAM's policies, as MSK puts it.
+"""The authorizer of IAM principals: evaluates IAM's policies for Kafka's operations, as MSK does.
 
 Knows which action and ARN a question means and what a request's condition keys are; `policies` decides, and
 `identities` says whose policies hold now. Kafka's implications (READ implies DESCRIBE) do not exist here.
@@ -115,10 +115,10 @@ class IamAuthorizer:
 
     def allows_some(
         self,
-        session: Session,  # noqa: ARG002  # the protocol's
-        host: str,  # noqa: ARG002  # the protocol's
-        operation: Operation,  # noqa: ARG002  # the protocol's
-        resource_type: ResourceType,  # noqa: ARG002  # the protocol's
+        session: Session,  # noqa: ARG002 - the protocol's
+        host: str,  # noqa: ARG002 - the protocol's
+        operation: Operation,  # noqa: ARG002 - the protocol's
+        resource_type: ResourceType,  # noqa: ARG002 - the protocol's
     ) -> bool:
         """KIP-679 does not help IAM principals: MSK asks for WriteDataIdempotently (decision 0930)."""
         return False

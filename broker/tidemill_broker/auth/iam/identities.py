@@ -18,7 +18,7 @@ from typing import Any, Final
 from tidemill_broker.auth.iam.identity_file import IdentityFileError, read_document
 from tidemill_broker.auth.iam.policies import Policy, PolicyError, parse_policy
 
-logger = logging.getLogger("broker.identities")
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 0.25
 
@@ -124,7 +124,7 @@ class _Source:
         try:
             self.read()
         except IdentityFileError as error:
-            logger.error("%s; what it held before stays in force", error)  # noqa: TRY400  # for people
+            logger.error("%s; what it held before stays in force", error)  # noqa: TRY400 - for people
             return False
         logger.info("read file=%s identities=%d", self.file, len(self.content.identities))
         return True
@@ -141,7 +141,7 @@ class _Source:
     def _look(self) -> object:
         """Whatever changes with the file; its inode and change time tell a rename and a chmod."""
         try:
-            status = os.stat(self.file)  # noqa: PTH116  # runs four times a second
+            status = os.stat(self.file)  # noqa: PTH116 - runs four times a second
         except OSError as error:
             return error.errno
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -66,7 +66,7 @@ def locked(file: Path) -> Iterator[None]:
 def _read_private(file: Path) -> str:
     # A pipe in the file's place must not hold the broker.
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as stream:  # noqa: PTH123  # Path opens no descriptor
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - Path opens no descriptor
         _check_private(file, os.fstat(descriptor))
         content = stream.read(FILE_BYTES_MAX + 1)
     if len(content) > FILE_BYTES_MAX:

@@ -1,7 +1,7 @@
 """The mechanism AWS_MSK_IAM: a presigned request as one JSON object, answered by another.
 
 Authority: AWS's aws-msk-iam-auth (AWS4SignedPayloadGenerator, AuthenticationResponse). Owns the wrapping and
-the check that the request was signed for a host of ours; `login` judges what is inside.
+the check that the request was signed for a host of ours; `login` checks what is inside.
 """
 
 import json
@@ -64,7 +64,7 @@ class MskIamExchange:
         self._over = False
 
     def respond(self, token: bytes) -> Step:
-        """Judge the object. Raises AuthenticationFailed."""
+        """Check the object. Raises AuthenticationFailed."""
         if self._over:
             raise denied("a token after the last")
         self._over = True

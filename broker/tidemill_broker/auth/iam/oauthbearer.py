@@ -1,7 +1,7 @@
 """The mechanism OAUTHBEARER as MSK speaks it: RFC 7628's frame around a presigned URL in base64url.
 
 Authority: AWS's aws-msk-iam-sasl-signer libraries for the token, Kafka's OAuthBearerClientInitialResponse for
-the frame. The URL names the region and no cluster; `login` judges what is inside.
+the frame. The URL names the region and no cluster; `login` checks what is inside.
 """
 
 import re
@@ -61,7 +61,7 @@ class OauthBearerExchange:
         self._over = False
 
     def respond(self, token: bytes) -> Step:
-        """Judge the frame. Raises AuthenticationFailed at once, as MSK does: not RFC 7628's error object."""
+        """Check the frame. Raises AuthenticationFailed at once, as MSK does: not RFC 7628's error object."""
         if self._over:
             raise denied("a token after the last")
         self._over = True

@@ -29,7 +29,7 @@ EXPIRES_MAX_S: Final = 900  # what aws-msk-iam-auth's own validator allows, and 
 PARAMETERS: Final = frozenset(
     {"Action", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders"}
 )
-SESSION_TOKEN: Final = "X-Amz-Security-Token"  # noqa: S105  # a parameter's name
+SESSION_TOKEN: Final = "X-Amz-Security-Token"  # noqa: S105 - a parameter's name
 
 _EMPTY_HASH: Final = sha256(b"").hexdigest()
 # Characters that every credential in the field is made of; whatever passes may stand in a log line.

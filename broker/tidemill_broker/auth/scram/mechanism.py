@@ -61,7 +61,7 @@ class ScramMechanism:
         """SCRAM-SHA-256 or SCRAM-SHA-512."""
         return self._name
 
-    def begin(self, host: str = "") -> Exchange:  # noqa: ARG002  # a password is good from every address
+    def begin(self, host: str = "") -> Exchange:  # noqa: ARG002 - a password is good from every address
         """Begin an exchange."""
         return _ScramExchange(self._name, self._users, self._make_nonce)
 

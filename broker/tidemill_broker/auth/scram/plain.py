@@ -44,7 +44,7 @@ class PlainMechanism:
         """PLAIN."""
         return "PLAIN"
 
-    def begin(self, host: str = "") -> Exchange:  # noqa: ARG002  # a password is good from every address
+    def begin(self, host: str = "") -> Exchange:  # noqa: ARG002 - a password is good from every address
         """Begin an exchange, of one message."""
         return _PlainExchange(self)
 

@@ -85,7 +85,7 @@ class Follower:
         try:
             reading = await asyncio.to_thread(self._read, known)
             self._users.replace_secrets(reading.users)
-        except Exception as error:  # noqa: BLE001  # boto's errors are many, and none may end the broker
+        except Exception as error:  # noqa: BLE001 - boto's errors are many, and none may end the broker
             self._complain(f"{type(error).__name__}: {error}")
             return False
         self._recover(reading)
@@ -216,8 +216,8 @@ def _encodes(text: str) -> bool:
 
 
 def _client(region: str) -> SecretsManager:
-    import boto3  # noqa: PLC0415  # half a second and 20 MB that only those pay who ask for it
-    from botocore.config import Config  # noqa: PLC0415  # the same
+    import boto3  # noqa: PLC0415 - half a second and 20 MB that only those pay who ask for it
+    from botocore.config import Config  # noqa: PLC0415 - the same
 
     client: SecretsManager = boto3.client(
         "secretsmanager",

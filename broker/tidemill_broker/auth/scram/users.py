@@ -59,7 +59,7 @@ class Found(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What strangers are told of a user's keys, but for the bytes of the salt."""
+    """What an unauthenticated client learns of a user's keys, but for the bytes of the salt."""
 
     iterations: int = ITERATIONS_MIN
     salt_bytes: int = SALT_BYTES

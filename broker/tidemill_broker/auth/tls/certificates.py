@@ -82,7 +82,7 @@ class Certificates:
         try:
             self._loaded = self._load()
         except (TlsFault, OSError) as fault:
-            logger.error("keeping the certificates that were read before: %s", fault)  # noqa: TRY400  # said
+            logger.error("keeping the certificates that were read before: %s", fault)  # noqa: TRY400 - said
             return False
         logger.info("new connections get the new certificates keystore=%s", self._keystore)
         return True

@@ -27,7 +27,7 @@ _VERIFY: Final = {
     "requested": ssl.CERT_OPTIONAL,
     "required": ssl.CERT_REQUIRED,
 }
-_MEND: Final = "make one by `tidemill broker init-tls DIR`"
+_FIX: Final = "make one by `tidemill broker init-tls DIR`"
 
 
 class NotLetIn(BrokerError):
@@ -123,27 +123,27 @@ def _load_keystore(context: ssl.SSLContext, keystore: Path) -> None:
         # Without a password OpenSSL would ask the terminal for one.
         context.load_cert_chain(keystore, password="")
     except ssl.SSLError as error:
-        raise TlsFault(f"{keystore} is no keystore in PEM: {_keystore_mend(keystore, error)}") from None
+        raise TlsFault(f"{keystore} is no keystore in PEM: {_keystore_fix(keystore, error)}") from None
     except OSError as error:
-        raise TlsFault(f"{keystore} cannot be read ({error.strerror}): {_MEND}") from None
+        raise TlsFault(f"{keystore} cannot be read ({error.strerror}): {_FIX}") from None
 
 
-def _keystore_mend(keystore: Path, error: ssl.SSLError) -> str:
+def _keystore_fix(keystore: Path, error: ssl.SSLError) -> str:
     """OpenSSL says little about a file; what is in it says more."""
     content = keystore.read_bytes()
     if b"PRIVATE KEY-----" not in content or b"-----BEGIN CERTIFICATE-----" not in content:
-        return f"it needs a private key and a certificate, both in PEM; {_MEND}"
+        return f"it needs a private key and a certificate, both in PEM; {_FIX}"
     if b"ENCRYPTED" in content:
         return "write its key without a password, by openssl pkcs8 -topk8 -nocrypt"
     if error.reason == "KEY_VALUES_MISMATCH":
         return "its private key does not belong to its first certificate"
-    return f"it is damaged; {_MEND}"
+    return f"it is damaged; {_FIX}"
 
 
 def _load_truststore(context: ssl.SSLContext, truststore: Path) -> None:
     try:
         context.load_verify_locations(truststore)
     except ssl.SSLError:
-        raise TlsFault(f"{truststore} holds no CA certificates in PEM: {_MEND}") from None
+        raise TlsFault(f"{truststore} holds no CA certificates in PEM: {_FIX}") from None
     except OSError as error:
-        raise TlsFault(f"{truststore} cannot be read ({error.strerror}): {_MEND}") from None
+        raise TlsFault(f"{truststore} cannot be read ({error.strerror}): {_FIX}") from None

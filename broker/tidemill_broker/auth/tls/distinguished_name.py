@@ -65,7 +65,7 @@ def _spell_attribute(attribute: _Value) -> str:
     fields = list(_values(attribute.content))
     if attribute.tag != SEQUENCE or [each.tag for each in fields[:1]] != [OBJECT_IDENTIFIER]:
         raise ValueError("an attribute must be a type and a value")
-    if len(fields) != 2:  # noqa: PLR2004  # type and value
+    if len(fields) != 2:  # noqa: PLR2004 - type and value
         raise ValueError("an attribute must be a type and a value")
     kind, value = _spell_type(fields[0].content), fields[1]
     keyword = _KEYWORDS.get(kind)

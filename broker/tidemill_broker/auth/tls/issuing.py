@@ -31,7 +31,7 @@ _PUBLIC: Final = 0o644
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _HOST_CHARACTERS_MAX: Final = 253
-_MEND: Final = "restore both files, or remove the folder: then all of it is made anew, by a new CA"
+_FIX: Final = "restore both files, or remove the folder: then all of it is made anew, by a new CA"
 _AGAIN: Final = "delete it, and run this again"
 _RESERVED: Final = frozenset({"ca", "broker"})
 
@@ -62,10 +62,10 @@ class Authority:
             certificate = x509.load_pem_x509_certificate(file.read_bytes())
         except (OSError, ValueError, TypeError) as fault:
             raise IssuingFault(
-                f"the CA in {directory} ({CA_FILE}, {CA_KEY_FILE}) cannot be read ({fault}): {_MEND}"
+                f"the CA in {directory} ({CA_FILE}, {CA_KEY_FILE}) cannot be read ({fault}): {_FIX}"
             ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-            raise IssuingFault(f"{key_file} is not the key of {file}: {_MEND}")
+            raise IssuingFault(f"{key_file} is not the key of {file}: {_FIX}")
         return cls(directory, key, certificate)
 
     @classmethod

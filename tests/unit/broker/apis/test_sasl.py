@@ -211,7 +211,7 @@ async def test_a_failed_login_is_one_line_of_the_audit_without_the_secret(
     with caplog.at_level(logging.DEBUG):
         await dialogue.log_in(ScramClient(username="mallory", password="guess-4711"))
 
-    (line,) = [each.getMessage() for each in caplog.records if each.name == "broker.audit"]
+    (line,) = [each.getMessage() for each in caplog.records if each.name == "tidemill_broker.audit"]
     assert "claimed=mallory" in line
     assert "mechanism=SCRAM-SHA-512" in line
     assert "listener=scram" in line

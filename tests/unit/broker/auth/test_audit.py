@@ -56,7 +56,7 @@ def test_a_denial_says_who_what_which_why_and_from_where(
         "denied principal=User:alice operation=WRITE resource=TOPIC:orders api=Produce"
         ' mechanism=SCRAM-SHA-512 peer=10.0.0.1:5000 client=shop reason="no ACL"'
     )
-    assert caplog.record_tuples == [("broker.audit", logging.WARNING, line)]
+    assert caplog.record_tuples == [("tidemill_broker.audit", logging.WARNING, line)]
 
 
 def test_a_failed_login_says_who_they_said_they_were(audit: Audit, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from tests.fakes.recording_authorizer import Question, RecordingAuthorizer, ever
 from tests.harness.processes import wait_until
 from tidemill_broker.apis import CloseConnection, dispatch
 from tidemill_broker.auth.audit import Audit
-from tidemill_broker.auth.authorization_cache import DECISIONS_MAX, Rights
+from tidemill_broker.auth.authorization_cache import DECISIONS_MAX, AuthorizationCache
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.auth.authorizers import ByPrincipal
 from tidemill_broker.auth.session import UNAUTHENTICATED, Principal, Session
@@ -36,8 +36,10 @@ def authorizer() -> RecordingAuthorizer:
 
 
 @pytest.fixture
-def rights(authorizer: RecordingAuthorizer) -> Rights:
-    return Rights(authorizer, UNAUTHENTICATED, host="10.0.0.1", audit=Audit(), peer="10.0.0.1:5000")
+def rights(authorizer: RecordingAuthorizer) -> AuthorizationCache:
+    return AuthorizationCache(
+        authorizer, UNAUTHENTICATED, host="10.0.0.1", audit=Audit(), peer="10.0.0.1:5000"
+    )
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def fetched(frame: Any) -> ErrorCode:
 
 
 def test_a_decision_is_asked_for_once_while_the_rules_stay(
-    rights: Rights, authorizer: RecordingAuthorizer
+    rights: AuthorizationCache, authorizer: RecordingAuthorizer
 ) -> None:
     for _ in range(3):
         assert rights.allows(Operation.READ, TOPIC, "t", api="Fetch")
@@ -80,7 +82,9 @@ def test_a_decision_is_asked_for_once_while_the_rules_stay(
     assert authorizer.asked == [(Operation.READ, TOPIC, "t"), (Operation.WRITE, TOPIC, "*")]
 
 
-def test_changed_rules_void_every_decision(rights: Rights, authorizer: RecordingAuthorizer) -> None:
+def test_changed_rules_void_every_decision(
+    rights: AuthorizationCache, authorizer: RecordingAuthorizer
+) -> None:
     assert rights.allows(Operation.READ, TOPIC, "t", api="Fetch")
     assert rights.allows_some(Operation.WRITE, TOPIC)
     authorizer.change(nothing)
@@ -89,7 +93,7 @@ def test_changed_rules_void_every_decision(rights: Rights, authorizer: Recording
 
 
 def test_a_client_that_names_a_million_things_does_not_fill_the_memory(
-    rights: Rights, authorizer: RecordingAuthorizer
+    rights: AuthorizationCache, authorizer: RecordingAuthorizer
 ) -> None:
     for number in range(DECISIONS_MAX + 1):
         rights.allows(Operation.READ, TOPIC, f"t{number}", api="Metadata", audited=False)
@@ -97,7 +101,9 @@ def test_a_client_that_names_a_million_things_does_not_fill_the_memory(
     assert authorizer.asked.count((Operation.READ, TOPIC, "t0")) == 2
 
 
-def test_all_that_may_be_done_is_told_as_bits(rights: Rights, authorizer: RecordingAuthorizer) -> None:
+def test_all_that_may_be_done_is_told_as_bits(
+    rights: AuthorizationCache, authorizer: RecordingAuthorizer
+) -> None:
     authorizer.change(lambda question: question[0] in (Operation.READ, Operation.ALTER))
     assert rights.operations(TOPIC, "t") == 1 << 3 | 1 << 7
     assert rights.operations(GROUP, "g") == 1 << 3
@@ -105,7 +111,7 @@ def test_all_that_may_be_done_is_told_as_bits(rights: Rights, authorizer: Record
 
 
 def test_each_denial_is_told_but_not_what_a_listing_leaves_out(
-    rights: Rights, authorizer: RecordingAuthorizer, caplog: pytest.LogCaptureFixture
+    rights: AuthorizationCache, authorizer: RecordingAuthorizer, caplog: pytest.LogCaptureFixture
 ) -> None:
     authorizer.change(nothing)
     for _ in range(2):

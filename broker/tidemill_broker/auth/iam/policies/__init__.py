@@ -1,4 +1,4 @@
-"""IAM policies: read by `parse_policy`, judged by `evaluate`; pure.
+"""IAM policies: read by `parse_policy`, evaluated by `evaluate`; pure.
 
 Knows IAM's documented logic and the kafka-cluster actions, and neither credentials nor connections.
 `tidemill_broker.auth.iam.authorizer` asks, `tidemill_broker.auth.iam.identities` reads the documents.

@@ -143,12 +143,12 @@ def _presence(key: str, values: list[str]) -> Presence:
     return Presence(key=key, absent=values[0].lower() == "true")
 
 
-def _equals(value: str, variables: bool) -> Operand:  # noqa: FBT001  # one signature for all compilers
+def _equals(value: str, variables: bool) -> Operand:  # noqa: FBT001 - one signature for all compilers
     template = Template(value, variables=variables)
     return Operand(lambda got, context: got == template.render(context), template.keys)
 
 
-def _equals_ignoring_case(value: str, variables: bool) -> Operand:  # noqa: FBT001  # as above
+def _equals_ignoring_case(value: str, variables: bool) -> Operand:  # noqa: FBT001 - as above
     template = Template(value, variables=variables)
 
     def test(got: str, context: Context) -> bool:
@@ -158,18 +158,18 @@ def _equals_ignoring_case(value: str, variables: bool) -> Operand:  # noqa: FBT0
     return Operand(test, template.keys)
 
 
-def _like(value: str, variables: bool) -> Operand:  # noqa: FBT001  # as above
+def _like(value: str, variables: bool) -> Operand:  # noqa: FBT001 - as above
     pattern = Pattern(value, Style.TEXT, variables=variables)
     return Operand(pattern.matches, pattern.keys)
 
 
-def _arn_like(value: str, variables: bool) -> Operand:  # noqa: FBT001  # as above
+def _arn_like(value: str, variables: bool) -> Operand:  # noqa: FBT001 - as above
     """ArnEquals and ArnLike are the same (IAM User Guide)."""
     pattern = Pattern(value, Style.ARN, variables=variables)
     return Operand(pattern.matches, pattern.keys)
 
 
-def _bool(value: str, variables: bool) -> Operand:  # noqa: ARG001, FBT001  # as above; IAM has no variables here
+def _bool(value: str, variables: bool) -> Operand:  # noqa: ARG001, FBT001 - as above; IAM has no variables here
     wanted = value.lower()
     if wanted not in ("true", "false"):
         raise PolicyError(f"Bool compares with {value!r}; write true or false")
@@ -195,12 +195,12 @@ def _instant(text: str) -> float:
     return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
 
 
-def _ordered(read: Callable[[str], Any], mend: str, compare: _Compare) -> Callable[[str, bool], Operand]:
-    def compile_operand(value: str, _variables: bool) -> Operand:  # noqa: FBT001  # as above
+def _ordered(read: Callable[[str], Any], expected: str, compare: _Compare) -> Callable[[str, bool], Operand]:
+    def compile_operand(value: str, _variables: bool) -> Operand:  # noqa: FBT001 - as above
         try:
             wanted = read(value)
         except (ValueError, OverflowError):
-            raise PolicyError(f"{value!r} is compared with a {mend}") from None
+            raise PolicyError(f"{value!r} is compared with a {expected}") from None
         return Operand(lambda got, _: _compared(read, got, wanted, compare))
 
     return compile_operand
@@ -213,7 +213,7 @@ def _compared(read: Callable[[str], Any], got: str, wanted: object, compare: _Co
         return False  # the request's value is of another kind
 
 
-def _address(value: str, variables: bool) -> Operand:  # noqa: ARG001, FBT001  # as above
+def _address(value: str, variables: bool) -> Operand:  # noqa: ARG001, FBT001 - as above
     try:
         network = ip_network(value, strict=False)
     except ValueError:

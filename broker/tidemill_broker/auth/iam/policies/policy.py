@@ -84,7 +84,7 @@ class Policy:
 
 
 def parse_policy(document: Mapping[str, Any], *, resource_based: bool = False) -> Policy:
-    """Compile a document as JSON gives it. Raises PolicyError, which names the statement and the mend."""
+    """Compile a document as JSON gives it. Raises PolicyError, which names the statement and the fix."""
     if not isinstance(document, Mapping):
         raise PolicyError('the policy is not an object; write {"Version": "2012-10-17", "Statement": […]}')
     _refuse_unknown(document, _POLICY_ELEMENTS, "the policy")

@@ -1,4 +1,4 @@
-"""Who asks, and whether the Principal or NotPrincipal of a resource-based policy means them, and how closely.
+"""The caller, and whether (and how closely) a resource-based policy's Principal or NotPrincipal means it.
 
 Authority: IAM User Guide, "Principal", "NotPrincipal" and "How AWS enforcement code logic evaluates".
 """
@@ -26,7 +26,7 @@ _KINDS: Final[dict[tuple[str, str], Kind]] = {
     ("sts", "assumed-role"): "session",
     ("sts", "federated-user"): "federated",
 }
-_MEND: Final = 'write "*", an account id, or the ARN of an account root, user, role or session'
+_FIX: Final = 'write "*", an account id, or the ARN of an account root, user, role or session'
 
 
 class Match(IntEnum):
@@ -105,7 +105,7 @@ def parse_principals(element: object) -> Principals:
     if element == "*":
         return _principals(["*"])
     if not isinstance(element, dict) or not element:
-        raise PolicyError(f'its principal is neither "*" nor an object such as {{"AWS": …}}; {_MEND}')
+        raise PolicyError(f'its principal is neither "*" nor an object such as {{"AWS": …}}; {_FIX}')
     if unknown := element.keys() - {"AWS", "Service", "Federated", "CanonicalUser"}:
         raise PolicyError(f"it has principals of unknown type {min(unknown)!r}; use AWS")
     for name, values in element.items():
@@ -116,7 +116,7 @@ def parse_principals(element: object) -> Principals:
 def _texts(name: str, values: object) -> list[str]:
     texts: list[Any] = values if isinstance(values, list) else [values]
     if not texts or not all(isinstance(text, str) and text for text in texts):
-        raise PolicyError(f"its {name} principals are neither a text nor a list of texts; {_MEND}")
+        raise PolicyError(f"its {name} principals are neither a text nor a list of texts; {_FIX}")
     return texts
 
 
@@ -135,5 +135,5 @@ def _caller(text: str) -> Caller:
     caller = parse_caller(arn)
     if caller is None or set(text) & set("*?"):
         # IAM, "Principal": a wildcard cannot match part of a principal's name or ARN.
-        raise PolicyError(f"its principal {text!r} names no principal; {_MEND}")
+        raise PolicyError(f"its principal {text!r} names no principal; {_FIX}")
     return caller

@@ -179,7 +179,7 @@ def test_an_expired_certificate_is_refused_with_its_mend(
 def test_who_is_denied_is_told_where_the_missing_right_is_named() -> None:
     problem = explain(TopicAuthorizationFailedError("orders"))
     assert problem is not None
-    assert "broker.audit denied" in str(problem.hint)
+    assert "tidemill_broker.audit denied" in str(problem.hint)
 
 
 def test_a_certificates_secret_holds_key_and_chain_up_to_the_root() -> None:
