@@ -75,6 +75,7 @@ class Settings(BaseSettings):
         default=(),
         description="Python interpreters to use first, as a JSON list; then ours, PATH's, pyenv's, uv's",
     )
+    node: Path | None = Field(default=None, description="The node program; else that of PATH")
     nearest_python: bool = Field(
         default=False, description="Run a function under the nearest Python where its own is missing"
     )

@@ -11,6 +11,10 @@ from typing import Final
 
 from tidemill_functions.code.registry import Function, LocalCode
 from tidemill_functions.errors import InvalidFunction
+from tidemill_functions.runtimes.node.runtime import NAMES as NODE
+from tidemill_functions.runtimes.node.runtime import NodeRuntime
+from tidemill_functions.runtimes.provided.runtime import NAMES as PROVIDED
+from tidemill_functions.runtimes.provided.runtime import ProvidedRuntime
 from tidemill_functions.runtimes.python.runtime import PythonRuntime
 from tidemill_functions.runtimes.runtime import Launch, Runtime
 from tidemill_functions.settings import Settings
@@ -18,6 +22,7 @@ from tidemill_functions.settings import Settings
 PYTHON: Final = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 # What AWS runs and this does not, with what to do instead.
 _UNBUILT: Final[Mapping[str, str]] = {
+    "nodejs": "choose nodejs18.x or newer",
     "java": "package it with a bootstrap for provided.al2023",
     "dotnet": "publish it with native AOT and a bootstrap for provided.al2023",
     "ruby": "package it with a bootstrap for provided.al2023",
@@ -33,6 +38,8 @@ class Runtimes:
         self._python = PythonRuntime(folder / "python", settings)
         self._rows: Mapping[str, Runtime] = {
             **dict.fromkeys(PYTHON, self._python),
+            **dict.fromkeys(NODE, NodeRuntime(settings)),
+            **dict.fromkeys(PROVIDED, ProvidedRuntime()),
         }
 
     def check(self, name: str) -> str:

@@ -1,0 +1,1 @@
+"""Runs Node.js functions under a small Runtime API client of ours."""

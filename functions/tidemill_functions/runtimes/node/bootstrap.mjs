@@ -1,0 +1,215 @@
+// Runs a Node.js handler: asks the Runtime API for invocations and calls the handler as Lambda does.
+//
+// AWS's own aws-lambda-ric needs a compiler to install; this client of ours has its contract, for Node 18 and
+// newer. Started as `node bootstrap.mjs HANDLER`. Error documents, handler names and console lines are those of
+// https://github.com/aws/aws-lambda-nodejs-runtime-interface-client.
+
+import { existsSync } from "node:fs";
+import http from "node:http";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+import { format } from "node:util";
+
+const ROOT = "/2018-06-01/runtime/";
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
+const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+let requestId = "";
+
+class RuntimeError extends Error {
+  constructor(name, message) {
+    super(message);
+    this.name = name;
+  }
+}
+
+function request(method, route, body = "", headers = {}) {
+  return new Promise((resolve, reject) => {
+    const length = Buffer.byteLength(body);
+    const options = { host, port, agent, method, path: ROOT + route };
+    const sent = http.request(
+      { ...options, headers: { ...headers, "Content-Type": "application/json", "Content-Length": length } },
+      (reply) => {
+        const chunks = [];
+        reply.on("data", (chunk) => chunks.push(chunk));
+        reply.on("end", () => resolve({ status: reply.statusCode, headers: reply.headers, body: Buffer.concat(chunks) }));
+        reply.on("error", reject);
+      },
+    );
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+function documentOf(error) {
+  if (error instanceof Error) {
+    const trace = (error.stack || "").split("\n");
+    return { errorType: error.name, errorMessage: error.message, trace };
+  }
+  return { errorType: typeof error, errorMessage: String(error), trace: [] };
+}
+
+// Console lines have Lambda's prefix; a line break inside one is a CR, as one record is one line.
+function patchConsole() {
+  const levels = { log: "INFO", info: "INFO", debug: "DEBUG", trace: "TRACE", warn: "WARN", error: "ERROR" };
+  for (const [method, level] of Object.entries(levels)) {
+    console[method] = (...values) => {
+      const text = format(...values).replaceAll("\n", "\r");
+      process.stdout.write(`${new Date().toISOString()}\t${requestId || "undefined"}\t${level}\t${text}\n`);
+    };
+  }
+}
+
+function logError(kind, document) {
+  const text = JSON.stringify({ ...document, stack: document.trace, trace: undefined });
+  console.error(`${kind} \t${text}`);
+}
+
+async function loadModule(root, folder, name) {
+  const below = path.resolve(root, folder, name);
+  const file = ["", ".js", ".mjs", ".cjs"].map((end) => below + end).find((one) => existsSync(one) && path.extname(one));
+  if (file === undefined) {
+    const resolved = createRequire(path.join(root, "package.json")).resolve(name, { paths: [root, path.join(root, folder)] });
+    return import(pathToFileURL(resolved));
+  }
+  return import(pathToFileURL(file));
+}
+
+async function loadHandler(root, handler) {
+  if (handler.includes("..")) {
+    throw new RuntimeError("Runtime.MalformedHandlerName", `'${handler}' is not a valid handler name. Use absolute paths when specifying root directories in handler names.`);
+  }
+  const base = path.basename(handler);
+  const match = /^([^.]*)\.(.*)$/.exec(base);
+  if (match === null || match[1] === "" || match[2] === "") {
+    throw new RuntimeError("Runtime.MalformedHandlerName", "Bad handler");
+  }
+  const folder = handler.slice(0, -base.length);
+  let found;
+  try {
+    found = await loadModule(root, folder, match[1]);
+  } catch (error) {
+    if (error instanceof SyntaxError) {
+      throw new RuntimeError("Runtime.UserCodeSyntaxError", `SyntaxError: ${error.message}`);
+    }
+    if (error?.code === "MODULE_NOT_FOUND" || error?.code === "ERR_MODULE_NOT_FOUND") {
+      throw new RuntimeError("Runtime.ImportModuleError", `Error: ${error.message}`);
+    }
+    throw error;
+  }
+  const get = (start) => match[2].split(".").reduce((value, key) => value?.[key], start);
+  const user = get(found) ?? get(found.default);
+  if (user === undefined) {
+    throw new RuntimeError("Runtime.HandlerNotFound", `${handler} is undefined or not exported`);
+  }
+  if (typeof user !== "function") {
+    throw new RuntimeError("Runtime.HandlerNotFound", `${handler} is not a function`);
+  }
+  return user;
+}
+
+function contextOf(headers, settle) {
+  const { env } = process;
+  const deadline = Number(headers["lambda-runtime-deadline-ms"]);
+  const client = headers["lambda-runtime-client-context"];
+  const identity = headers["lambda-runtime-cognito-identity"];
+  return {
+    callbackWaitsForEmptyEventLoop: true,
+    functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+    functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+    memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+    logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+    logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+    invokedFunctionArn: headers["lambda-runtime-invoked-function-arn"],
+    awsRequestId: requestId,
+    clientContext: client ? JSON.parse(client) : undefined,
+    identity: identity ? JSON.parse(identity) : undefined,
+    getRemainingTimeInMillis: () => deadline - Date.now(),
+    done: (error, result) => settle(error, result),
+    succeed: (result) => settle(null, result),
+    fail: (error) => settle(error ?? new Error("fail")),
+  };
+}
+
+// Call the handler in each of its forms; resolves to its result, rejects with what it threw.
+function call(user, event, headers) {
+  return new Promise((resolve, reject) => {
+    let context;
+    // A handler that neither returns a promise nor calls back ends when nothing is left to do.
+    let end = () => resolve(null);
+    process.once("beforeExit", () => end());
+    const settle = (error, result) => {
+      end = () => (error === null || error === undefined ? resolve(result) : reject(error));
+      if (!context.callbackWaitsForEmptyEventLoop) {
+        end();
+      }
+    };
+    const now = (error, result) => {
+      context.callbackWaitsForEmptyEventLoop = false;
+      settle(error, result);
+    };
+    context = contextOf(headers, now);
+    const returned = user(event, context, settle);
+    if (typeof returned?.then === "function") {
+      returned.then(resolve, reject);
+    }
+  });
+}
+
+async function answer(headers, result) {
+  let body;
+  try {
+    body = JSON.stringify(result === undefined ? null : result) ?? "null";
+  } catch (error) {
+    throw new RuntimeError("Runtime.MarshalError", `Unable to stringify response body: ${error.message}`);
+  }
+  const reply = await request("POST", `invocation/${requestId}/response`, body);
+  if (reply.status !== 202) {
+    process.exit(1);
+  }
+}
+
+async function fail(error) {
+  const document = documentOf(error);
+  logError("Invoke Error", document);
+  const headers = { "Lambda-Runtime-Function-Error-Type": document.errorType };
+  await request("POST", `invocation/${requestId}/error`, JSON.stringify(document), headers);
+}
+
+async function serve(user) {
+  for (;;) {
+    const next = await request("GET", "invocation/next");
+    requestId = next.headers["lambda-runtime-aws-request-id"];
+    process.env._X_AMZN_TRACE_ID = next.headers["lambda-runtime-trace-id"] ?? "";
+    process.removeAllListeners("beforeExit");
+    try {
+      await answer(next.headers, await call(user, JSON.parse(next.body), next.headers));
+    } catch (error) {
+      await fail(error);
+    }
+  }
+}
+
+async function fatal(error, status) {
+  const document = documentOf(error);
+  logError("Uncaught Exception", document);
+  const route = requestId === "" ? "init/error" : `invocation/${requestId}/error`;
+  await request("POST", route, JSON.stringify(document)).catch(() => undefined);
+  process.exit(status);
+}
+
+patchConsole();
+globalThis.awslambda = {
+  streamifyResponse: () => {
+    throw new RuntimeError("Runtime.StreamingNotBuilt", "Response streaming is not built in Tidemill: return the response.");
+  },
+};
+process.on("uncaughtException", (error) => fatal(error, 129));
+process.on("unhandledRejection", (reason) => {
+  const error = new RuntimeError("Runtime.UnhandledPromiseRejection", String(reason));
+  error.stack = reason?.stack ?? error.stack;
+  return fatal(error, 128);
+});
+loadHandler(process.env.LAMBDA_TASK_ROOT, process.argv[2])
+  .then(serve)
+  .catch((error) => fatal(error, 1));

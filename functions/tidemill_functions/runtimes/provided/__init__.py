@@ -1,0 +1,1 @@
+"""Runs any program that speaks the Runtime API: Lambda's OS-only runtimes."""

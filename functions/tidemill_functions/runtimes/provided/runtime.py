@@ -1,0 +1,31 @@
+"""Starts `bootstrap`, an executable that speaks the Runtime API: Go, Rust, or whatever was compiled.
+
+The program must be for this machine: Amazon Linux and its libraries are not here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from tidemill_functions.code.registry import Function
+from tidemill_functions.errors import InvalidFunction
+from tidemill_functions.runtimes.runtime import Launch
+
+NAMES: Final = ("provided.al2", "provided.al2023")
+
+
+class ProvidedRuntime:
+    """The rows of NAMES."""
+
+    def check(self, _name: str) -> str:
+        """Return nothing: every machine can start a program."""
+        return ""
+
+    def launch(self, function: Function, task_root: Path) -> Launch:
+        """Return the bootstrap's start. Raises InvalidFunction in Lambda's words if there is none."""
+        bootstrap = task_root / "bootstrap"
+        if not (bootstrap.is_file() and os.access(bootstrap, os.X_OK)):
+            raise InvalidFunction("Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
+        return Launch(command=(str(bootstrap),), version=function.runtime)
