@@ -11,6 +11,7 @@ import errno
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -22,11 +23,13 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from tidemill_awsapi import Service
+from tidemill_awsapi import Handler, Service
+from tidemill_functions.api.attachments import AttachmentsApi
 from tidemill_functions.api.control import ControlApi
 from tidemill_functions.api.extension import ExtensionApi
 from tidemill_functions.api.front import Front, FrontConnection
 from tidemill_functions.api.invoke import InvokeApi
+from tidemill_functions.api.versions import VersionsApi
 from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import InvalidSettings
 from tidemill_functions.runtime.event_queue import EventQueue, delivering
@@ -40,6 +43,39 @@ _USAGE_ERROR: Final = 2
 _START_ERROR: Final = 1
 # CreateFunction's limit for a request: a zip of 50 MB as base64, and the rest of the document.
 REQUEST_BYTES_MAX: Final = 69_905_067
+_VERSIONS: Final = (
+    "PublishVersion",
+    "ListVersionsByFunction",
+    "CreateAlias",
+    "UpdateAlias",
+    "GetAlias",
+    "ListAliases",
+    "DeleteAlias",
+)
+_ATTACHMENTS: Final = (
+    "TagResource",
+    "UntagResource",
+    "ListTags",
+    "PutFunctionConcurrency",
+    "GetFunctionConcurrency",
+    "DeleteFunctionConcurrency",
+    "GetAccountSettings",
+    "AddPermission",
+    "GetPolicy",
+    "RemovePermission",
+    "PutFunctionEventInvokeConfig",
+    "UpdateFunctionEventInvokeConfig",
+    "GetFunctionEventInvokeConfig",
+    "ListFunctionEventInvokeConfigs",
+    "DeleteFunctionEventInvokeConfig",
+    "GetFunctionCodeSigningConfig",
+    "GetFunctionUrlConfig",
+    "ListFunctionUrlConfigs",
+    "GetProvisionedConcurrencyConfig",
+    "ListProvisionedConcurrencyConfigs",
+    "GetRuntimeManagementConfig",
+    "GetFunctionRecursionConfig",
+)
 # Invocations are drained by then; this is for replies on their way to slow readers.
 _REPLIES_S: Final = 2.0
 
@@ -151,6 +187,8 @@ def _application(
             "UpdateFunctionCode": control.update_function_code,
             "UpdateFunctionConfiguration": control.update_function_configuration,
             "DeleteFunction": control.delete_function,
+            **_operations(VersionsApi(registry), _VERSIONS),
+            **_operations(AttachmentsApi(registry, settings), _ATTACHMENTS),
         },
         region=settings.region,
         account_id=settings.account_id,
@@ -158,6 +196,11 @@ def _application(
     application = service.application(max_body_bytes=REQUEST_BYTES_MAX)
     extension.add_to(application)
     return application
+
+
+def _operations(api: object, names: Sequence[str]) -> dict[str, Handler]:
+    """Return the handlers of these operations: a method has its operation's name in lower case."""
+    return {name: getattr(api, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()) for name in names}
 
 
 def _stop_or_force(stop: asyncio.Event) -> None:

@@ -7,6 +7,7 @@
     ├── FunctionNotFound
     ├── FunctionExists
     └── TooManyInvocations   no environment is free and no more may be started
+        └── ReservedConcurrencyReached   as many run as the function has reserved
 
 Whatever a handler does wrong is no exception here: it is an ordinary `Result` (environment.py).
 """
@@ -38,3 +39,7 @@ class FunctionExists(FunctionsError):
 
 class TooManyInvocations(FunctionsError):
     """All environments are busy and no more may be started."""
+
+
+class ReservedConcurrencyReached(TooManyInvocations):
+    """As many invocations of the function run as it has reserved."""

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import platform
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tidemill_awsapi import ApiError, Call
-from tidemill_functions.api.lookup import find_function, name_of
+from tidemill_functions.api.description import check_revision, describe, invalid
+from tidemill_functions.api.lookup import find_function, find_latest, name_of, qualifier_of, weights_of
 from tidemill_functions.code import s3
 from tidemill_functions.code.registry import LATEST, Function, LocalCode, Registry, ZipCode
 from tidemill_functions.errors import FunctionExists, InvalidFunction
@@ -56,7 +55,6 @@ _RESERVED = frozenset(
 _ECHOED = ("Description", "Role", "VpcConfig", "TracingConfig", "Architectures", "EphemeralStorage")
 # The values of the members that are not built which ask for nothing: they are accepted.
 _UNBUILT: Mapping[str, tuple[Any, ...]] = {
-    "Publish": (False,),
     "PublishTo": (),
     "Layers": ([],),
     "DeadLetterConfig": ({}, {"TargetArn": ""}),
@@ -88,9 +86,9 @@ class ControlApi:
         if len(name) > NAME_LENGTH_MAX:
             raise _violation("functionName", name, f"have length less than or equal to {NAME_LENGTH_MAX}")
         if params.get("PackageType", "Zip") != "Zip" or "ImageUri" in params["Code"]:
-            raise _invalid("Container images can not be run here: create the function from a zip.")
+            raise invalid("Container images can not be run here: create the function from a zip.")
         if "Runtime" not in params or not params.get("Handler"):
-            raise _invalid(
+            raise invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages."
             )
         configuration = await self._configuration(params)
@@ -98,19 +96,24 @@ class ControlApi:
             raise _conflict(name)
         code = await self._store(name, params["Code"])
         try:
-            function = self._registry.create(name, code=code, tags=params.get("Tags", {}), **configuration)
+            function = self._registry.create(name, code=code, **configuration)
         except FunctionExists:
             self._registry.release(name, code)
             raise _conflict(name) from None
-        return describe(function)
+        if tags := params.get("Tags"):
+            self._registry.attached.put(name, tags=tags)
+        return describe(self._registry.publish(name) if params.get("Publish") else function)
 
     async def get_function(self, call: Call) -> Mapping[str, Any]:
         """GetFunction."""
         function = self._find(call)
+        attached = self._registry.attached.get(function.name)
+        reserved = attached.reserved_concurrency
         return {
             "Configuration": describe(function),
             "Code": {"RepositoryType": "S3", "Location": _code_url(function, call)},
-            "Tags": function.tags or None,
+            "Tags": attached.tags or None,
+            "Concurrency": None if reserved is None else {"ReservedConcurrentExecutions": reserved},
         }
 
     async def get_function_configuration(self, call: Call) -> Mapping[str, Any]:
@@ -118,23 +121,26 @@ class ControlApi:
         return describe(self._pool.refresh(self._find(call)))
 
     async def list_functions(self, call: Call) -> Mapping[str, Any]:
-        """ListFunctions; the marker is the name that the last page ended with."""
+        """ListFunctions; the marker is the key that the last page ended with."""
         marker, size = call.params.get("Marker", ""), call.params.get("MaxItems", _PAGE)
-        following = [function for function in self._registry.all() if function.name > marker]
-        page = following[: min(size, _PAGE)]
+        found = list(self._registry.all())
+        if call.params.get("FunctionVersion") == "ALL":
+            found = [one for function in found for one in (function, *self._registry.versions(function.name))]
+        begin = next((place + 1 for place, one in enumerate(found) if one.key == marker), 0)
+        page = found[begin : begin + min(size, _PAGE)]
         return {
             "Functions": [describe(function) for function in page],
-            "NextMarker": page[-1].name if len(following) > len(page) else None,
+            "NextMarker": page[-1].key if len(found) > begin + len(page) else None,
         }
 
     async def update_function_code(self, call: Call) -> Mapping[str, Any]:
         """UpdateFunctionCode, by a zip; code that ran in place is unpacked code from here on."""
         params = call.params
-        function = self._find(call)
-        _check_revision(function, params)
+        function = self._latest(call)
+        check_revision(function.revision_id, params)
         _refuse_unbuilt(params)
         if "ImageUri" in params:
-            raise _invalid("Container images can not be run here: update the function with a zip.")
+            raise invalid("Container images can not be run here: update the function with a zip.")
         code = await self._store(function.name, params)
         if params.get("DryRun"):
             self._registry.release(function.name, code)
@@ -142,24 +148,51 @@ class ControlApi:
         if self._registry.get(function.name) is None:  # deleted while it was unpacked
             self._registry.release(function.name, code)
             raise ApiError("ResourceNotFoundException", f"Function not found: {function.arn}")
-        return self._replace(function, code=code)
+        updated = self._replace(function, code=code)
+        return describe(self._registry.publish(function.name)) if params.get("Publish") else updated
 
     async def update_function_configuration(self, call: Call) -> Mapping[str, Any]:
         """UpdateFunctionConfiguration; environments of the former configuration end."""
-        function = self._find(call)
-        _check_revision(function, call.params)
+        function = self._latest(call)
+        check_revision(function.revision_id, call.params)
         changes = await self._configuration(call.params)
         if "echoed" in changes:
             changes["echoed"] = {**function.echoed, **changes["echoed"]}
         return self._replace(function, **changes)
 
     async def delete_function(self, call: Call) -> Mapping[str, Any]:
-        """DeleteFunction; running invocations may end."""
+        """DeleteFunction, with all its versions, or one version; running invocations may end."""
         function = self._find(call)
-        if call.params.get("Qualifier") == LATEST:
-            raise _invalid("$LATEST version cannot be deleted without deleting the function.")
-        self._pool.retire(self._registry.delete(function.name))
+        qualifier = qualifier_of(call.params["FunctionName"], call.params.get("Qualifier"))
+        if qualifier == LATEST:
+            raise invalid("$LATEST version cannot be deleted without deleting the function.")
+        if qualifier is None:
+            for version in self._registry.versions(function.name):
+                self._pool.retire(self._registry.delete(version.key))
+            self._pool.retire(self._registry.delete(function.name))
+        else:
+            self._delete_version(function, qualifier)
         return {"StatusCode": 204}
+
+    def _delete_version(self, version: Function, qualifier: str) -> None:
+        aliases = self._registry.attached.get(version.name).aliases
+        if qualifier in aliases:
+            raise invalid("Aliases are deleted by DeleteAlias.")
+        using = [
+            alias["Name"]
+            for alias in aliases.values()
+            if version.version in (alias["FunctionVersion"], *weights_of(alias))
+        ]
+        if using:
+            raise ApiError(
+                "ResourceConflictException",
+                f"Unable to delete version because the following aliases reference it: [{', '.join(using)}]",
+            )
+        self._pool.retire(self._registry.delete(version.key))
+
+    def _latest(self, call: Call) -> Function:
+        """Return the function itself: versions do not change."""
+        return find_latest(self._registry, call.params["FunctionName"])
 
     def _find(self, call: Call) -> Function:
         return find_function(self._registry, call.params["FunctionName"], call.params.get("Qualifier"))
@@ -170,7 +203,7 @@ class ControlApi:
             try:
                 note = await asyncio.to_thread(self._runtimes.check, runtime)
             except InvalidFunction as error:
-                raise _invalid(str(error)) from None
+                raise invalid(str(error)) from None
             if note:
                 logger.warning("another runtime is used function=%s note=%s", params["FunctionName"], note)
             fields |= {"runtime": runtime, "runtime_note": note}
@@ -186,52 +219,12 @@ class ControlApi:
         zipped = code.get("ZipFile")
         if zipped is None:
             if "S3Bucket" not in code or "S3Key" not in code:
-                raise _invalid("Please provide a source for function code.")
+                raise invalid("Please provide a source for function code.")
             zipped = await _from_s3(code)
         try:
             return await asyncio.to_thread(self._registry.store_zip, name, zipped)
         except InvalidFunction as error:
-            raise _invalid(str(error)) from None
-
-
-def describe(function: Function) -> dict[str, Any]:
-    """FunctionConfiguration as Lambda answers it; a function is Active as soon as it is registered."""
-    code, echoed = function.code, function.echoed
-    modified = datetime.fromtimestamp(function.last_modified_ms / 1000, UTC)
-    vpc = echoed.get("VpcConfig")
-    return {
-        "FunctionName": function.name,
-        "FunctionArn": function.arn,
-        "Runtime": function.runtime,
-        "RuntimeVersionConfig": _runtime_version(function),
-        "Role": echoed.get("Role"),
-        "Handler": function.handler,
-        "CodeSize": 0 if isinstance(code, LocalCode) else code.size_bytes,
-        "CodeSha256": "" if isinstance(code, LocalCode) else code.sha256,
-        "Description": echoed.get("Description", ""),
-        "Timeout": function.timeout_s,
-        "MemorySize": function.memory_mb,
-        "LastModified": modified.isoformat(timespec="milliseconds").replace("+00:00", "+0000"),
-        "Version": LATEST,
-        "VpcConfig": {**vpc, "VpcId": ""} if vpc else None,
-        "Environment": {"Variables": function.environment} if function.environment else None,
-        "TracingConfig": echoed.get("TracingConfig", {"Mode": "PassThrough"}),
-        "RevisionId": function.revision_id,
-        "State": "Active",
-        "LastUpdateStatus": "Successful",
-        "PackageType": "Zip",
-        "Architectures": echoed.get("Architectures") or [_architecture()],
-        "EphemeralStorage": echoed.get("EphemeralStorage", {"Size": 512}),
-        "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-        "LoggingConfig": {"LogFormat": "Text", "LogGroup": _log_group(function.name)},
-    }
-
-
-def _runtime_version(function: Function) -> dict[str, Any] | None:
-    """Return Lambda's place for what is odd about a runtime's version; None if nothing is."""
-    if not function.runtime_note:
-        return None
-    return {"Error": {"ErrorCode": "Tidemill.OtherVersion", "Message": function.runtime_note}}
+            raise invalid(str(error)) from None
 
 
 def checked(
@@ -272,9 +265,9 @@ def _configuration(params: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_unbuilt(params: Mapping[str, Any]) -> None:
     for member, harmless in _UNBUILT.items():
         if member in params and params[member] not in harmless:
-            raise _invalid(f"{member} is not built in Tidemill: leave it out.")
+            raise invalid(f"{member} is not built in Tidemill: leave it out.")
     if params.get("LoggingConfig", {}) not in ({}, {"LogFormat": "Text"}):
-        raise _invalid("LoggingConfig is not built in Tidemill but for the log format Text: leave it out.")
+        raise invalid("LoggingConfig is not built in Tidemill but for the log format Text: leave it out.")
 
 
 def _check_range(member: str, value: int, low: int, high: int) -> None:
@@ -290,24 +283,15 @@ def _check_environment(variables: Mapping[str, str]) -> None:
         "you have provided"
     )
     if reserved := _RESERVED & variables.keys():
-        raise _invalid(
+        raise invalid(
             f"{unable} contains reserved keys that are currently not supported for modification. "
             f"Reserved keys used in this request: {', '.join(sorted(reserved))}"
         )
     if any("\0" in text for item in variables.items() for text in item):
-        raise _invalid("An environment variable contains a NUL character: take it out.")
+        raise invalid("An environment variable contains a NUL character: take it out.")
     if sum(len(text.encode()) for item in variables.items() for text in item) > ENVIRONMENT_BYTES_MAX:
         # Lambda repeats the variables here; they may be secrets, so they are left out.
-        raise _invalid(f"{unable} exceeded the 4KB limit.")
-
-
-def _check_revision(function: Function, params: Mapping[str, Any]) -> None:
-    if params.get("RevisionId", function.revision_id) != function.revision_id:
-        raise ApiError(
-            "PreconditionFailedException",
-            "The Revision Id provided does not match the latest Revision Id. "
-            "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
-        )
+        raise invalid(f"{unable} exceeded the 4KB limit.")
 
 
 async def _from_s3(code: Mapping[str, Any]) -> bytes:
@@ -316,7 +300,7 @@ async def _from_s3(code: Mapping[str, Any]) -> bytes:
             s3.download, code["S3Bucket"], code["S3Key"], code.get("S3ObjectVersion")
         )
     except InvalidFunction as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
 
 
 def _code_url(function: Function, call: Call) -> str:
@@ -324,18 +308,6 @@ def _code_url(function: Function, call: Call) -> str:
     if isinstance(function.code, LocalCode):
         return Path(function.code.folder).as_uri()
     return f"http://{call.headers['Host']}/_tidemill/functions/{function.name}/code"
-
-
-def _architecture() -> str:
-    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-
-
-def _log_group(name: str) -> str:
-    return f"/aws/lambda/{name}"
-
-
-def _invalid(message: str) -> ApiError:
-    return ApiError("InvalidParameterValueException", message)
 
 
 def _conflict(name: str) -> ApiError:

@@ -24,7 +24,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidemill_awsapi import ApiError
-from tidemill_functions.api.control import checked, describe
+from tidemill_functions.api.control import checked
+from tidemill_functions.api.description import describe
 from tidemill_functions.code.handlers import check_handler
 from tidemill_functions.code.registry import Function, LocalCode, Registry, local_code
 from tidemill_functions.errors import FunctionsError, InvalidFunction

@@ -38,7 +38,7 @@ _LENGTH_DIGITS_MAX = 20  # int() raises for thousands of them
 _KEEP_ALIVE_S = 3630.0
 _HALF_SENT_S = 60.0
 _SWEEP_S = 15.0
-_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Amz-Executed-Version: $LATEST\r\n"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Amz-Executed-Version: %s\r\n"
 # A request with one of these is aiohttp's: other framing, other semantics, or a browser's.
 _UNUSUAL = frozenset(
     {
@@ -147,7 +147,7 @@ class FrontConnection(asyncio.Protocol):
             return False
         invocation = Invocation(
             payload=payload or b"{}",
-            finish=lambda result: self._reply(invocation, result, end),
+            finish=lambda result: self._reply(invocation, result, end, function.version),
             trace_id=accepted_trace_id(head.trace_id),
             wants_log=head.wants_log,
         )
@@ -158,14 +158,14 @@ class FrontConnection(asyncio.Protocol):
             self._is_busy = False
         return self._is_busy
 
-    def _reply(self, invocation: Invocation, result: Result | None, end: int) -> None:
+    def _reply(self, invocation: Invocation, result: Result | None, end: int, version: str) -> None:
         self._is_busy = False
         if self._transport is None:
             return
         if result is None:  # deleted meanwhile: tidemill_awsapi says so
             self._hand_over()
             return
-        self._transport.write(_response(invocation, result))
+        self._transport.write(_response(invocation, result, version))
         del self._received[:end]
         if self._front.is_stopping:
             self._close()
@@ -233,9 +233,9 @@ def _read_head(head: bytes) -> _Head | None:
     )
 
 
-def _response(invocation: Invocation, result: Result) -> bytes:
+def _response(invocation: Invocation, result: Result, version: str) -> bytes:
     error = b"X-Amz-Function-Error: Unhandled\r\n" if result.failed else b""
     log = b"X-Amz-Log-Result: %s\r\n" % base64.b64encode(result.log_tail) if invocation.wants_log else b""
     request_id = invocation.request_id.encode()
     ending = b"x-amzn-RequestId: %s\r\nContent-Length: %d\r\n\r\n" % (request_id, len(result.payload))
-    return b"".join((_OK, error, log, ending, result.payload))
+    return b"".join((_OK % version.encode(), error, log, ending, result.payload))

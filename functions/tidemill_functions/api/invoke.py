@@ -17,8 +17,8 @@ import orjson
 
 from tidemill_awsapi import ApiError, Call
 from tidemill_functions.api.lookup import find_function
-from tidemill_functions.code.registry import LATEST, Function, Registry
-from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
+from tidemill_functions.code.registry import Function, Registry
+from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
 from tidemill_functions.runtime.event_queue import EventQueue
 from tidemill_functions.runtime.pool import Pool
 
@@ -50,6 +50,12 @@ class InvokeApi:
                 self._events.put(function, payload=payload, request_id=call.request_id, trace_id=trace_id)
                 return {"StatusCode": 202}
             return await self._run(function, payload, trace_id, call)
+        except ReservedConcurrencyReached:
+            raise ApiError(
+                "TooManyRequestsException",
+                "Rate Exceeded.",
+                Reason="ReservedFunctionConcurrentInvocationLimitExceeded",
+            ) from None
         except TooManyInvocations:
             raise ApiError(
                 "TooManyRequestsException", "Rate Exceeded.", Reason="ConcurrentInvocationLimitExceeded"
@@ -70,7 +76,7 @@ class InvokeApi:
         return {
             "StatusCode": 200,
             "Payload": result.payload,
-            "ExecutedVersion": LATEST,
+            "ExecutedVersion": function.version,
             # Lambda says Unhandled for every error of a managed runtime, raised or not.
             "FunctionError": "Unhandled" if result.failed else None,
             "LogResult": base64.b64encode(result.log_tail).decode() if wants_log else None,

@@ -3,7 +3,7 @@
 One JSON file a function, replaced atomically; code is in place before the file that names it is. Knows
 nothing of processes and HTTP. Every change makes a new `Function` object: `is` tells whether one is stale.
 
-    functions/NAME.json     code/NAME/ID/   code/NAME/ID.zip
+    functions/NAME.json   functions/NAME:1.json   code/NAME/ID/   code/NAME/ID.zip   attached/NAME.json
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import base64
 import dataclasses
 import hashlib
 import logging
-import os
 import shutil
 import sys
 import time
@@ -25,6 +24,8 @@ from typing import Any
 import orjson
 
 from tidemill_functions.code.archive import unpack
+from tidemill_functions.code.attached import AttachedStore
+from tidemill_functions.code.documents import remove_document, write_document
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
 
@@ -68,13 +69,18 @@ class Function:
     environment: Mapping[str, str] = field(default_factory=dict)
     # Configuration by Lambda's member names that is answered as given and has no effect on one machine.
     echoed: Mapping[str, Any] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    version: str = LATEST
     revision_id: str = ""
     last_modified_ms: int = 0
 
+    @property
+    def key(self) -> str:
+        """What the registry knows it by: its name, with the number of a published version."""
+        return self.name if self.version == LATEST else f"{self.name}:{self.version}"
+
 
 class Registry:
-    """The functions by name."""
+    """The functions by their keys, and what hangs on them by their names."""
 
     def __init__(self, data_dir: Path, *, region: str, account_id: str) -> None:
         self._documents = data_dir / "functions"
@@ -82,23 +88,30 @@ class Registry:
         self._arn_prefix = f"arn:aws:lambda:{region}:{account_id}:function:"
         self._documents.mkdir(parents=True, exist_ok=True)
         self._code.mkdir(parents=True, exist_ok=True)
+        self.attached = AttachedStore(data_dir / "attached")
         self._functions: dict[str, Function] = {}
         self._fingerprints: dict[str, int] = {}
         for document in sorted(self._documents.glob("*.json")):
             self._load(document)
         self._remove_orphans()
 
-    def get(self, name: str) -> Function | None:
-        """The function, or None."""
-        return self._functions.get(name)
+    def get(self, key: str) -> Function | None:
+        """Return the function or published version of this key, or None."""
+        return self._functions.get(key)
 
     def all(self) -> Sequence[Function]:
-        """All functions by name."""
-        return [self._functions[name] for name in sorted(self._functions)]
+        """Return all functions by name, without their published versions."""
+        found = [function for function in self._functions.values() if function.version == LATEST]
+        return sorted(found, key=lambda function: function.name)
 
-    def arn(self, name: str) -> str:
-        """The ARN that a function of this name has or would have."""
-        return self._arn_prefix + name
+    def versions(self, name: str) -> Sequence[Function]:
+        """Return the published versions of a function, lowest first."""
+        found = [f for f in self._functions.values() if f.name == name and f.version != LATEST]
+        return sorted(found, key=lambda function: int(function.version))
+
+    def arn(self, key: str) -> str:
+        """Return the ARN that a function of this key has or would have."""
+        return self._arn_prefix + key
 
     def create(self, name: str, **configuration: Any) -> Function:
         """Register a new function with these fields of `Function`. Raises FunctionExists."""
@@ -112,14 +125,36 @@ class Registry:
             raise FunctionNotFound(self.arn(name))
         return self._put(dataclasses.replace(self._functions[name], **changes))
 
-    def delete(self, name: str) -> Function:
-        """Forget a function; its code goes when `release` is called. Raises FunctionNotFound."""
-        if name not in self._functions:
+    def publish(self, name: str, description: str | None = None) -> Function:
+        """Keep a function as it is now under the next number, unless the last version is the same.
+
+        Raises FunctionNotFound.
+        """
+        latest = self._functions.get(name)
+        if latest is None:
             raise FunctionNotFound(self.arn(name))
-        (self._documents / f"{name}.json").unlink(missing_ok=True)
-        _sync(self._documents)
-        self._fingerprints.pop(name, None)
-        return self._functions.pop(name)
+        echoed = latest.echoed if description is None else {**latest.echoed, "Description": description}
+        published = self.versions(name)
+        if published and _is_same(published[-1], latest):
+            return published[-1]
+        number = self.attached.get(name).versions + 1
+        self.attached.put(name, versions=number)
+        key = f"{name}:{number}"
+        return self._put(dataclasses.replace(latest, version=str(number), arn=self.arn(key), echoed=echoed))
+
+    def delete(self, key: str) -> Function:
+        """Forget a function or a version; its code goes when `release` is called.
+
+        Versions are to be deleted before their function. Raises FunctionNotFound.
+        """
+        if key not in self._functions:
+            raise FunctionNotFound(self.arn(key))
+        remove_document(self._documents / f"{key}.json")
+        self._fingerprints.pop(key, None)
+        deleted = self._functions.pop(key)
+        if deleted.version == LATEST:
+            self.attached.remove(deleted.name)
+        return deleted
 
     def store_zip(self, name: str, zipped: bytes) -> ZipCode:
         """Unpack a zip for a function of this name; blocks, so call it in a thread. Raises InvalidArchive."""
@@ -145,9 +180,10 @@ class Registry:
         return self._code / function.name / f"{function.code.id}.zip"
 
     def release(self, name: str, code: ZipCode | LocalCode) -> None:
-        """Remove code that no process uses any more, unless the function still has it; blocks."""
-        current = self._functions.get(name)
-        if isinstance(code, LocalCode) or (current is not None and current.code == code):
+        """Remove code that no process uses any more, unless a version of the function has it; blocks."""
+        if isinstance(code, LocalCode):
+            return
+        if any(function.code == code for function in list(self._functions.values())):
             return
         # Not the folder around it: another zip for this name may be on its way into it.
         shutil.rmtree(self._code / name / code.id, ignore_errors=True)
@@ -171,19 +207,9 @@ class Registry:
         function = dataclasses.replace(
             function, revision_id=str(uuid.uuid4()), last_modified_ms=time.time_ns() // 1_000_000
         )
-        self._write(function)
-        self._functions[function.name] = function
+        write_document(self._documents / f"{function.key}.json", _to_document(function))
+        self._functions[function.key] = function
         return function
-
-    def _write(self, function: Function) -> None:
-        document = self._documents / f"{function.name}.json"
-        draft = document.with_suffix(".tmp")
-        with draft.open("wb") as file:
-            file.write(orjson.dumps(_to_document(function), option=orjson.OPT_INDENT_2))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(document)
-        _sync(self._documents)
 
     def _load(self, document: Path) -> None:
         try:
@@ -193,11 +219,12 @@ class Registry:
             logger.warning("function not loaded file=%s reason=%s", document.name, error)
             return
         # The ARN follows the account and region that the server has today.
-        self._functions[function.name] = dataclasses.replace(function, arn=self.arn(function.name))
+        self._functions[function.key] = dataclasses.replace(function, arn=self.arn(function.key))
 
     def _remove_orphans(self) -> None:
         """Remove code that a crash left behind: unpacked, or replaced, and named by no function."""
-        unread = {path.stem for path in self._documents.glob("*.json")} - self._functions.keys()
+        documents = {path.stem for path in self._documents.glob("*.json")}
+        unread = {key.partition(":")[0] for key in documents - self._functions.keys()}
         kept = {f.code.id for f in self._functions.values() if isinstance(f.code, ZipCode)}
         for folder in self._code.iterdir():
             if folder.name in unread:
@@ -237,13 +264,17 @@ def _to_document(function: Function) -> dict[str, Any]:
 
 def _from_document(document: dict[str, Any]) -> Function:
     code = document.pop("code")
+    document.pop("tags", None)  # of documents that were written before tags were attached
     return Function(**document, code=LocalCode(**code) if "folder" in code else ZipCode(**code))
 
 
-def _sync(folder: Path) -> None:
-    """Make a rename or removal in this folder outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _is_same(version: Function, latest: Function) -> bool:
+    """Return whether nothing that a version keeps has changed since it was published."""
+    kept = ("handler", "code", "runtime", "timeout_s", "memory_mb", "environment")
+    return all(getattr(version, name) == getattr(latest, name) for name in kept) and _without(
+        version.echoed
+    ) == _without(latest.echoed)
+
+
+def _without(echoed: Mapping[str, Any]) -> dict[str, Any]:
+    return {member: value for member, value in echoed.items() if member != "Description"}

@@ -30,7 +30,7 @@ from typing import Protocol
 
 import orjson
 
-from tidemill_functions.code.registry import LATEST, Function
+from tidemill_functions.code.registry import Function
 from tidemill_functions.errors import InvalidFunction
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
@@ -64,6 +64,7 @@ class Invocation:
     trace_id: str = ""
     client_context: bytes = b""  # one line of JSON
     wants_log: bool = False
+    name: str = ""  # the function's, without a version; set by who admits it
 
 
 class Owner(Protocol):
@@ -118,7 +119,7 @@ class Environment:
         self._timer: asyncio.TimerHandle | None = None
         self._started_s = time.monotonic()
         self._start_failure: tuple[str, str] | bytes | None = None
-        self._transcript = Transcript(site.log, memory_mb=function.memory_mb)
+        self._transcript = Transcript(site.log, memory_mb=function.memory_mb, version=function.version)
         self._is_killed = False
         self._server: asyncio.Server | None = None
         self._process = HandlerProcess(self, site.guard)
@@ -313,10 +314,10 @@ class Environment:
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
             "AWS_LAMBDA_FUNCTION_NAME": function.name,
-            "AWS_LAMBDA_FUNCTION_VERSION": LATEST,
+            "AWS_LAMBDA_FUNCTION_VERSION": function.version,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": f"{today:%Y/%m/%d}/[{LATEST}]{uuid.uuid4().hex}",
+            "AWS_LAMBDA_LOG_STREAM_NAME": f"{today:%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}",
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
             "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
             "LAMBDA_TASK_ROOT": str(self._site.task_root),

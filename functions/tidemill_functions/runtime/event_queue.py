@@ -19,6 +19,7 @@ from tidemill_functions.settings import Settings
 logger = logging.getLogger(__name__)
 
 _QUEUED_BYTES_MAX = 64 * 1024 * 1024
+_AGE_MAX_S = 6 * 3600.0
 # Lambda tries throttled events for six hours, from one second apart up to five minutes.
 _THROTTLED_MAX_S = 6 * 3600.0
 _THROTTLE_DELAY_S = 1.0
@@ -59,8 +60,16 @@ class EventQueue:
         self._bytes -= payload_bytes
 
     async def _deliver(self, name: str, payload: bytes, request_id: str, trace_id: str) -> None:
-        delays_s = self._settings.event_retry_delays_s
+        config = self._registry.attached.get(name).event_invoke.get("", {})
+        delays_s = self._settings.event_retry_delays_s[: config.get("MaximumRetryAttempts")]
+        age_max_s = config.get("MaximumEventAgeInSeconds", _AGE_MAX_S)
+        until_s = asyncio.get_running_loop().time() + age_max_s
         for delay_s in (0.0, *delays_s):
+            if asyncio.get_running_loop().time() + delay_s > until_s:
+                logger.warning(
+                    "event dropped function=%s request_id=%s age_s=%d", name, request_id, age_max_s
+                )
+                return
             await asyncio.sleep(delay_s)
             try:
                 if await self._attempt(name, payload, request_id, trace_id):

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from tidemill_functions.code.registry import Function, LocalCode, Registry
-from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
+from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
 from tidemill_functions.runtime.environment import Environment, Invocation, Result, Site
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
@@ -32,9 +32,9 @@ _KILLED_WITHIN_S = 5.0
 
 @dataclass(slots=True, eq=False)
 class _Line:
-    """One function's environments and the invocations that wait for one."""
+    """The environments of one function or published version, and the invocations that wait for one."""
 
-    name: str
+    key: str
     log: FunctionLog
     free: list[Environment] = field(default_factory=list)  # the one used last at the end
     waiting: deque[Invocation] = field(default_factory=deque)
@@ -54,6 +54,8 @@ class Pool:
         self._variables = variables
         self._guard = Guard()
         self._lines: dict[str, _Line] = {}
+        self._logs: dict[str, FunctionLog] = {}  # by name: versions share one
+        self._in_flight_by_name: Counter[str] = Counter()
         # Each with its own line: a function that was deleted and made again has a new one.
         self._environments: dict[Environment, _Line] = {}
         self._in_flight = 0
@@ -104,19 +106,29 @@ class Pool:
 
     def submit(self, function: Function, invocation: Invocation) -> None:
         """Begin one invocation, or let it wait for an environment. Raises TooManyInvocations at once."""
+        name = function.name
+        reserved = self._registry.attached.get(name).reserved_concurrency
+        if reserved is not None and self._in_flight_by_name[name] >= reserved:
+            raise ReservedConcurrencyReached(name)
         if self._in_flight >= self._settings.max_environments or self._closing:
-            raise TooManyInvocations(function.name)
+            raise TooManyInvocations(name)
         self._in_flight += 1
+        self._in_flight_by_name[name] += 1
+        invocation.name = name
         self._assign(function, invocation)
 
     def log_of(self, name: str) -> FunctionLog:
         """The log of the function of this name."""
-        return self._line(name).log
+        found = self._logs.get(name)
+        if found is None:
+            path = self._settings.data_dir / "logs" / f"{name}.log"
+            found = self._logs[name] = FunctionLog(path, file_bytes_max=self._settings.log_file_bytes)
+        return found
 
     def retire(self, former: Function) -> None:
         """Let go of a function as it was before a change: free environments end now, busy ones after work."""
-        line = self._line(former.name)
-        current = self._registry.get(former.name)
+        line = self._line(former)
+        current = self._registry.get(former.key)
         self._end_stale(line, current)
         if current is None:
             self._remove(line)
@@ -128,7 +140,7 @@ class Pool:
         """Give it the work that waits longest, or keep it warm."""
         line = self._environments[environment]
         self._has_started(line, environment)
-        if self._closing or self._registry.get(line.name) is not environment.function:
+        if self._closing or self._registry.get(line.key) is not environment.function:
             environment.kill()
         elif line.waiting:
             environment.invoke(self._next_waiting(line))
@@ -139,6 +151,9 @@ class Pool:
     def finished(self, invocation: Invocation, result: Result | None) -> None:
         """Count it out and hand its result over."""
         self._in_flight -= 1
+        self._in_flight_by_name[invocation.name] -= 1
+        if not self._in_flight_by_name[invocation.name]:
+            del self._in_flight_by_name[invocation.name]
         if self._closing:
             self._changed.set()
         invocation.finish(result)
@@ -147,7 +162,7 @@ class Pool:
         """Answer whom it leaves without an answer, and let go of its code."""
         line = self._environments.pop(environment)
         function = environment.function
-        is_current = self._registry.get(line.name) is function
+        is_current = self._registry.get(line.key) is function
         failed_to_start = self._has_started(line, environment) and is_current and not self._closing
         if failed_to_start and line.waiting:
             environment.fail(self._next_waiting(line))
@@ -164,7 +179,7 @@ class Pool:
     # Work to environments
 
     def _assign(self, function: Function, invocation: Invocation) -> None:
-        line = self._line(function.name)
+        line = self._line(function)
         if isinstance(function.code, LocalCode):
             function = self._reread(line, function)
         while line.free:
@@ -181,15 +196,15 @@ class Pool:
         """Return the function as it is now: code that runs in place may have been edited."""
         if not isinstance(function.code, LocalCode):
             return function
-        return self._reread(self._line(function.name), function)
+        return self._reread(self._line(function), function)
 
     def _reread(self, line: _Line, function: Function) -> Function:
         now_s = asyncio.get_running_loop().time()
         if now_s >= line.reread_at_s:
-            if self._registry.reread(line.name):
-                self._end_stale(line, self._registry.get(line.name))
+            if self._registry.reread(line.key):
+                self._end_stale(line, self._registry.get(line.key))
             line.reread_at_s = now_s + _REREAD_S
-        return self._registry.get(line.name) or function
+        return self._registry.get(line.key) or function
 
     def _next_waiting(self, line: _Line) -> Invocation:
         self._waiting -= 1
@@ -202,7 +217,7 @@ class Pool:
         if self._waiting == 0 or self._closing:
             return
         for line in list(self._lines.values()):
-            function = self._registry.get(line.name)
+            function = self._registry.get(line.key)
             while (
                 function is not None
                 and len(line.starting) < len(line.waiting)
@@ -256,8 +271,10 @@ class Pool:
                 environment.kill()
 
     def _remove(self, line: _Line) -> None:
-        self._lines.pop(line.name)
-        line.log.remove()
+        self._lines.pop(line.key)
+        name = line.key.partition(":")[0]
+        if self._registry.get(name) is None and name in self._logs:
+            self._logs.pop(name).remove()
         while line.waiting:
             self.finished(self._next_waiting(line), None)
 
@@ -269,12 +286,10 @@ class Pool:
         removal = asyncio.to_thread(self._registry.release, former.name, former.code)
         self._tasks.create_task(removal, name=f"remove code of {former.name}")
 
-    def _line(self, name: str) -> _Line:
-        line = self._lines.get(name)
+    def _line(self, function: Function) -> _Line:
+        line = self._lines.get(function.key)
         if line is None:
-            path = self._settings.data_dir / "logs" / f"{name}.log"
-            line = _Line(name, FunctionLog(path, file_bytes_max=self._settings.log_file_bytes))
-            self._lines[name] = line
+            line = self._lines[function.key] = _Line(function.key, self.log_of(function.name))
         return line
 
     async def _end_unused(self) -> None:
@@ -308,8 +323,8 @@ class Pool:
                     self._changed.clear()
                     await self._changed.wait()
         self._guard.close()
-        for line in self._lines.values():
-            line.log.close()
+        for log in self._logs.values():
+            log.close()
 
 
 @contextlib.asynccontextmanager

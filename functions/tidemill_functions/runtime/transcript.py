@@ -10,7 +10,6 @@ import asyncio
 import math
 import os
 
-from tidemill_functions.code.registry import LATEST
 from tidemill_functions.runtime.logs import FunctionLog
 
 # Lambda's LogType=Tail answers the last 4 KB of the log.
@@ -23,9 +22,10 @@ _READS_AT_ONCE = 16
 class Transcript:
     """One environment's part of the log; it follows the environment's life."""
 
-    def __init__(self, log: FunctionLog, *, memory_mb: int) -> None:
+    def __init__(self, log: FunctionLog, *, memory_mb: int, version: str) -> None:
         self._log = log
         self._memory_mb = memory_mb
+        self._version = version
         self._loop = asyncio.get_running_loop()
         self._pipe = -1
         self._tail = bytearray()
@@ -47,7 +47,7 @@ class Transcript:
         """An invocation begins. The tail of the first one begins with what was logged at import."""
         if self._init_ms is None:
             self._tail.clear()
-        self.write(f"START RequestId: {request_id} Version: {LATEST}\n")
+        self.write(f"START RequestId: {request_id} Version: {self._version}\n")
 
     def end(self, request_id: str, *, duration_ms: float, peak_mb: int) -> None:
         """An invocation has ended; all that its handler printed stands above these lines."""

@@ -175,7 +175,6 @@ def test_a_name_can_be_taken_once(server: FunctionsServer, name: Name) -> None:
             "InvalidParameterValueException",
             "Layers is not built",
         ),
-        ({"Publish": True}, "InvalidParameterValueException", "Publish is not built"),
         (
             {"LoggingConfig": {"LogFormat": "JSON"}},
             "InvalidParameterValueException",
@@ -232,9 +231,11 @@ def test_a_name_has_64_characters_at_most(server: FunctionsServer) -> None:
 
 
 def test_an_operation_that_is_not_built_is_named(server: FunctionsServer, name: Name) -> None:
-    code, message, status = refusal(server.client.publish_version, FunctionName=name())
+    code, message, status = refusal(
+        server.client.put_runtime_management_config, FunctionName=name(), UpdateRuntimeOn="Auto"
+    )
     assert (code, status) == ("NotImplementedException", 501)
-    assert "PublishVersion" in message
+    assert "PutRuntimeManagementConfig" in message
 
 
 def test_new_code_runs_from_the_next_call_on(server: FunctionsServer, name: Name) -> None:

@@ -28,7 +28,6 @@ def test_a_function_is_read_back_as_it_was_written(tmp_path: Path) -> None:
         timeout_s=9,
         environment={"KEY": "é"},
         echoed={"Role": "r", "VpcConfig": {"SubnetIds": ["s"]}},
-        tags={"team": "t"},
     )
     read = opened(tmp_path).get("orders")
     assert read is not None

@@ -1,0 +1,38 @@
+"""Writes JSON documents so that a crash leaves the old one or the new one, never a part.
+
+Knows folders, nothing of what the documents say. Called by the registry and by attached.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+
+def write_document(path: Path, content: Any) -> None:
+    """Replace the document at `path`; it is on the disk when this returns."""
+    draft = path.with_name(f"{path.name}.tmp")
+    with draft.open("wb") as file:
+        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def remove_document(path: Path) -> None:
+    """Remove the document if it is there; it is off the disk when this returns."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename or removal in this folder outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
