@@ -29,6 +29,7 @@ from tidemill_functions.api.control import ControlApi
 from tidemill_functions.api.extension import ExtensionApi
 from tidemill_functions.api.front import Front, FrontConnection
 from tidemill_functions.api.invoke import InvokeApi
+from tidemill_functions.api.layers import LayersApi
 from tidemill_functions.api.versions import VersionsApi
 from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import InvalidSettings
@@ -51,6 +52,14 @@ _VERSIONS: Final = (
     "GetAlias",
     "ListAliases",
     "DeleteAlias",
+)
+_LAYERS: Final = (
+    "PublishLayerVersion",
+    "GetLayerVersion",
+    "GetLayerVersionByArn",
+    "ListLayerVersions",
+    "ListLayers",
+    "DeleteLayerVersion",
 )
 _ATTACHMENTS: Final = (
     "TagResource",
@@ -188,6 +197,7 @@ def _application(
             "UpdateFunctionConfiguration": control.update_function_configuration,
             "DeleteFunction": control.delete_function,
             **_operations(VersionsApi(registry), _VERSIONS),
+            **_operations(LayersApi(registry.layers), _LAYERS),
             **_operations(AttachmentsApi(registry, settings), _ATTACHMENTS),
         },
         region=settings.region,

@@ -14,8 +14,9 @@ from typing import Any
 
 from tidemill_awsapi import ApiError, Call
 from tidemill_functions.api.description import check_revision, describe, invalid
+from tidemill_functions.api.layers import layers_of
 from tidemill_functions.api.lookup import find_function, find_latest, name_of, qualifier_of, weights_of
-from tidemill_functions.code import s3
+from tidemill_functions.api.packages import zip_of
 from tidemill_functions.code.registry import LATEST, Function, LocalCode, Registry, ZipCode
 from tidemill_functions.errors import FunctionExists, InvalidFunction
 from tidemill_functions.runtime.pool import Pool
@@ -56,7 +57,6 @@ _ECHOED = ("Description", "Role", "VpcConfig", "TracingConfig", "Architectures",
 # The values of the members that are not built which ask for nothing: they are accepted.
 _UNBUILT: Mapping[str, tuple[Any, ...]] = {
     "PublishTo": (),
-    "Layers": ([],),
     "DeadLetterConfig": ({}, {"TargetArn": ""}),
     "FileSystemConfigs": ([],),
     "ImageConfig": ({},),
@@ -207,6 +207,8 @@ class ControlApi:
             if note:
                 logger.warning("another runtime is used function=%s note=%s", params["FunctionName"], note)
             fields |= {"runtime": runtime, "runtime_note": note}
+        if "Layers" in params:
+            fields["layers"] = await layers_of(self._registry.layers, params["Layers"])
         return fields
 
     def _replace(self, former: Function, **changes: Any) -> Mapping[str, Any]:
@@ -216,11 +218,7 @@ class ControlApi:
         return describe(function)
 
     async def _store(self, name: str, code: Mapping[str, Any]) -> ZipCode:
-        zipped = code.get("ZipFile")
-        if zipped is None:
-            if "S3Bucket" not in code or "S3Key" not in code:
-                raise invalid("Please provide a source for function code.")
-            zipped = await _from_s3(code)
+        zipped = await zip_of(code)
         try:
             return await asyncio.to_thread(self._registry.store_zip, name, zipped)
         except InvalidFunction as error:
@@ -292,15 +290,6 @@ def _check_environment(variables: Mapping[str, str]) -> None:
     if sum(len(text.encode()) for item in variables.items() for text in item) > ENVIRONMENT_BYTES_MAX:
         # Lambda repeats the variables here; they may be secrets, so they are left out.
         raise invalid(f"{unable} exceeded the 4KB limit.")
-
-
-async def _from_s3(code: Mapping[str, Any]) -> bytes:
-    try:
-        return await asyncio.to_thread(
-            s3.download, code["S3Bucket"], code["S3Key"], code.get("S3ObjectVersion")
-        )
-    except InvalidFunction as error:
-        raise invalid(str(error)) from None
 
 
 def _code_url(function: Function, call: Call) -> str:

@@ -6,12 +6,14 @@ Called by the modules that serve the Lambda API; it changes nothing.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from tidemill_awsapi import ApiError
 from tidemill_functions.code.registry import Function, LocalCode
+
+_PAGE_ITEMS: Final = 50
 
 
 def describe(function: Function) -> dict[str, Any]:
@@ -33,6 +35,7 @@ def describe(function: Function) -> dict[str, Any]:
         "MemorySize": function.memory_mb,
         "LastModified": modified.isoformat(timespec="milliseconds").replace("+00:00", "+0000"),
         "Version": function.version,
+        "Layers": function.layers or None,
         "VpcConfig": {**vpc, "VpcId": ""} if vpc else None,
         "Environment": {"Variables": function.environment} if function.environment else None,
         "TracingConfig": echoed.get("TracingConfig", {"Mode": "PassThrough"}),
@@ -80,3 +83,13 @@ def invalid(message: str) -> ApiError:
 def not_there(message: str = "The resource you requested does not exist.") -> ApiError:
     """Return Lambda's refusal of what does not exist."""
     return ApiError("ResourceNotFoundException", message)
+
+
+def paged(
+    items: Sequence[dict[str, Any]], params: Mapping[str, Any]
+) -> tuple[Sequence[dict[str, Any]], str | None]:
+    """Return one page and the next marker, which is the place of the next item."""
+    marker = params.get("Marker", "")
+    begin = int(marker) if marker.isdigit() else 0
+    end = begin + min(params.get("MaxItems", _PAGE_ITEMS), _PAGE_ITEMS)
+    return items[begin:end], str(end) if end < len(items) else None

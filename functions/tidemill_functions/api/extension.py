@@ -8,6 +8,7 @@ Routes under /_tidemill/, for the command line and for people; errors are {"erro
                                             -> FunctionConfiguration; 201 new, 200 changed
     GET  /_tidemill/functions/NAME/logs     ?lines=100&follow=1 -> text
     GET  /_tidemill/functions/NAME/code     the zip that the function was made from
+    GET  /_tidemill/layers/NAME/1/code      the zip that the layer's version was made from
     GET  /_tidemill/health                  {"status", "functions", "environments", "in_flight", "events"}
 """
 
@@ -66,6 +67,9 @@ class ExtensionApi:
         application.router.add_post("/_tidemill/functions", self._told(self.register))
         application.router.add_get("/_tidemill/functions/{name}/logs", self._told(self.logs))
         application.router.add_get("/_tidemill/functions/{name}/code", self._told(self.code))
+        application.router.add_get(
+            r"/_tidemill/layers/{name:[\w-]+}/{number:\d+}/code", self._told(self.layer)
+        )
         application.router.add_get("/_tidemill/health", self.health)
         application.on_shutdown.append(self._end_followers)
 
@@ -131,6 +135,17 @@ class ExtensionApi:
             raise InvalidFunction(
                 f"{function.name} runs in place: its code is in {self._registry.folder(function)}."
             )
+        return web.FileResponse(path, headers={"Content-Type": "application/zip"})
+
+    async def layer(self, request: web.Request) -> web.StreamResponse:
+        """The zip of a layer's version as it was uploaded."""
+        name, number = request.match_info["name"], int(request.match_info["number"])
+        if self._registry.layers.get(name, number) is None:
+            raise web.HTTPNotFound(
+                body=orjson.dumps({"error": f"There is no layer version {name}:{number}."}),
+                content_type="application/json",
+            )
+        path = self._registry.layers.zip_file(name, number)
         return web.FileResponse(path, headers={"Content-Type": "application/zip"})
 
     async def health(self, _request: web.Request) -> web.Response:

@@ -6,15 +6,14 @@ A version is a function that does not change; an alias names one, or two by weig
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tidemill_awsapi import ApiError, Call
-from tidemill_functions.api.description import check_revision, describe, invalid, not_there
+from tidemill_functions.api.description import check_revision, describe, invalid, not_there, paged
 from tidemill_functions.api.lookup import find_latest, weights_of
 from tidemill_functions.code.registry import LATEST, LocalCode, Registry
 
-_PAGE: Final = 50
 # Lambda's: an alias routes to one version beside its own.
 _ROUTED_VERSIONS_MAX: Final = 1
 
@@ -46,7 +45,7 @@ class VersionsApi:
         """ListVersionsByFunction: $LATEST first, then by number."""
         function = find_latest(self._registry, call.params["FunctionName"])
         versions = [describe(one) for one in (function, *self._registry.versions(function.name))]
-        page, marker = _page(versions, call.params)
+        page, marker = paged(versions, call.params)
         return {"Versions": page, "NextMarker": marker}
 
     async def create_alias(self, call: Call) -> Mapping[str, Any]:
@@ -77,7 +76,7 @@ class VersionsApi:
             for _, alias in sorted(self._registry.attached.get(name).aliases.items())
             if version in (None, alias["FunctionVersion"])
         ]
-        page, marker = _page(aliases, call.params)
+        page, marker = paged(aliases, call.params)
         return {"Aliases": page, "NextMarker": marker}
 
     async def delete_alias(self, call: Call) -> Mapping[str, Any]:
@@ -127,13 +126,3 @@ class VersionsApi:
             **{member: alias[member] for member in ("Name", "FunctionVersion", "Description", "RevisionId")},
             "RoutingConfig": routing,
         }
-
-
-def _page(
-    items: Sequence[dict[str, Any]], params: Mapping[str, Any]
-) -> tuple[Sequence[dict[str, Any]], str | None]:
-    """Return one page and the next marker, which is the place of the next item."""
-    marker = params.get("Marker", "")
-    begin = int(marker) if marker.isdigit() else 0
-    end = begin + min(params.get("MaxItems", _PAGE), _PAGE)
-    return items[begin:end], str(end) if end < len(items) else None

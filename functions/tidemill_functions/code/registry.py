@@ -26,6 +26,7 @@ import orjson
 from tidemill_functions.code.archive import unpack
 from tidemill_functions.code.attached import AttachedStore
 from tidemill_functions.code.documents import remove_document, write_document
+from tidemill_functions.code.layers import LayerStore
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
 
@@ -69,6 +70,7 @@ class Function:
     environment: Mapping[str, str] = field(default_factory=dict)
     # Configuration by Lambda's member names that is answered as given and has no effect on one machine.
     echoed: Mapping[str, Any] = field(default_factory=dict)
+    layers: Sequence[Mapping[str, Any]] = ()  # Lambda's Arn and CodeSize, in order
     version: str = LATEST
     revision_id: str = ""
     last_modified_ms: int = 0
@@ -89,6 +91,7 @@ class Registry:
         self._documents.mkdir(parents=True, exist_ok=True)
         self._code.mkdir(parents=True, exist_ok=True)
         self.attached = AttachedStore(data_dir / "attached")
+        self.layers = LayerStore(data_dir, f"arn:aws:lambda:{region}:{account_id}:layer:")
         self._functions: dict[str, Function] = {}
         self._fingerprints: dict[str, int] = {}
         for document in sorted(self._documents.glob("*.json")):
@@ -173,6 +176,10 @@ class Registry:
             return Path(function.code.folder)
         return self._code / function.name / function.code.id
 
+    def opt(self, function: Function) -> Path | None:
+        """Return the folder that stands for /opt; None for a function without layers."""
+        return self.layers.opt(_arns(function))
+
     def zip_file(self, function: Function) -> Path | None:
         """The zip that the function was made from; None for code that runs in place."""
         if isinstance(function.code, LocalCode):
@@ -236,6 +243,8 @@ class Registry:
                 shutil.rmtree(folder, ignore_errors=True)
         for draft in self._documents.glob("*.tmp"):
             draft.unlink()
+        if not unread:
+            self.layers.remove_unused([_arns(function) for function in self._functions.values()])
 
 
 def local_code(path: str, handler: str) -> tuple[LocalCode, str]:
@@ -258,19 +267,24 @@ def local_code(path: str, handler: str) -> tuple[LocalCode, str]:
     return LocalCode(folder=str(found.parent)), f"{found.stem}.{handler.removeprefix(f'{found.stem}.')}"
 
 
+def _arns(function: Function) -> Sequence[str]:
+    return [layer["Arn"] for layer in function.layers]
+
+
 def _to_document(function: Function) -> dict[str, Any]:
     return dataclasses.asdict(function)
 
 
 def _from_document(document: dict[str, Any]) -> Function:
     code = document.pop("code")
+    document["layers"] = tuple(document.get("layers", ()))
     document.pop("tags", None)  # of documents that were written before tags were attached
     return Function(**document, code=LocalCode(**code) if "folder" in code else ZipCode(**code))
 
 
 def _is_same(version: Function, latest: Function) -> bool:
     """Return whether nothing that a version keeps has changed since it was published."""
-    kept = ("handler", "code", "runtime", "timeout_s", "memory_mb", "environment")
+    kept = ("handler", "code", "runtime", "timeout_s", "memory_mb", "environment", "layers")
     return all(getattr(version, name) == getattr(latest, name) for name in kept) and _without(
         version.echoed
     ) == _without(latest.echoed)

@@ -94,6 +94,7 @@ class Site:
     """Where an environment runs: what all environments of one function share."""
 
     task_root: Path
+    opt: Path | None  # the layers' folder
     variables: Mapping[str, str]  # handed on from the server's own environment
     log: FunctionLog
     guard: Guard
@@ -140,7 +141,9 @@ class Environment:
 
     async def _spawn(self) -> None:
         self._server = await self._loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0)
-        launch = await asyncio.to_thread(self._site.runtimes.launch, self.function, self._site.task_root)
+        launch = await asyncio.to_thread(
+            self._site.runtimes.launch, self.function, self._site.task_root, self._site.opt
+        )
         if self._is_killed:
             raise ProcessLookupError("it was ended before it began.")
         writing_end = self._transcript.open(launch.version)
@@ -322,4 +325,20 @@ class Environment:
             "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
             "LAMBDA_TASK_ROOT": str(self._site.task_root),
         }
-        return {**self._site.variables, **launch.variables, **function.environment, **lambdas}
+        return {
+            **self._site.variables,
+            **self._of_layers(),
+            **launch.variables,
+            **function.environment,
+            **lambdas,
+        }
+
+    def _of_layers(self) -> dict[str, str]:
+        """Return where programs and libraries of layers are found, in Lambda's order."""
+        opt, task_root = self._site.opt, self._site.task_root
+        if opt is None:
+            return {}
+        return {
+            "PATH": os.pathsep.join(filter(None, (self._site.variables.get("PATH"), f"{opt}/bin"))),
+            "LD_LIBRARY_PATH": os.pathsep.join((str(task_root), f"{task_root}/lib", f"{opt}/lib")),
+        }

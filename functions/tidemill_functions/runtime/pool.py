@@ -230,6 +230,7 @@ class Pool:
         assert self._tasks is not None
         site = Site(
             task_root=self._registry.folder(function),
+            opt=self._registry.opt(function),
             variables=self._variables,
             log=line.log,
             guard=self._guard,

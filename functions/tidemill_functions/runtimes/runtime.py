@@ -33,5 +33,5 @@ class Runtime(Protocol):
         Raises InvalidFunction with one sentence that names the fix if it cannot run here.
         """
 
-    def launch(self, function: Function, task_root: Path) -> Launch:
-        """Return how to start a process of this function. Raises InvalidFunction."""
+    def launch(self, function: Function, task_root: Path, opt: Path | None) -> Launch:
+        """Return how to start a process of this function, its layers in `opt`. Raises InvalidFunction."""

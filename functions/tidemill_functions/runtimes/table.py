@@ -62,9 +62,9 @@ class Runtimes:
         path, name = self._python.in_place(Path(code.folder), python, virtual_env)
         return LocalCode(folder=code.folder, python=path), name
 
-    def launch(self, function: Function, task_root: Path) -> Launch:
+    def launch(self, function: Function, task_root: Path, opt: Path | None) -> Launch:
         """Return how to start a process of this function; blocks. Raises InvalidFunction."""
         row = self._rows.get(function.runtime)
         if row is None:
             raise InvalidFunction(f"The runtime {function.runtime} cannot be run here any more.")
-        return row.launch(function, task_root)
+        return row.launch(function, task_root, opt)

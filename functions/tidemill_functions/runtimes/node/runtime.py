@@ -40,10 +40,16 @@ class NodeRuntime:
             "" if version.partition(".")[0] == major else f"{name} is run by Node.js {version}, the one found"
         )
 
-    def launch(self, function: Function, _task_root: Path) -> Launch:
+    def launch(self, function: Function, _task_root: Path, opt: Path | None) -> Launch:
         """Return our client's start. Raises InvalidFunction if `node` has gone."""
         path, version = self._node(function.runtime)
-        return Launch(command=(path, str(_BOOTSTRAP), function.handler), version=f"nodejs:{version}")
+        major = version.partition(".")[0]
+        modules = [f"{opt}/nodejs/node{major}/node_modules", f"{opt}/nodejs/node_modules"] if opt else []
+        return Launch(
+            command=(path, str(_BOOTSTRAP), function.handler),
+            version=f"nodejs:{version}",
+            variables={"NODE_PATH": os.pathsep.join(modules)} if modules else {},
+        )
 
     def _node(self, name: str) -> tuple[str, str]:
         with self._lock:

@@ -23,9 +23,10 @@ class ProvidedRuntime:
         """Return nothing: every machine can start a program."""
         return ""
 
-    def launch(self, function: Function, task_root: Path) -> Launch:
+    def launch(self, function: Function, task_root: Path, opt: Path | None) -> Launch:
         """Return the bootstrap's start. Raises InvalidFunction in Lambda's words if there is none."""
-        bootstrap = task_root / "bootstrap"
-        if not (bootstrap.is_file() and os.access(bootstrap, os.X_OK)):
-            raise InvalidFunction("Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")
-        return Launch(command=(str(bootstrap),), version=function.runtime)
+        for folder in (task_root, *([opt] if opt else [])):
+            bootstrap = folder / "bootstrap"
+            if bootstrap.is_file() and os.access(bootstrap, os.X_OK):
+                return Launch(command=(str(bootstrap),), version=function.runtime)
+        raise InvalidFunction("Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")

@@ -1,8 +1,8 @@
 """Starts AWS's runtime client in a handler's process, with Lambda's order of packages.
 
-Run as a script by the interpreter of the function, Python 3.10 or newer: `launch.py PACKAGES HANDLER`. The
+Run as a script by the function's interpreter, Python 3.10 or newer: `launch.py PACKAGES LAYERS HANDLER`. The
 client is imported before the function's code can be found, so that no module of a function shadows what the
-client needs; from then on the order is Lambda's: task root, PYTHONPATH, the library, the runtime's packages.
+client needs; from then on the order is Lambda's: task root, layers, PYTHONPATH, the library, the packages.
 """
 
 import os
@@ -12,7 +12,8 @@ from typing import Any
 
 def main() -> None:
     """Run the handler named last."""
-    packages, handler = sys.argv[1].split(os.pathsep), sys.argv[2]
+    packages, layers = (argument.split(os.pathsep) for argument in sys.argv[1:3])
+    handler = sys.argv[3]
     if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(__file__)):
         del sys.path[0]
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
@@ -27,7 +28,7 @@ def main() -> None:
         site.sethelper()
     # PYTHONPATH names the packages for what a handler starts; here they come last.
     own = [entry for entry in given if entry not in packages]
-    sys.path[:] = [os.environ["LAMBDA_TASK_ROOT"], *own, *library, *packages]
+    sys.path[:] = [os.environ["LAMBDA_TASK_ROOT"], *filter(None, layers), *own, *library, *packages]
     bootstrap.run(handler, client)
 
 

@@ -39,7 +39,7 @@ class PythonRuntime:
         asked, found = _minor(name), self._interpreter(name)
         return "" if found.version[:2] == asked else f"{name} is run by Python {found}, the nearest found"
 
-    def launch(self, function: Function, _task_root: Path) -> Launch:
+    def launch(self, function: Function, _task_root: Path, opt: Path | None) -> Launch:
         """Return awslambdaric's start. Raises InvalidFunction if its interpreter has gone."""
         self._make()
         packages = [self._packages, _HERE / "fallback"]
@@ -51,9 +51,11 @@ class PythonRuntime:
                 interpreter, options = self._project_interpreter(function.code), []
             # Python takes cached bytecode for current when size and second agree: an edit could be missed.
             options.append("-B")
-        path = os.pathsep.join(map(str, packages))
+        minor = f"python{interpreter.version[0]}.{interpreter.version[1]}"
+        layers = [f"{opt}/python/lib/{minor}/site-packages", f"{opt}/python"] if opt else []
+        paths = (os.pathsep.join(map(str, packages)), os.pathsep.join(layers))
         return Launch(
-            command=(interpreter.path, *options, str(_HERE / "launch.py"), path, function.handler),
+            command=(interpreter.path, *options, str(_HERE / "launch.py"), *paths, function.handler),
             version=f"python:{'.'.join(map(str, interpreter.version))}",
             variables={"PYTHONPATH": str(self._packages)},
         )

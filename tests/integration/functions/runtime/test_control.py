@@ -173,7 +173,12 @@ def test_a_name_can_be_taken_once(server: FunctionsServer, name: Name) -> None:
         (
             {"Layers": ["arn:aws:lambda:us-east-1:123456789012:layer:l:1"]},
             "InvalidParameterValueException",
-            "Layers is not built",
+            "Layer version arn:aws:lambda:us-east-1:123456789012:layer:l:1 does not exist.",
+        ),
+        (
+            {"Layers": ["arn:aws:lambda:us-east-1:017000801446:layer:AWSLambdaPowertoolsPythonV3:1"]},
+            "InvalidParameterValueException",
+            "is of another account or region and cannot be fetched: publish it here",
         ),
         (
             {"LoggingConfig": {"LogFormat": "JSON"}},

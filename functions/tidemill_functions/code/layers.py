@@ -1,0 +1,125 @@
+"""Owns published layer versions and the folders that stand for a function's /opt.
+
+A version is a zip and a document; they do not change. The layers of a function are unpacked over one another,
+in its order, into one folder that outlives the versions, as on Lambda. Knows nothing of functions.
+
+    layers/NAME/1.json   layers/NAME/1.zip   opt/ID/
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tidemill_functions.code.archive import unpack
+from tidemill_functions.code.documents import write_document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerVersion:
+    """One version of a layer."""
+
+    name: str
+    number: int
+    sha256: str  # base64
+    size_bytes: int
+    created_s: float
+    # Description, CompatibleRuntimes and other members that are answered as given.
+    echoed: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LayerStore:
+    """The layers by name. Methods that take or give zips block; the others read a small file or two."""
+
+    def __init__(self, data_dir: Path, arn_prefix: str) -> None:
+        self._layers = data_dir / "layers"
+        self._opt = data_dir / "opt"
+        self._arn_prefix = arn_prefix
+        self._layers.mkdir(parents=True, exist_ok=True)
+        self._opt.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, name: str, zipped: bytes, echoed: Mapping[str, Any]) -> LayerVersion:
+        """Keep a zip under the next number; blocks. Raises InvalidArchive."""
+        with tempfile.TemporaryDirectory(dir=self._opt) as trial:
+            unpack(zipped, Path(trial) / "layer")
+        folder = self._layers / name
+        folder.mkdir(exist_ok=True)
+        # A number is never given again: the document of a deleted version stays, without its zip.
+        number = 1 + max((int(path.stem) for path in folder.glob("*.json")), default=0)
+        version = LayerVersion(
+            name=name,
+            number=number,
+            sha256=base64.b64encode(hashlib.sha256(zipped).digest()).decode(),
+            size_bytes=len(zipped),
+            created_s=time.time(),
+            echoed=echoed,
+        )
+        (folder / f"{number}.zip").write_bytes(zipped)
+        write_document(folder / f"{number}.json", dataclasses.asdict(version))
+        return version
+
+    def get(self, name: str, number: int) -> LayerVersion | None:
+        """Return a version that is not deleted, or None."""
+        if not self.zip_file(name, number).is_file():
+            return None
+        return LayerVersion(**orjson.loads((self._layers / name / f"{number}.json").read_bytes()))
+
+    def versions(self, name: str) -> Sequence[LayerVersion]:
+        """Return the versions of a layer, newest first."""
+        numbers = sorted((int(path.stem) for path in (self._layers / name).glob("*.zip")), reverse=True)
+        return [version for number in numbers if (version := self.get(name, number)) is not None]
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all layers that have a version."""
+        return sorted(folder.name for folder in self._layers.iterdir() if any(folder.glob("*.zip")))
+
+    def delete(self, name: str, number: int) -> None:
+        """Forget a version; functions that have it keep it."""
+        self.zip_file(name, number).unlink(missing_ok=True)
+
+    def zip_file(self, name: str, number: int) -> Path:
+        """Return where the zip of a version lies."""
+        return self._layers / name / f"{number}.zip"
+
+    def arn(self, name: str, number: int | None = None) -> str:
+        """Return the ARN of a layer, or of one version."""
+        return f"{self._arn_prefix}{name}" if number is None else f"{self._arn_prefix}{name}:{number}"
+
+    def parsed(self, arn: str) -> tuple[str, int] | None:
+        """Return the name and number in the ARN of one of our versions; None for another's."""
+        name, _, number = arn.removeprefix(self._arn_prefix).partition(":")
+        return (name, int(number)) if arn.startswith(self._arn_prefix) and number.isdigit() else None
+
+    def prepare(self, versions: Sequence[LayerVersion]) -> None:
+        """Make the folder of these layers unless it is there; blocks."""
+        folder = self.opt([self.arn(version.name, version.number) for version in versions])
+        if folder is None or folder.is_dir():
+            return
+        with tempfile.TemporaryDirectory(dir=self._opt) as draft:
+            merged = Path(draft) / "opt"
+            merged.mkdir()
+            for place, version in enumerate(versions):
+                unpack(self.zip_file(version.name, version.number).read_bytes(), Path(draft) / str(place))
+                shutil.copytree(Path(draft) / str(place), merged, dirs_exist_ok=True)
+            merged.rename(folder)
+
+    def opt(self, arns: Sequence[str]) -> Path | None:
+        """Return the folder that stands for /opt with these layers; None without any."""
+        return self._opt / hashlib.sha256("\n".join(arns).encode()).hexdigest()[:32] if arns else None
+
+    def remove_unused(self, used: Collection[Sequence[str]]) -> None:
+        """Remove the folders that stand for /opt of no function."""
+        kept = {self.opt(arns) for arns in used}
+        for folder in self._opt.iterdir():
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
