@@ -12,6 +12,7 @@ import importlib
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ class Collected:
     mappings: list[dict[str, Any]] = field(default_factory=list)
 
     def registration(self) -> dict[str, Any]:
-        """The body of POST /_tidemill/functions."""
+        """Return the body of POST /_tidemill/functions."""
         return {name: value for name, value in asdict(self).items() if name != "mappings"}
 
 
@@ -138,35 +139,48 @@ def function(
     return declare
 
 
-def collect(path: Path) -> list[Collected]:
-    """The decorated handlers of a Python file, in its order, read in a process of its own.
+def collect(path: Path, python: Path | None = None, packages: Sequence[Path] = ()) -> list[Collected]:
+    """Return the decorated handlers of a Python file, in its order, read in a process of its own.
 
-    Raises InvalidDeclaration if the file can not be imported or declares none.
+    `python` is the interpreter that can import the file, Python 3.10 or newer; without one it is ours.
+    `packages` are folders of packages that it sees after its own. Raises InvalidDeclaration if the file
+    cannot be imported or declares none.
     """
     if not path.is_file():
         raise InvalidDeclaration(f"{path} does not exist: give the Python file that holds the handlers.")
-    # -P: the folder that the command line was called in is none of the file's business.
-    program = "from tidemill.trigger import print_declared; print_declared()"
-    reader = [sys.executable, "-P", "-c", program, str(path.resolve())]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own module; the file is the user's, as asked
-            reader, capture_output=True, text=True, timeout=_COLLECT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise InvalidDeclaration(
-            f"{path} was not imported within {_COLLECT_S:.0f} s: make it quicker."
-        ) from None
+    done = _read(path, python, packages)
     if done.returncode != 0:
         reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
-        raise InvalidDeclaration(f"{path} can not be imported: {reason}")
+        raise InvalidDeclaration(f"{path} cannot be imported: {reason}")
     found = [Collected(**document) for document in json.loads(done.stdout)]
     if not found:
         raise InvalidDeclaration(f"{path} declares no function: decorate a handler with @function(...).")
     return found
 
 
+def _read(path: Path, python: Path | None, packages: Sequence[Path]) -> subprocess.CompletedProcess[str]:
+    """Run `print_declared` in a process of its own."""
+    # The folder that the command line was called in is none of the file's business, and of what is installed
+    # beside this package the other interpreter sees nothing.
+    program = (
+        "import sys; sys.path[:] = [*filter(None, sys.path), *sys.argv[2:]]; "
+        "from tidemill.trigger import print_declared; print_declared()"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "tidemill").symlink_to(Path(__file__).parent)
+        reader = [python or sys.executable, "-c", program, path.resolve(), *packages, folder]
+        try:
+            return subprocess.run(  # noqa: S603 - our own module; the file is the user's, as asked
+                reader, capture_output=True, text=True, timeout=_COLLECT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise InvalidDeclaration(
+                f"{path} was not imported within {_COLLECT_S:.0f} s: make it quicker."
+            ) from None
+
+
 def print_declared() -> None:
-    """The reading process's program: the handlers of the file in its argument, as JSON."""
+    """Print the handlers of the file in the argument as JSON: the reading process's program."""
     # What the file prints while it is imported must not be taken for the answer.
     with contextlib.redirect_stdout(sys.stderr):
         handlers = _read_module(Path(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -244,10 +245,18 @@ def _register_module(there: Endpoint, path: Path, interpreter: dict[str, Any]) -
         raise UserError(
             f"{path} is not a Python file.", hint="Give MODULE.py, or NAME and path/to/module.py:handler."
         )
-    try:
-        declared = collect(path)
-    except InvalidDeclaration as error:
-        raise UserError(str(error)) from None
+    from tidemill_functions.runtimes.python.interpreters import project_interpreters
+    from tidemill_functions.runtimes.python.packages import make_packages
+
+    named = [Path(interpreter["python"])] if "python" in interpreter else []
+    found = named or project_interpreters(path.resolve().parent, interpreter.get("virtual_env", ""))
+    with tempfile.TemporaryDirectory() as folder:
+        # What Lambda brings, a project need not have installed.
+        make_packages(packages := Path(folder) / "packages")
+        try:
+            declared = collect(path, found[0] if found else None, [packages])
+        except InvalidDeclaration as error:
+            raise UserError(str(error)) from None
     registered = []
     for handler in declared:
         registered.append(there.own("POST", "/_tidemill/functions", handler.registration() | interpreter))

@@ -30,6 +30,15 @@ class Interpreter:
         return f"{'.'.join(map(str, self.version))} ({self.path})"
 
 
+def project_interpreters(folder: Path, virtual_env: str) -> list[Path]:
+    """Return the interpreters of the .venv in `folder`, of those above it, and of `virtual_env` if given."""
+    environments = [parent / ".venv" for parent in (folder, *folder.parents)]
+    if virtual_env:
+        environments.append(Path(virtual_env))
+    programs = [environment / "bin" / "python" for environment in environments]
+    return [program for program in programs if program.is_file()]
+
+
 class Interpreters:
     """The interpreters that were found. Safe in threads; every method may block."""
 

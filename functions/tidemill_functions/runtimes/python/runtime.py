@@ -14,7 +14,7 @@ from typing import Final
 
 from tidemill_functions.code.registry import LOCAL_RUNTIME, Function, LocalCode
 from tidemill_functions.errors import InvalidFunction
-from tidemill_functions.runtimes.python.interpreters import Interpreter, Interpreters
+from tidemill_functions.runtimes.python.interpreters import Interpreter, Interpreters, project_interpreters
 from tidemill_functions.runtimes.python.packages import make_packages, make_trigger
 from tidemill_functions.runtimes.runtime import Launch
 from tidemill_functions.settings import Settings
@@ -74,10 +74,8 @@ class PythonRuntime:
                     f"{python} is no Python that runs functions: name one from 3.10 to 3.14."
                 )
             return python, _name(found)
-        environments = [parent / ".venv" for parent in (folder, *folder.parents)]
-        for environment in (*environments, *([Path(virtual_env)] if virtual_env else [])):
-            program = environment / "bin" / "python"
-            found = self._interpreters.ask(program) if program.is_file() else None
+        for program in project_interpreters(folder, virtual_env):
+            found = self._interpreters.ask(program)
             if found is not None and found.version[:2] in VERSIONS:
                 return str(program), _name(found)
         return "", LOCAL_RUNTIME

@@ -250,3 +250,16 @@ def test_the_command_line_hands_on_the_interpreter(
         check=True,
     )
     assert server.invoke(function)[0] == [7, str(venv)]
+
+
+def test_a_decorated_module_is_read_by_the_interpreter_of_its_project(
+    server: FunctionsServer, name: Name, tmp_path: Path
+) -> None:
+    orders = project(tmp_path)
+    declared = (
+        f"@function(name={(made := name())!r})\ndef decorated(event, context):\n    return orderlib.TOTAL\n"
+    )
+    orders.write_text(orders.read_text() + declared)
+    command = [sys.executable, "-m", "tidemill_cli.main", "function", "register", str(orders)]
+    subprocess.run([*command, "--endpoint-url", server.url], cwd=tmp_path, check=True)
+    assert server.invoke(made)[0] == 7
