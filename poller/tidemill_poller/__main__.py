@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(read_settings(**arguments), ready_file))
     except InvalidSettings as error:
-        print(error, file=sys.stderr)  # noqa: T201 - a mistake in the settings, told as argparse tells one
+        print(error, file=sys.stderr)  # noqa: T201 - a mistake in the settings, worded as argparse words one
         return _USAGE_ERROR
     except (PollerError, OSError) as error:
         logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence is for people, the trace is not

@@ -10,16 +10,16 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from tidemill_poller.event import EventSource, Record, event_bytes, event_json
 
 # The request limit of a synchronous Invoke, in the service's own words:
 # "Request must be smaller than 6291456 bytes for the InvokeFunction operation".
-PAYLOAD_BYTES_MAX = 6_291_456
+PAYLOAD_BYTES_MAX: Final = 6_291_456
 
-_RECORD_OBJECT_BYTES = 500  # a ConsumerRecord, its attributes and the slots that point at it, about
-_COMPACT_AFTER = 4096  # taken records that may linger in the list before it is cut
+_RECORD_OBJECT_BYTES: Final = 500  # a ConsumerRecord, its attributes and the slots that point at it, about
+_COMPACT_AFTER: Final = 4096  # taken records that may linger in the list before it is cut
 
 ClosedBy = Literal["size", "time", "bytes"]
 
@@ -68,11 +68,11 @@ class Batch:
         return event_bytes(self.source, len(self.parts), self.parts_bytes)
 
     def payload(self) -> bytes:
-        """Give the event."""
+        """Return the event."""
         return event_json(self.source, self.parts)
 
     def runs(self) -> list[tuple[int, int]]:
-        """Give (first, last) offsets of each stretch without a settled record between."""
+        """Return (first, last) offsets of each stretch without a settled record between."""
         runs: list[tuple[int, int]] = []
         start = 0
         for i in range(1, len(self.records) + 1):
@@ -82,17 +82,17 @@ class Batch:
         return runs
 
     def cut(self, start: int, stop: int) -> Batch:
-        """Give the records from `start` up to `stop`."""
+        """Return the records from `start` up to `stop`."""
         return self._sub(self.records[start:stop], self.parts[start:stop], self.places[start:stop])
 
     def bisect(self) -> tuple[Batch, Batch]:
-        """Give the two halves in order, the first the larger if they differ; never of a single record."""
+        """Return the two halves in order, the first the larger if they differ; never of a single record."""
         assert len(self.records) > 1
         middle = (len(self.records) + 1) // 2
         return self.cut(0, middle), self.cut(middle, len(self.records))
 
     def keep(self, indices: Iterable[int]) -> Batch:
-        """Give only the records at these indices, in order."""
+        """Return only the records at these indices, in order."""
         kept = sorted(indices)
         return self._sub(
             [self.records[i] for i in kept], [self.parts[i] for i in kept], [self.places[i] for i in kept]
@@ -176,7 +176,7 @@ class Buffer:
         self._arrivals.append((records[-1].offset, now_s))
 
     def closes(self, *, now_s: float, opened_s: float, full: bool) -> ClosedBy | None:
-        """Tell why a batch may be taken now, or None while it should wait.
+        """Return why a batch may be taken now, or None while it should wait.
 
         The window runs from `opened_s` (the end of the last invocation, or of the last batch) or from the
         oldest record's arrival, whichever is later. `full`: nothing is polled until something is taken, so
@@ -222,7 +222,7 @@ class Buffer:
         return bisect_right(self._records, offset, lo=self._start, key=lambda r: r.offset) - self._start
 
     def _fitting(self, parts: Sequence[bytes]) -> tuple[int, int]:
-        """Give the number, and the bytes, of the leading parts whose event fits; one alone always does."""
+        """Return the number, and the bytes, of the leading parts whose event fits; one alone always does."""
         limit = self._limits.payload_bytes
         total = sum(map(len, parts))
         if event_bytes(self._source, len(parts), total) <= limit:

@@ -10,15 +10,19 @@ from array import array
 from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import orjson
 
 # Kafka's TimestampType; -1 is what a message of format v0 has.
-_TIMESTAMP_TYPES = {0: b"CREATE_TIME", 1: b"LOG_APPEND_TIME", -1: b"NO_TIMESTAMP_TYPE"}
-_WHOLE_RECORD = b'%b%d,"timestamp":%d,"timestampType":"CREATE_TIME","key":"%b","value":"%b","headers":[]}'
-_MSK = "aws:kafka"
-_SELF_MANAGED = "SelfManagedKafka"  # without "aws:", whatever old samples say (powertools requires this)
+_TIMESTAMP_TYPES: Final = {0: b"CREATE_TIME", 1: b"LOG_APPEND_TIME", -1: b"NO_TIMESTAMP_TYPE"}
+_WHOLE_RECORD: Final = (
+    b'%b%d,"timestamp":%d,"timestampType":"CREATE_TIME","key":"%b","value":"%b","headers":[]}'
+)
+_MSK: Final = "aws:kafka"
+_SELF_MANAGED: Final = (
+    "SelfManagedKafka"  # without "aws:", whatever old samples say (powertools requires this)
+)
 
 
 class Record(Protocol):
@@ -51,7 +55,7 @@ class EventSource:
 def event_source(
     topic: str, partition: int, *, bootstrap_servers: Sequence[str], event_source_arn: str | None
 ) -> EventSource:
-    """Give the frame for one partition; an ARN makes it an MSK event, none a self-managed one."""
+    """Return the frame for one partition; an ARN makes it an MSK event, none a self-managed one."""
     key = f"{topic}-{partition}"
     top = {"eventSource": _MSK if event_source_arn else _SELF_MANAGED}
     if event_source_arn:
@@ -67,12 +71,12 @@ def event_bytes(source: EventSource, records: int, records_bytes: int) -> int:
 
 
 def event_json(source: EventSource, records_json: Sequence[bytes]) -> bytes:
-    """Give the whole event."""
+    """Return the whole event."""
     return source.opening + b",".join(records_json) + source.closing
 
 
 def records_json(records: Sequence[Record]) -> list[bytes]:
-    """Give each record's JSON; all records are of one partition. The poller's hottest loop."""
+    """Return each record's JSON; all records are of one partition. The poller's hottest loop."""
     if not records:
         return []
     head = b'{"topic":%b,"partition":%d,"offset":' % (orjson.dumps(records[0].topic), records[0].partition)

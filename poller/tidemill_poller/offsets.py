@@ -45,12 +45,12 @@ class Pending:
         return self.runs[-1][1]
 
     def after(self, offset: int) -> Pending | None:
-        """Give what is left beyond an offset."""
+        """Return what is left beyond an offset."""
         runs = [(max(first, offset + 1), last) for first, last in self.runs if last > offset]
         return Pending(runs=runs, attempts=self.attempts) if runs else None
 
     def holds(self, offset: int) -> bool:
-        """Say whether the record at this offset is still to be delivered."""
+        """Return whether the record at this offset is still to be delivered."""
         return any(first <= offset <= last for first, last in self.runs)
 
 
@@ -94,7 +94,7 @@ class PartitionOffsets:
         self._settled = CommitPoint(offset, encode(offset, pending))
 
     def due(self) -> CommitPoint | None:
-        """Give what is to be committed now; None when nothing moved, or nothing is ours any more."""
+        """Return what is to be committed now; None when nothing moved, or nothing is ours any more."""
         return None if self._revoked or self._settled == self._committed else self._settled
 
     def confirm(self, point: CommitPoint) -> None:

@@ -50,11 +50,11 @@ class Access(Protocol):
     """How clusters are entered; both calls raise SourceUnavailable."""
 
     async def options(self, mapping: EventSourceMapping) -> ClientOptions:
-        """Give what a client needs, with the secrets as they are now."""
+        """Return what a client needs, with the secrets as they are now."""
         ...
 
     async def secret_versions(self, mapping: EventSourceMapping) -> Mapping[str, str]:
-        """Give the versions of the mapping's secrets as they are now; {} when it names none."""
+        """Return the versions of the mapping's secrets as they are now; {} when it names none."""
         ...
 
 

@@ -35,7 +35,7 @@ class Filtering(Protocol):
     """Decides which values a mapping wants."""
 
     def matches(self, value: bytes | None) -> bool:
-        """Tell whether a record with this value is delivered."""
+        """Return whether a record with this value is delivered."""
         ...
 
 

@@ -285,7 +285,7 @@ class Lane:
         return decision
 
     def _nameable_offsets(self, batch: Batch) -> Sequence[int]:
-        """Give the batch's offsets; only a partial batch response names any, else their number is enough."""
+        """Return the batch's offsets; their number is enough where no partial batch response names any."""
         if not self._dependencies.policy.report_batch_item_failures:
             return range(len(batch))
         return [record.offset for record in batch.records]

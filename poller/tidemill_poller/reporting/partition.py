@@ -1,6 +1,6 @@
 """What a lane reports of its partition between deliveries.
 
-The lane is told one of these by its source, and writes the partition's status through it alone.
+The lane is given one of these by its source, and writes the partition's status through it alone.
 """
 
 from __future__ import annotations

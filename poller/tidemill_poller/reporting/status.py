@@ -6,12 +6,12 @@ Lanes and sources write, the control API's routes and the fleet read. No I/O; ti
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 PartitionState = Literal["polling", "invoking", "retrying", "holding"]
 
-OK = "OK"
-_OF_THE_FUNCTION = "PROBLEM: Function"
+OK: Final = "OK"
+_OF_THE_FUNCTION: Final = "PROBLEM: Function"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class MappingStatus:
     partitions: dict[int, PartitionStatus] = field(default_factory=dict)
 
     def result(self) -> str | None:
-        """Give LastProcessingResult: a problem while there is one anywhere, None while nothing happened."""
+        """Return LastProcessingResult: a problem while there is one anywhere, None while nothing happened."""
         for poller in self.pollers.values():
             if poller.problem:
                 return poller.problem
@@ -94,16 +94,16 @@ class MappingStatus:
                 return partition.problem
         return OK if any(p.deliveries for p in self.partitions.values()) else None
 
-    def heals(self, told: str) -> bool:
-        """Say whether a problem that was told is over, though nothing was delivered since.
+    def heals(self, problem: str) -> bool:
+        """Return whether an earlier problem is over, though nothing was delivered since.
 
         One of the function lasts until its next success, as AWS's result is that of the last invocation.
         """
         joined = self.pollers and all(poller.state == "polling" for poller in self.pollers.values())
-        return bool(joined) and told.startswith("PROBLEM") and not told.startswith(_OF_THE_FUNCTION)
+        return bool(joined) and problem.startswith("PROBLEM") and not problem.startswith(_OF_THE_FUNCTION)
 
     def lag(self) -> int:
-        """Give the records that wait, over the partitions whose ends are known."""
+        """Return the records that wait, over the partitions whose ends are known."""
         return sum(p.lag or 0 for p in self.partitions.values())
 
 
@@ -114,7 +114,7 @@ class StatusBoard:
         self._mappings: dict[str, MappingStatus] = {}
 
     def mapping(self, uuid: str) -> MappingStatus:
-        """Give the mapping's status, an empty one at first."""
+        """Return the mapping's status, an empty one at first."""
         return self._mappings.setdefault(uuid, MappingStatus())
 
     def forget(self, uuid: str) -> None:
@@ -122,7 +122,7 @@ class StatusBoard:
         self._mappings.pop(uuid, None)
 
     def as_json(self, uuid: str) -> dict[str, Any]:
-        """Give what `GET /_tidemill/mappings/<uuid>/status` shows; offsets as Kafka counts, times in ms."""
+        """Return what `GET /_tidemill/mappings/<uuid>/status` shows; offsets as Kafka counts, times in ms."""
         status = self._mappings.get(uuid, MappingStatus())
         return {
             "mapping": uuid,

@@ -89,7 +89,7 @@ class GroupClient(Protocol):
         ...
 
     async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
-        """Give new records of these partitions, in offset order. Safe to cancel.
+        """Return new records of these partitions, in offset order. Safe to cancel.
 
         Raises RecordsUnreadable and OffsetsOutOfRange too; after any of them, seek every partition back.
         """
@@ -100,7 +100,7 @@ class GroupClient(Protocol):
         ...
 
     async def committed(self) -> Mapping[int, CommitPoint]:
-        """Give the group's committed offsets for all partitions of the topic that have one."""
+        """Return the group's committed offsets for all partitions of the topic that have one."""
         ...
 
     def partitions(self) -> Collection[int]:
@@ -112,11 +112,11 @@ class GroupClient(Protocol):
         ...
 
     async def bounds(self, partitions: Collection[int]) -> Mapping[int, tuple[int, int]]:
-        """Give (log start, end) of partitions."""
+        """Return (log start, end) of partitions."""
         ...
 
     async def at_time(self, partitions: Collection[int], timestamp_ms: int) -> Mapping[int, int | None]:
-        """Give the first offset whose record is not older than a time; None when all are."""
+        """Return the first offset whose record is not older than a time; None when all are."""
         ...
 
     async def diagnosis(self) -> SourceUnavailable | None:

@@ -1,4 +1,4 @@
-"""How aiokafka is told to connect, and what went wrong when it cannot.
+"""How aiokafka connects, and what went wrong when it cannot.
 
 Owns the spelling of its connection options, the meaning of its errors, and one connection attempt of our own:
 aiokafka keeps trying behind its calls, and what a broker answered goes to its log alone.
@@ -96,7 +96,7 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no
 
 
 def sentence(error: BaseException) -> str:
-    """Give the error's name and what it says."""
+    """Return the error's name and what it says."""
     name, text = type(error).__name__, str(error)
     if not text:
         return name
@@ -104,7 +104,7 @@ def sentence(error: BaseException) -> str:
 
 
 def kind_of(error: BaseException) -> type[SourceUnavailable]:
-    """Say what an error of aiokafka's calls means for the mapping."""
+    """Return what an error of aiokafka's calls means for the mapping."""
     return AccessDenied if isinstance(error, _OF_RIGHTS) else SourceUnavailable
 
 
@@ -133,8 +133,8 @@ async def _attempt(options: ClientOptions, server: str) -> SourceUnavailable | N
         async with asyncio.timeout(_ATTEMPT_TIMEOUT_S):
             await _enter(options, host, int(port))
     except CLIENT_ERRORS as error:
-        kind, step, told = _reading(options, error)
-        return kind(f"{server}: {step}: {told}")
+        kind, step, found = _reading(options, error)
+        return kind(f"{server}: {step}: {found}")
     return None
 
 
@@ -148,7 +148,7 @@ async def _enter(options: ClientOptions, host: str, port: int) -> None:
 
 
 def _reading(options: ClientOptions, error: BaseException) -> tuple[type[SourceUnavailable], str, str]:
-    """Give the kind of a failed connection attempt, the step in which it failed, and what is told of it."""
+    """Return the kind of a failed connection attempt, the step in which it failed, and its text."""
     # A connection that ends while an answer is awaited carries what ended it as its cause.
     cause = error.__cause__ if isinstance(error, KafkaError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -157,8 +157,8 @@ def _reading(options: ClientOptions, error: BaseException) -> tuple[type[SourceU
         alert = "ALERT" in (cause.reason or "")
         return (ClientNotTrusted if alert else SourceUnavailable), "TLS handshake", sentence(cause)
     if isinstance(error, _OF_SASL):
-        told = next((text for kind, text in _REFUSED.items() if isinstance(error, kind)), sentence(error))
-        return LoginFailed, f"login by {options.sasl_mechanism}", told
+        found = next((text for kind, text in _REFUSED.items() if isinstance(error, kind)), sentence(error))
+        return LoginFailed, f"login by {options.sasl_mechanism}", found
     if isinstance(error, KafkaError):
         return _ended_early(options, sentence(error))
     if isinstance(error, ConnectionResetError) and options.ssl_context is not None:
@@ -166,16 +166,16 @@ def _reading(options: ClientOptions, error: BaseException) -> tuple[type[SourceU
     return SourceUnavailable, "connection", sentence(error)
 
 
-def _ended_early(options: ClientOptions, told: str) -> tuple[type[SourceUnavailable], str, str]:
+def _ended_early(options: ClientOptions, found: str) -> tuple[type[SourceUnavailable], str, str]:
     """Read a connection that ended after it stood (and TLS was agreed on), without an answer."""
     if options.sasl_mechanism is not None:
         # Brokers answer a refused login (since Kafka 1.0); one that goes away just now does not.
-        return SourceUnavailable, f"login by {options.sasl_mechanism}", told
+        return SourceUnavailable, f"login by {options.sasl_mechanism}", found
     if options.ssl_context is None:
-        return SourceUnavailable, "first request", f"{told} ({_WANTS_MORE.format('TLS, or a login')})"
-    # TLS 1.3 agrees before the server has judged our certificate; its refusal ends the connection.
+        return SourceUnavailable, "first request", f"{found} ({_WANTS_MORE.format('TLS, or a login')})"
+    # TLS 1.3 agrees before the server has verified our certificate; its refusal ends the connection.
     return (
         ClientNotTrusted,
         "first request",
-        f"{told} ({_WANTS_MORE.format('a client certificate, or a login')})",
+        f"{found} ({_WANTS_MORE.format('a client certificate, or a login')})",
     )

@@ -70,7 +70,7 @@ class Source:
         reporter: PollerReporter,
         on_joined: Callable[[], None],
     ) -> None:
-        """`on_joined` is told of every assignment, once its starting positions are committed."""
+        """`on_joined` is called at every assignment, once its starting positions are committed."""
         self._dependencies = dependencies
         self._client = client
         self._reporter = reporter

@@ -52,7 +52,7 @@ class Step:
         return {}
 
     def failed(self, error_type: str, message: str) -> None:
-        """Say that the call failed; `error_type` is short and countable (`ValueError`, `throttle`)."""
+        """Note that the call failed; `error_type` is short and countable (`ValueError`, `throttle`)."""
 
     def request_id(self, request_id: str) -> None:
         """Name AWS's request id of the call."""
@@ -98,10 +98,10 @@ class Delivery:
         return NO_STEP
 
     def dropped(self, records: int) -> None:
-        """Say that records were given up and are in no destination: only this turns the trace red."""
+        """Note that records were given up and are in no destination: only this turns the trace red."""
 
     def poison(self) -> None:
-        """Say that the one record left in this node is the one that cannot be processed."""
+        """Note that the one record left in this node is the one that cannot be processed."""
 
     def __enter__(self) -> Self:
         return self

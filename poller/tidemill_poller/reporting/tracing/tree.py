@@ -8,12 +8,12 @@ attempts that failed alike are counted instead of repeated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 Span: TypeAlias = Mapping[str, Any]
 
 _OK, _FAILED, _RUNNING, _MIXED = "✓", "✗", "…", "·"
-_CUT = 100
+_CUT: Final = 100
 
 
 def render_tree(spans: Sequence[Span]) -> str:
@@ -29,7 +29,7 @@ def render_tree(spans: Sequence[Span]) -> str:
 
 
 class _Writer:
-    """Writes one tree; an error that was told in full once is named by its type from then on."""
+    """Writes one tree; an error that was shown in full once is named by its type from then on."""
 
     def __init__(self, children: Mapping[str | None, Sequence[Span]]) -> None:
         self._children = children
