@@ -34,16 +34,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import assert_never
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-
 from tidemill_poller.batch import PAYLOAD_BYTES_MAX, Batch
-from tidemill_poller.destinations import FailureRecord
 from tidemill_poller.errors import DestinationUnavailable
 from tidemill_poller.event import EventSource, Record
 from tidemill_poller.lane.dependencies import LaneDependencies
 from tidemill_poller.lane.failure import failure_record
 from tidemill_poller.lane.input_buffer import InputBuffer
 from tidemill_poller.lane.outcomes import failure_of, request_id_of
+from tidemill_poller.lane.pause import Pause
+from tidemill_poller.lane.sending import FailureSender
 from tidemill_poller.offsets import CommitPoint, PartitionOffsets, Pending, decode
 from tidemill_poller.reporting import DeliveryReporter, PartitionReporter
 from tidemill_poller.retry import (
@@ -56,7 +55,6 @@ from tidemill_poller.retry import (
     Outcome,
     RetryIn,
     RetryRest,
-    backoff_s,
     decide,
     exhausted,
     expired,
@@ -102,7 +100,8 @@ class Lane:
         self._opened_s = 0.0  # when the present window opened, by the event loop's clock
         self._closing = False
         self._updated = False  # the function, while a sub-batch waits to be invoked again
-        self._wake: asyncio.Future[None] | None = None
+        self._pause = Pause()
+        self._sender = FailureSender(dependencies, self._wait_open)
 
     # What the source calls
 
@@ -121,12 +120,12 @@ class Lane:
         if kept < len(records):
             self._settle()  # the offsets of a poll that is filtered out whole are done
         self._report_buffer()
-        self._rouse()
+        self._pause.end()
 
     def close(self) -> None:
         """Take nothing more: `run` returns once the invocation in flight is settled."""
         self._closing = True
-        self._rouse()
+        self._pause.end()
 
     def revoke(self) -> None:
         """Commit nothing from here on, whatever is still in flight, and forget what is buffered."""
@@ -159,14 +158,14 @@ class Lane:
                     self._opened_s = _now_s()
                 return whole
             self._settle()
-            await self._pause(self._input.deadline_s(self._opened_s))
+            await self._pause.until(self._input.deadline_s(self._opened_s))
         return None
 
     async def _wait(self, delay_s: float) -> bool:
         """Wait, or until the function is updated; False, at once, when the lane closes."""
         until_s = _now_s() + delay_s
         while not self._closing and not self._updated and _now_s() < until_s:
-            await self._pause(until_s)
+            await self._pause.until(until_s)
         return not self._closing
 
     async def _wait_open(self, delay_s: float) -> None:
@@ -174,22 +173,6 @@ class Lane:
         self._updated = False
         if not await self._wait(delay_s):
             raise _Closed
-
-    async def _pause(self, until_s: float | None) -> None:
-        """Sleep until something is fed, the lane closes, or the time has come."""
-        loop = asyncio.get_running_loop()
-        self._wake = loop.create_future()
-        timer = None if until_s is None else loop.call_at(until_s, self._rouse)
-        try:
-            await self._wake
-        finally:
-            self._wake = None
-            if timer is not None:
-                timer.cancel()
-
-    def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
 
     # Delivering
 
@@ -253,7 +236,7 @@ class Lane:
 
     def _on_function_update(self) -> None:
         self._updated = True
-        self._rouse()
+        self._pause.end()
 
     async def _invoke(self, part: _SubBatch, node: DeliveryReporter) -> Decision:
         batch, attempts, given = part.batch, part.attempts, self._dependencies
@@ -321,51 +304,26 @@ class Lane:
         self._settle()
         if len(part.batch) == 1:
             node.poison()
-        try:
-            await self._send(part, condition, node)
-        except DestinationUnavailable as error:
-            node.dropped(part.batch, condition=condition, reason=str(error))
-        except _Closed:
+        if given.destination is None:
+            reason = "the mapping has no OnFailure destination"
+            node.dropped(part.batch, condition=condition, reason=reason)
+        elif not await self._send(part, condition, node):
             return False
         self._settle_head()
         return True
 
-    async def _send(self, part: _SubBatch, condition: Condition, node: DeliveryReporter) -> None:
-        """Send the failure record, for as long as it takes.
-
-        Raises DestinationUnavailable if there is no destination, or it may be dropped; _Closed if the lane
-        closed first.
-        """
-        given = self._dependencies
-        if given.destination is None:
-            raise DestinationUnavailable("the mapping has no OnFailure destination", retriable=False)
-        record = failure_record(given, part.batch, condition, attempts=part.attempts, outcome=part.last)
-
-        def hold(state: RetryCallState) -> None:
-            reason = str(state.outcome.exception()) if state.outcome else ""
-            node.holding(part.batch, delay_s=state.upcoming_sleep, reason=reason)
-
-        sending = AsyncRetrying(
-            retry=retry_if_exception_type(DestinationUnavailable),
-            stop=lambda _: given.drop_undeliverable,
-            wait=lambda state: backoff_s(given.policy, state.attempt_number, random=given.random()),
-            before_sleep=hold,
-            sleep=self._wait_open,
-            reraise=True,
+    async def _send(self, part: _SubBatch, condition: Condition, node: DeliveryReporter) -> bool:
+        """Send the failure record, or drop it as the mapping says; False when the lane closed first."""
+        record = failure_record(
+            self._dependencies, part.batch, condition, attempts=part.attempts, outcome=part.last
         )
-        await sending(self._send_once, record, part.batch, node)
-
-    async def _send_once(self, record: FailureRecord, batch: Batch, node: DeliveryReporter) -> None:
-        given = self._dependencies
-        assert given.destination is not None
-        assert given.destination_arn is not None
-        with node.sending(batch, destination=given.destination_arn, condition=record.condition) as send:
-            try:
-                await given.destination.send(record, trace_headers=send.headers)
-            except DestinationUnavailable as error:
-                send.failed(str(error))
-                raise
-            send.sent()
+        try:
+            await self._sender.send(record, part.batch, node)
+        except DestinationUnavailable as error:
+            node.dropped(part.batch, condition=condition, reason=str(error))
+        except _Closed:
+            return False
+        return True
 
     # Settling
 
