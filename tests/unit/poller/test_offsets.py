@@ -132,3 +132,11 @@ def test_foreign_newer_and_damaged_metadata_is_nothing(metadata: str) -> None:
 def test_what_is_left_of_a_part_after_an_offset() -> None:
     assert part((10, 12), (20, 30), failed=1).after(21) == part((22, 30), failed=1)
     assert part((10, 12)).after(12) is None
+
+
+def test_metadata_that_the_version_before_committed_still_decodes() -> None:
+    """Written out: a change of the format that both directions share must not pass."""
+    assert decode(10, '{"tidemill":1,"pending":[[3,0,4],[0,6,9,12,12]]}') == [
+        Pending(runs=[(10, 14)], attempts=Attempts(failed=3)),
+        Pending(runs=[(16, 19), (22, 22)], attempts=Attempts()),
+    ]
