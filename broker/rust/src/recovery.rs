@@ -52,7 +52,7 @@ pub fn recover(directory: &Path, interval_bytes: u64, now_ms: i64) -> io::Result
         report: Report::default(),
         now_ms,
     };
-    let mut segments = recovery.segments(files, vouching)?;
+    let mut segments = recovery.segments(directory, files, vouching)?;
     // Epochs that began behind a cut had their batches there.
     recovery.epochs.truncate(recovery.next_offset.saturating_add(1));
     let (mut next_offset, mut log_start) = (recovery.next_offset, first_base);
@@ -106,20 +106,21 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn segments(&mut self, files: Vec<(i64, PathBuf)>, known: Option<&Checkpoint>) -> io::Result<Vec<Segment>> {
+    fn segments(
+        &mut self,
+        directory: &Path,
+        files: Vec<(i64, PathBuf)>,
+        known: Option<&Checkpoint>,
+    ) -> io::Result<Vec<Segment>> {
         let mut segments: Vec<Segment> = Vec::with_capacity(files.len());
-        let count = files.len();
-        let mut cut = false;
-        for (position, (base, path)) in files.into_iter().enumerate() {
-            if cut || base < self.next_offset {
-                // Behind a cut nothing can be trusted to follow on (LogLoader.recoverSegments). Below `next_offset` is a
-                // segment that was dropped so before, and whose removal a power cut undid. Crash before the removal: the
-                // cut segment is whole now, so the next start keeps this one, behind a gap in the offsets.
-                self.report.dropped_segments += 1;
-                Segment::closed(path, base, 0, self.now_ms).remove_files()?;
+        let mut files = files.into_iter();
+        while let Some((base, path)) = files.next() {
+            if base < self.next_offset {
+                // It was dropped behind a cut, and a power cut undid its removal: other batches have its offsets now.
+                self.drop_segment(path, base)?;
                 continue;
             }
-            let last = position + 1 == count;
+            let last = files.len() == 0;
             // Closed before the checkpoint, thus flushed, with its indexes saved, before that was written.
             let trusted = known.filter(|known| !last && base < known.active_base).and_then(|_| trusted(&path, base));
             if let Some(segment) = trusted {
@@ -127,8 +128,21 @@ impl Recovery {
                 segments.push(segment);
                 continue;
             }
-            let (mut segment, torn) = self.scan(path, base, known)?;
-            cut = torn;
+            let (mut segment, end) = self.scan(path, base, known)?;
+            if segment.size < end {
+                // Behind a cut nothing can be trusted to follow on (LogLoader.recoverSegments). What lies there goes
+                // first, durably: a crash before the cut leaves the torn tail, and the next start begins again; with a
+                // whole segment in front, it would keep what is left of them, behind a gap in the offsets.
+                let mut dropped = false;
+                for (base, path) in files.by_ref() {
+                    self.drop_segment(path, base)?;
+                    dropped = true;
+                }
+                if dropped {
+                    File::open(directory)?.sync_all()?;
+                }
+                self.cut(&segment, end)?;
+            }
             if !last {
                 segment.seal();
             }
@@ -137,8 +151,24 @@ impl Recovery {
         Ok(segments)
     }
 
-    /// Scans a segment from where the checkpoint ends, cuts a torn tail, and rebuilds its index.
-    fn scan(&mut self, path: PathBuf, base: i64, known: Option<&Checkpoint>) -> io::Result<(Segment, bool)> {
+    fn drop_segment(&mut self, path: PathBuf, base: i64) -> io::Result<()> {
+        self.report.dropped_segments += 1;
+        Segment::closed(path, base, 0, self.now_ms).remove_files()
+    }
+
+    /// Takes a torn tail off. Crash before this: the next start finds the same tail and cuts it again. It is gone durably
+    /// before anything is appended in its place.
+    fn cut(&mut self, segment: &Segment, end: u64) -> io::Result<()> {
+        self.report.cut_bytes += end - segment.size;
+        if let Some(file) = &segment.file {
+            file.set_len(segment.size)?;
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Scans a segment from where the checkpoint ends, and rebuilds its index; its file's size comes with it.
+    fn scan(&mut self, path: PathBuf, base: i64, known: Option<&Checkpoint>) -> io::Result<(Segment, u64)> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let end = file.metadata()?.len();
         let mut segment = Segment::closed(path, base, 0, self.now_ms);
@@ -152,18 +182,10 @@ impl Recovery {
         let mut scan = Scan::new(&file, from, end, WINDOW_BYTES);
         while self.next_batch(&mut scan, &mut segment)? {}
         self.report.scanned_bytes += segment.size - from;
-        let torn = segment.size < end;
-        if torn {
-            self.report.cut_bytes += end - segment.size;
-            // Crash before this: the next start finds the same torn tail and cuts it again. It is gone durably before
-            // anything is appended in its place.
-            file.set_len(segment.size)?;
-            file.sync_all()?;
-        }
         // Appends go where the file stands, not where it ends.
         (&file).seek(SeekFrom::Start(segment.size))?;
         segment.file = Some(Arc::new(file));
-        Ok((segment, torn))
+        Ok((segment, end))
     }
 
     /// Takes over what the checkpoint knows of the active segment.

@@ -393,3 +393,31 @@ fn a_flush_covers_the_name_of_a_new_segment() {
     fs::rename(&elsewhere, &folder.0).unwrap();
     assert!(flushed.is_err(), "the folder was not synced: a power cut could take the segment's name");
 }
+
+#[test]
+fn a_start_that_is_cut_short_while_it_drops_segments_leaves_no_gap_to_the_next() {
+    let folder = Folder::new();
+    let config = Config { segment_bytes: 200, ..CONFIG };
+    {
+        let log = folder.open(config);
+        while log.segment_count() < 4 {
+            append(&log, &batch(0, 2)).unwrap();
+        }
+    }
+    let logs: Vec<_> =
+        files(&folder).into_iter().filter(|(path, _)| path.extension().is_some_and(|text| text == "log")).collect();
+    let (torn, size) = &logs[1];
+    fs::OpenOptions::new().write(true).open(torn).unwrap().set_len(size - 1).unwrap();
+    // The removal of the third segment fails, as if the process were killed there.
+    let obstacle = logs[2].0.with_extension("index");
+    let _ = fs::remove_file(&obstacle);
+    fs::create_dir(&obstacle).unwrap();
+    assert!(Log::open(&folder.0, config, 0).is_err());
+    fs::remove_dir(&obstacle).unwrap();
+
+    let log = folder.open(config);
+
+    let found = bases(&log, 0, 1 << 20);
+    assert_eq!(found, (0..found.len() as i64).map(|index| index * 2).collect::<Vec<_>>());
+    assert_eq!(log.end_offset(), found.len() as i64 * 2);
+}
