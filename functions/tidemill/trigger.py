@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-_MARK = "__tidemill_function__"
-_COLLECT_S = 60.0
+_MARK: Final = "__tidemill_function__"
+_COLLECT_S: Final = 60.0
 
 
 class InvalidDeclaration(ValueError):
@@ -52,7 +52,7 @@ class KafkaTrigger:
     maximum_pollers: int | None = None
 
     def request(self) -> dict[str, Any]:
-        """The members of CreateEventSourceMapping but for FunctionName (and the source, if none is named)."""
+        """Return CreateEventSourceMapping's members but for FunctionName, and the source if none is named."""
         group = {"ConsumerGroupId": self.consumer_group_id} if self.consumer_group_id else {}
         pollers = {"MinimumPollers": self.minimum_pollers, "MaximumPollers": self.maximum_pollers}
         members: dict[str, Any] = {

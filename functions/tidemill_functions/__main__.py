@@ -141,7 +141,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
 
 @asynccontextmanager
 async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[int]:
-    """The whole runtime, from start to drain; gives the port that it listens on."""
+    """Run the whole runtime, from start to drain; yield the port that it listens on."""
     registry = Registry(settings.data_dir.resolve(), region=settings.region, account_id=settings.account_id)
     runtimes = Runtimes(settings)
     pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region))

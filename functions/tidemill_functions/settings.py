@@ -10,19 +10,19 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tidemill_functions.errors import InvalidSettings
 
-_PREFIX = "TIDEMILL_FUNCTIONS_"
-_MIB = 1024 * 1024
+_PREFIX: Final = "TIDEMILL_FUNCTIONS_"
+_MIB: Final = 1024 * 1024
 # AWS's own standard variables that a handler's SDK needs to find the same AWS as the server does.
-_HANDED_ON = ("PATH", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
-_HANDED_ON_PREFIX = "AWS_ENDPOINT_URL"
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_HANDED_ON: Final = ("PATH", "AWS_CA_BUNDLE", "SSL_CERT_FILE")
+_HANDED_ON_PREFIX: Final = "AWS_ENDPOINT_URL"
+_CREDENTIALS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 class Settings(BaseSettings):
@@ -123,7 +123,7 @@ def _sentence(fault: Any) -> str:
 
 
 def handed_on(environ: Mapping[str, str], region: str) -> dict[str, str]:
-    """The variables that every handler gets from the server's own environment; the least that an SDK needs.
+    """Return the variables of the server's environment that every handler gets: the least an SDK needs.
 
     Without credentials of its own the server hands on `test`/`test`, which every local AWS takes; it never
     lets a handler fall through to the profile of the user who runs it.

@@ -49,7 +49,7 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, int]:
 
 
 def read_flight(record: dict[str, Any]) -> tuple[str, int]:
-    """The carrier of one flight and the minutes that it left late."""
+    """Return the carrier of one flight and the minutes that it left late."""
     flight = json.loads(base64.b64decode(record["value"]))
     return flight["carrier"], int(flight["dep_delay"])  # raises for a cancelled flight: null is no number
 
@@ -80,7 +80,7 @@ def count(partition: str, flights: list[tuple[int, str, int]]) -> int:
 def added(
     partition: str, before: dict[str, Any] | None, flights: list[tuple[int, str, int]]
 ) -> dict[str, Any]:
-    """The partition's item with these flights counted."""
+    """Return the partition's item with these flights counted."""
     item = before or {"partition": partition, "flights": 0, "carriers": {}, "order": "", "out_of_order": 0}
     carriers = {carrier: dict(sums) for carrier, sums in item["carriers"].items()}
     order = item["order"]
@@ -100,7 +100,7 @@ def added(
 
 
 def write_if_unchanged(before: dict[str, Any] | None, after: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of the one PutItem that replaces `before` by `after`, or is refused."""
+    """Return the arguments of the one PutItem that replaces `before` by `after`, or is rejected."""
     put: dict[str, Any] = {
         "TableName": TABLE,
         "Item": {name: to_dynamodb(value) for name, value in after.items()},

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tidemill_awsapi import ApiError, Call
 from tidemill_functions.api.description import check_revision, describe, invalid
@@ -25,12 +25,12 @@ from tidemill_functions.runtimes.table import Runtimes
 logger = logging.getLogger(__name__)
 
 # Lambda's limits; its model allows more for kinds of function that are not built here.
-NAME_LENGTH_MAX = 64
-TIMEOUT_S_MAX = 900
-MEMORY_MB_MAX = 10_240
-ENVIRONMENT_BYTES_MAX = 4096
-_PAGE = 50
-_RESERVED = frozenset(
+NAME_LENGTH_MAX: Final = 64
+TIMEOUT_S_MAX: Final = 900
+MEMORY_MB_MAX: Final = 10_240
+ENVIRONMENT_BYTES_MAX: Final = 4096
+_PAGE: Final = 50
+_RESERVED: Final = frozenset(
     {
         "_HANDLER",
         "_X_AMZN_TRACE_ID",
@@ -53,8 +53,8 @@ _RESERVED = frozenset(
     }
 )
 # Answered as given: on one machine there is no role, no network and no second architecture to choose.
-_ECHOED = ("Description", "Role", "VpcConfig", "TracingConfig", "Architectures", "EphemeralStorage")
-# The values of the members that are not built which ask for nothing: they are accepted.
+_ECHOED: Final = ("Description", "Role", "VpcConfig", "TracingConfig", "Architectures", "EphemeralStorage")
+# The values of members that are not built which request nothing: they are accepted.
 _UNBUILT: Mapping[str, tuple[Any, ...]] = {
     "PublishTo": (),
     "DeadLetterConfig": ({}, {"TargetArn": ""}),
@@ -86,7 +86,7 @@ class ControlApi:
         if len(name) > NAME_LENGTH_MAX:
             raise _violation("functionName", name, f"have length less than or equal to {NAME_LENGTH_MAX}")
         if params.get("PackageType", "Zip") != "Zip" or "ImageUri" in params["Code"]:
-            raise invalid("Container images can not be run here: create the function from a zip.")
+            raise invalid("Container images cannot be run here: create the function from a zip.")
         if "Runtime" not in params or not params.get("Handler"):
             raise invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages."
@@ -140,7 +140,7 @@ class ControlApi:
         check_revision(function.revision_id, params)
         _refuse_unbuilt(params)
         if "ImageUri" in params:
-            raise invalid("Container images can not be run here: update the function with a zip.")
+            raise invalid("Container images cannot be run here: update the function with a zip.")
         code = await self._store(function.name, params)
         if params.get("DryRun"):
             self._registry.release(function.name, code)
@@ -231,7 +231,7 @@ def checked(
     memory_mb: int | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The fields of `Function` for these values, None left out. Raises ApiError as Lambda does."""
+    """Return the fields of `Function` for these values, None left out. Raises ApiError as Lambda does."""
     fields: dict[str, Any] = {}
     if timeout_s is not None:
         _check_range("timeout", timeout_s, 1, TIMEOUT_S_MAX)
@@ -246,7 +246,7 @@ def checked(
 
 
 def _configuration(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `Function` that a create or an update gives."""
+    """Return the fields of `Function` that a create or an update gives."""
     _refuse_unbuilt(params)
     fields = checked(
         timeout_s=params.get("Timeout"),
@@ -293,7 +293,7 @@ def _check_environment(variables: Mapping[str, str]) -> None:
 
 
 def _code_url(function: Function, call: Call) -> str:
-    """Where the zip can be fetched, at the address that the caller came by; a folder for code in place."""
+    """Return where the zip can be fetched, at the caller's address for us; a folder for code in place."""
     if isinstance(function.code, LocalCode):
         return Path(function.code.folder).as_uri()
     return f"http://{call.headers['Host']}/_tidemill/functions/{function.name}/code"
@@ -304,7 +304,7 @@ def _conflict(name: str) -> ApiError:
 
 
 def _violation(member: str, value: object, rule: str) -> ApiError:
-    """A limit of the service that its model does not carry, in the words of those that it does."""
+    """Return the refusal of a limit that the service's model lacks, in the words of those that it has."""
     return ApiError(
         "ValidationException",
         f"1 validation error detected: Value '{value}' at '{member}' failed to satisfy constraint: "

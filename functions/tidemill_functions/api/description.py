@@ -51,7 +51,7 @@ def describe(function: Function) -> dict[str, Any]:
 
 
 def _runtime_version(function: Function) -> dict[str, Any] | None:
-    """Return Lambda's place for what is odd about a runtime's version; None if nothing is."""
+    """Return Lambda's place for how a runtime's version differs; None if it does not."""
     if not function.runtime_note:
         return None
     return {"Error": {"ErrorCode": "Tidemill.OtherVersion", "Message": function.runtime_note}}

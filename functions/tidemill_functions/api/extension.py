@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -34,7 +34,7 @@ from tidemill_functions.runtime.event_queue import EventQueue
 from tidemill_functions.runtime.pool import Pool
 from tidemill_functions.runtimes.table import Runtimes
 
-_LOG_LINES_MAX = 10_000
+_LOG_LINES_MAX: Final = 10_000
 
 
 class Registration(BaseModel):
@@ -81,7 +81,7 @@ class ExtensionApi:
             faults = "; ".join(
                 f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
             )
-            raise InvalidFunction(f"the registration can not be read: {faults}") from None
+            raise InvalidFunction(f"the registration cannot be read: {faults}") from None
         code, handler = local_code(asked.path, asked.handler)
         fields = checked(timeout_s=asked.timeout_s, memory_mb=asked.memory_mb, environment=asked.environment)
         await asyncio.to_thread(check_handler, Path(code.folder), handler)
@@ -104,7 +104,7 @@ class ExtensionApi:
         return _json(describe(function))
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
-        """The last lines of a function's log; with `follow`, then all that comes."""
+        """Answer the last lines of a function's log; with `follow`, then all that comes."""
         function = self._find(request)
         try:
             lines = min(int(request.query.get("lines", "100")), _LOG_LINES_MAX)
@@ -128,7 +128,7 @@ class ExtensionApi:
         return response
 
     async def code(self, request: web.Request) -> web.StreamResponse:
-        """The zip as it was uploaded."""
+        """Answer the zip as it was uploaded."""
         function = self._find(request)
         path = self._registry.zip_file(function)
         if path is None:
@@ -138,7 +138,7 @@ class ExtensionApi:
         return web.FileResponse(path, headers={"Content-Type": "application/zip"})
 
     async def layer(self, request: web.Request) -> web.StreamResponse:
-        """The zip of a layer's version as it was uploaded."""
+        """Answer the zip of a layer's version as it was uploaded."""
         name, number = request.match_info["name"], int(request.match_info["number"])
         if self._registry.layers.get(name, number) is None:
             raise web.HTTPNotFound(
@@ -149,7 +149,7 @@ class ExtensionApi:
         return web.FileResponse(path, headers={"Content-Type": "application/zip"})
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Alive, and how busy."""
+        """Answer that the server is alive, and how busy it is."""
         return _json(
             {
                 "status": "ok",
@@ -173,7 +173,7 @@ class ExtensionApi:
     def _told(
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-        """The handler with its refusals told as one sentence."""
+        """Return the handler with its refusals answered as one sentence."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             try:

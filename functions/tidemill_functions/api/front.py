@@ -16,7 +16,7 @@ import base64
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 from urllib.parse import unquote_to_bytes
 
 import orjson
@@ -29,18 +29,18 @@ from tidemill_functions.errors import TooManyInvocations
 from tidemill_functions.runtime.environment import Invocation, Result
 from tidemill_functions.runtime.pool import Pool
 
-_REQUEST_LINE = re.compile(rb"POST /2015-03-31/functions/([^/?\s]+)/invocations HTTP/1\.1\r\n")
-_START = b"POST /2015-03-31/functions/"
-_NAME = re.compile(rb"[!#-'*+.^-z|~0-9-]+")  # RFC 9110's token, in lower case
-_HEAD_BYTES_MAX = 16 * 1024
-_LENGTH_DIGITS_MAX = 20  # int() raises for thousands of them
+_REQUEST_LINE: Final = re.compile(rb"POST /2015-03-31/functions/([^/?\s]+)/invocations HTTP/1\.1\r\n")
+_START: Final = b"POST /2015-03-31/functions/"
+_NAME: Final = re.compile(rb"[!#-'*+.^-z|~0-9-]+")  # RFC 9110's token, in lower case
+_HEAD_BYTES_MAX: Final = 16 * 1024
+_LENGTH_DIGITS_MAX: Final = 20  # int() raises for thousands of them
 # As long as aiohttp's server keeps a connection: a client must not meet a close while it sends.
-_KEEP_ALIVE_S = 3630.0
-_HALF_SENT_S = 60.0
-_SWEEP_S = 15.0
-_OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Amz-Executed-Version: %s\r\n"
+_KEEP_ALIVE_S: Final = 3630.0
+_HALF_SENT_S: Final = 60.0
+_SWEEP_S: Final = 15.0
+_OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Amz-Executed-Version: %s\r\n"
 # A request with one of these is aiohttp's: other framing, other semantics, or a browser's.
-_UNUSUAL = frozenset(
+_UNUSUAL: Final = frozenset(
     {
         b"transfer-encoding",
         b"expect",
@@ -98,7 +98,7 @@ class FrontConnection(asyncio.Protocol):
         self._front.connections.add(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """The client has gone; what it asked for runs to its end."""
+        """Forget a client that has gone; what it invoked runs to its end."""
         self._transport = None
         self._front.connections.discard(self)
 
@@ -125,7 +125,7 @@ class FrontConnection(asyncio.Protocol):
         received = self._received
         head_end = received.find(b"\r\n\r\n", 0, _HEAD_BYTES_MAX)
         if head_end < 0:
-            # What can not become an Invoke is not waited for.
+            # What cannot become an Invoke is not waited for.
             if len(received) >= _HEAD_BYTES_MAX or not received.startswith(_START[: len(received)]):
                 self._hand_over()
             return
@@ -173,7 +173,7 @@ class FrontConnection(asyncio.Protocol):
             self._read_request()
 
     def _hand_over(self) -> None:
-        """From here on the connection is aiohttp's, with all that is not answered."""
+        """Give the connection to aiohttp, with all that is not answered."""
         transport, protocol = self._transport, self._front.general()
         if transport is None:
             return

@@ -11,7 +11,7 @@ import binascii
 import random
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -23,8 +23,8 @@ from tidemill_functions.runtime.event_queue import EventQueue
 from tidemill_functions.runtime.pool import Pool
 
 # Lambda's quotas for a request: 6 MB synchronous, 1 MB (since October 2025) asynchronous.
-REQUEST_BYTES_MAX = 6_291_456
-EVENT_BYTES_MAX = 1_048_576
+REQUEST_BYTES_MAX: Final = 6_291_456
+EVENT_BYTES_MAX: Final = 1_048_576
 
 
 class InvokeApi:
@@ -109,7 +109,7 @@ def _checked_payload(payload: bytes, kind: str) -> bytes:
 
 
 def _client_context(header: str | None) -> bytes:
-    """The client context as one line of JSON."""
+    """Return the client context as one line of JSON."""
     if header is None:
         return b""
     try:
@@ -121,11 +121,11 @@ def _client_context(header: str | None) -> bytes:
 
 
 def accepted_trace_id(header: str | None) -> str:
-    """The caller's trace header, or a new one; only printable ASCII can be a header of the handler's too."""
+    """Return the caller's trace header, or a new one: only printable ASCII can be passed on as a header."""
     return header if header and header.isascii() and header.isprintable() else new_trace_id()
 
 
 def new_trace_id() -> str:
-    """A trace header as Lambda makes one for a call that brings none; nobody samples it."""
+    """Return a trace header as Lambda makes one for a call that brings none; nobody samples it."""
     number = f"{random.getrandbits(160):040x}"
     return f"Root=1-{int(time.time()):08x}-{number[:24]};Parent={number[24:]};Sampled=0"

@@ -8,13 +8,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from tidemill_awsapi import ApiError
 from tidemill_functions.code.registry import LATEST, Function, Registry
 
 # The pattern of the model's NamespacedFunctionName, with its parts named: a name, a partial or a full ARN.
-_REFERENCE = re.compile(
+_REFERENCE: Final = re.compile(
     r"(?:arn:(?:aws[a-zA-Z-]*)?:lambda:)?"
     r"(?:(?P<region>(?:eusc-)?[a-z]{2}(?:-gov|-iso[a-z]?)?-[a-z]+-\d):)?"
     r"(?:(?P<account>\d{12}):)?(?:function:)?"

@@ -13,17 +13,18 @@ import zipfile
 import zlib
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from tidemill_functions.errors import InvalidArchive
 
 # Lambda's quota for a deployment package, unzipped.
-UNZIPPED_BYTES_MAX = 262_144_000
+UNZIPPED_BYTES_MAX: Final = 262_144_000
 # Lambda has no such quota; without one a small zip could cost minutes and all inodes.
-ENTRIES_MAX = 100_000
-_CHUNK_BYTES = 256 * 1024
-_ENCRYPTED = 0x1
-# What zipfile and its decompressors raise for a broken zip; OSError: names that can not be files together.
-_BREAKAGES = (
+ENTRIES_MAX: Final = 100_000
+_CHUNK_BYTES: Final = 256 * 1024
+_ENCRYPTED: Final = 0x1
+# What zipfile and its decompressors raise for a broken zip; OSError: names that cannot be files together.
+_BREAKAGES: Final = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -32,8 +33,8 @@ _BREAKAGES = (
     NotImplementedError,
     ValueError,
 )
-_OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)
-_BROKEN = "Could not unzip uploaded file. Please check your file, then try to upload again."
+_OUR_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EACCES, errno.EROFS)
+_BROKEN: Final = "Could not unzip uploaded file. Please check your file, then try to upload again."
 
 
 def unpack(zipped: bytes, folder: Path, *, unzipped_bytes_max: int = UNZIPPED_BYTES_MAX) -> None:
@@ -76,7 +77,7 @@ def _unpack_entries(archive: zipfile.ZipFile, folder: Path, unzipped_bytes_max: 
 
 
 def _check(entry: zipfile.ZipInfo) -> None:
-    """Refuse an entry that must not or can not be written as a plain file or folder below the root."""
+    """Refuse an entry that must not or cannot be written as a plain file or folder below the root."""
     name = entry.filename
     # zipfile cuts a name at its first NUL and turns the system's own separator into a slash.
     if "\\" in name or "\0" in entry.orig_filename:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -31,7 +31,7 @@ class Attached:
     versions: int = 0  # the number of the last version, which is never given again
 
 
-_NOTHING = Attached()
+_NOTHING: Final = Attached()
 
 
 class AttachedStore:

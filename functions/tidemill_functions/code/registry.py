@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -32,8 +32,8 @@ from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidF
 
 logger = logging.getLogger(__name__)
 
-LOCAL_RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
-LATEST = "$LATEST"
+LOCAL_RUNTIME: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
+LATEST: Final = "$LATEST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Function:
 
     @property
     def key(self) -> str:
-        """What the registry knows it by: its name, with the number of a published version."""
+        """Return what the registry knows it by: its name, with the number of a published version."""
         return self.name if self.version == LATEST else f"{self.name}:{self.version}"
 
 
@@ -171,7 +171,7 @@ class Registry:
         return code
 
     def folder(self, function: Function) -> Path:
-        """Where the function's code lies: its LAMBDA_TASK_ROOT."""
+        """Return where the function's code lies: its LAMBDA_TASK_ROOT."""
         if isinstance(function.code, LocalCode):
             return Path(function.code.folder)
         return self._code / function.name / function.code.id
@@ -181,7 +181,7 @@ class Registry:
         return self.layers.opt(_arns(function))
 
     def zip_file(self, function: Function) -> Path | None:
-        """The zip that the function was made from; None for code that runs in place."""
+        """Return the zip that the function was made from; None for code that runs in place."""
         if isinstance(function.code, LocalCode):
             return None
         return self._code / function.name / f"{function.code.id}.zip"
@@ -248,7 +248,7 @@ class Registry:
 
 
 def local_code(path: str, handler: str) -> tuple[LocalCode, str]:
-    """The code and Lambda's handler ("module.function") for a path and a handler as a user names them.
+    """Return the code and Lambda's handler ("module.function") for a path and a handler as users name them.
 
     `path` is a Python file with `handler` one of its functions, or a folder with a `handler` of the form
     "module.function". Raises InvalidFunction.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from tidemill_functions.errors import InvalidFunction
 
 # Lambda's quota for a zip, compressed, which S3 does not lift for what must be unpacked to 250 MB.
-ZIP_BYTES_MAX = 262_144_000
+ZIP_BYTES_MAX: Final = 262_144_000
 
 
 def download(bucket: str, key: str, version: str | None) -> bytes:
-    """The object's bytes; blocks. Raises InvalidFunction in Lambda's words."""
+    """Return the object's bytes; blocks. Raises InvalidFunction in Lambda's words."""
     # boto3 costs half a second to import, and most functions never come from S3.
     import boto3  # noqa: PLC0415 - see above
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - see above

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
 
-# A handler's folder may be the root of a whole project: what can not be its own code is not looked at.
-_SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
-_FILES_MAX = 5_000
+# A handler's folder may be the root of a whole project: what cannot be its own code is not looked at.
+_SKIPPED: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
+_FILES_MAX: Final = 5_000
 
 
 def fingerprint(folder: Path) -> int:
-    """A number that changes when a .py file below the folder is edited, added or removed.
+    """Return a number that changes when a .py file below the folder is edited, added or removed.
 
     Looks at names, sizes and modification times of up to 5,000 files, not into hidden folders, caches and
     virtual environments. 0 for a folder without any.

@@ -8,7 +8,7 @@
         └──────────────> ENDED <─────────────────┘
 
 It owns what Lambda says for each of these ends; how a process starts and ends is process.py's. It must not
-know other environments or HTTP clients: the pool starts it, gives it work while FREE and hears from it as its
+know other environments or HTTP clients: the pool starts it, gives it work while FREE and is called as its
 `Owner`. The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit
 breaks numpy and whatever else maps more than it uses.
 
@@ -71,13 +71,13 @@ class Owner(Protocol):
     """Who started the environment; called on the event loop, must not block."""
 
     def freed(self, environment: Environment) -> None:
-        """It is FREE: it may be given an invocation from here."""
+        """Take note that it is FREE: it may be given an invocation from here."""
 
     def finished(self, invocation: Invocation, result: Result) -> None:
-        """An invocation has its result."""
+        """Take the result of an invocation."""
 
     def ended(self, environment: Environment) -> None:
-        """Its process is gone; `undelivered` holds an invocation that the handler never saw."""
+        """Let go of it: its process is gone; `undelivered` holds an invocation that the handler never saw."""
 
 
 class State(enum.Enum):
@@ -126,7 +126,7 @@ class Environment:
         self._process = HandlerProcess(self, site.guard)
 
     async def start(self) -> None:
-        """Start the process; the owner hears `freed` once the handler is loaded, or `ended`."""
+        """Start the process; the owner's `freed` is called once the handler is loaded, or `ended`."""
         limit_s = max(self._site.init_timeout_s, self.function.timeout_s)
         self._timer = self._loop.call_later(limit_s, self._start_timed_out)
         try:
@@ -169,7 +169,7 @@ class Environment:
             self._send(self._asking, invocation)
 
     def kill(self) -> None:
-        """End the process and all that it started; the owner hears `ended` once it is gone."""
+        """End the process and all that it started; the owner's `ended` is called once it is gone."""
         self._is_killed = True
         self._process.kill()
 
@@ -188,7 +188,7 @@ class Environment:
     # runtime_api.Client: what the process asks and tells
 
     def next_asked(self, connection: RuntimeConnection) -> None:
-        """The handler is loaded, or has done its last invocation."""
+        """Become FREE at the first request, or send the invocation that waits."""
         self._asking = connection
         if self.state is State.STARTING:
             self._transcript.loaded((time.monotonic() - self._started_s) * 1000)
@@ -197,24 +197,24 @@ class Environment:
             self._send(connection, self._invocation)
 
     def expects(self, request_id: str) -> bool:
-        """Whether this invocation was sent and is not answered."""
+        """Return whether this invocation was sent and is not answered."""
         invocation = self._invocation
         return invocation is not None and self._sent_s is not None and invocation.request_id == request_id
 
     def answered(self, body: bytes, *, failed: bool) -> None:
-        """The handler returned or raised."""
+        """Finish the invocation with what the handler returned or raised."""
         self._finish(body, failed=failed)
         self._free()
 
     def answer_too_large(self) -> None:
-        """The process would exit by itself after this refusal, as on Lambda; it is not waited for."""
+        """Fail the invocation and end the process, which would exit by itself after this, as on Lambda."""
         message = f"Response payload size exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."
         document = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
         self._finish(orjson.dumps(document), failed=True)
         self.kill()
 
     def init_failed(self, body: bytes) -> None:
-        """The handler can not be loaded. A thread that it left running must not keep the process."""
+        """Keep the error document, and end the process: a thread that is left running must not keep it."""
         if self.state is State.STARTING:
             self._start_failure = body
             self.kill()
@@ -259,7 +259,7 @@ class Environment:
         self.kill()
 
     def exited(self, code: int) -> None:
-        """The process is gone (process.Owner)."""
+        """Answer for a process that is gone (process.Owner)."""
         self._transcript.read()
         if self.state is State.STARTING and self._start_failure is None:
             self._start_failure = ("Runtime.ExitError", exit_reason(code))
@@ -310,7 +310,7 @@ class Environment:
         self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._process.peak_mb())
 
     def _variables(self, port: int, launch: Launch) -> dict[str, str]:
-        """The process's whole environment: Lambda's variables, the function's own, little of ours."""
+        """Return the process's whole environment: Lambda's variables, the function's own, little of ours."""
         function, today = self.function, datetime.now(UTC)
         lambdas = {
             "_HANDLER": function.handler,

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import Final
 
 from tidemill_functions.code.registry import Function, Registry
 from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
@@ -18,12 +19,12 @@ from tidemill_functions.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_QUEUED_BYTES_MAX = 64 * 1024 * 1024
-_AGE_MAX_S = 6 * 3600.0
+_QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
+_AGE_MAX_S: Final = 6 * 3600.0
 # Lambda tries throttled events for six hours, from one second apart up to five minutes.
-_THROTTLED_MAX_S = 6 * 3600.0
-_THROTTLE_DELAY_S = 1.0
-_THROTTLE_DELAY_MAX_S = 300.0
+_THROTTLED_MAX_S: Final = 6 * 3600.0
+_THROTTLE_DELAY_S: Final = 1.0
+_THROTTLE_DELAY_MAX_S: Final = 300.0
 
 
 class EventQueue:
@@ -82,7 +83,7 @@ class EventQueue:
         logger.warning("event dropped function=%s request_id=%s attempts=%d", name, request_id, attempts)
 
     async def _attempt(self, name: str, payload: bytes, request_id: str, trace_id: str) -> bool:
-        """Whether the function succeeded; throttles are waited out and are no attempts."""
+        """Return whether the function succeeded; throttles are waited out and are no attempts."""
         loop = asyncio.get_running_loop()
         until_s, delay_s = loop.time() + _THROTTLED_MAX_S, _THROTTLE_DELAY_S
         while True:
@@ -110,7 +111,7 @@ class EventQueue:
 
 @contextlib.asynccontextmanager
 async def delivering(queue: EventQueue) -> AsyncIterator[EventQueue]:
-    """The queue's life: every delivery is a task in here."""
+    """Run the queue: every delivery is a task in here."""
     async with asyncio.TaskGroup() as tasks:
         queue._tasks = tasks  # noqa: SLF001 - the queue's own other half
         try:

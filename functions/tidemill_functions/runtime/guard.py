@@ -26,12 +26,12 @@ class Guard:
         self._process: subprocess.Popen[bytes] | None = None
 
     def watch(self, group: int) -> None:
-        """From now on this group dies with the server."""
+        """Kill this group when the server ends, from now on."""
         self._groups.add(group)
         self._tell(f"+{group}\n")
 
     def forget(self, group: int) -> None:
-        """The group has ended; its number may be another's soon."""
+        """Forget a group that has ended: its number may be another's soon."""
         self._groups.discard(group)
         self._tell(f"-{group}\n")
 

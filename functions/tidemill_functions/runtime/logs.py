@@ -11,10 +11,11 @@ import logging
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Final
 
 logger = logging.getLogger(__name__)
 
-_READ_BYTES = 64 * 1024
+_READ_BYTES: Final = 64 * 1024
 
 
 class FunctionLog:
@@ -44,11 +45,11 @@ class FunctionLog:
         self._written.set()
 
     def tail(self, lines: int) -> bytes:
-        """The last `lines` lines, of both files."""
+        """Return the last `lines` lines, of both files."""
         return b"".join(self._read_all().splitlines(keepends=True)[-lines:]) if lines > 0 else b""
 
     async def follow(self) -> AsyncIterator[bytes]:
-        """What is written from now on, until the reader goes away."""
+        """Yield what is written from now on, until the reader goes away."""
         file = self._path.open("rb")
         try:
             file.seek(0, os.SEEK_END)

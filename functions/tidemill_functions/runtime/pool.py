@@ -14,6 +14,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
@@ -26,8 +27,8 @@ from tidemill_functions.settings import Settings
 logger = logging.getLogger(__name__)
 
 # Edits of code that runs in place are looked for at most this often: a scan may read thousands of entries.
-_REREAD_S = 0.5
-_KILLED_WITHIN_S = 5.0
+_REREAD_S: Final = 0.5
+_KILLED_WITHIN_S: Final = 5.0
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +119,7 @@ class Pool:
         self._assign(function, invocation)
 
     def log_of(self, name: str) -> FunctionLog:
-        """The log of the function of this name."""
+        """Return the log of the function of this name."""
         found = self._logs.get(name)
         if found is None:
             path = self._settings.data_dir / "logs" / f"{name}.log"
@@ -244,7 +245,7 @@ class Pool:
         self._tasks.create_task(environment.start(), name=f"start {function.name}")
 
     def _has_started(self, line: _Line, environment: Environment) -> bool:
-        """Whether it was starting until now."""
+        """Return whether it was starting until now, and count it as started."""
         if environment not in line.starting:
             return False
         line.starting.discard(environment)
@@ -252,13 +253,13 @@ class Pool:
         return True
 
     def _has_room(self) -> bool:
-        """Whether a process may be started; if only warm ones are in the way, the longest unused one ends."""
+        """Return whether a process may be started; end the longest unused if only that is in the way."""
         if len(self._environments) < self._settings.max_environments:
             return True
         free = [environment for line in self._lines.values() for environment in line.free]
         if free:
             self._end_free(min(free, key=lambda environment: environment.free_since_s))
-        return False  # its end is told by `ended`, which asks again
+        return False  # `ended` is called at its end, and looks again
 
     def _end_free(self, environment: Environment) -> None:
         self._environments[environment].free.remove(environment)
@@ -330,7 +331,7 @@ class Pool:
 
 @contextlib.asynccontextmanager
 async def running(pool: Pool) -> AsyncIterator[Pool]:
-    """The pool's life: its tasks live in here, and at the end no process is left."""
+    """Run the pool: its tasks live in here, and at the end no process is left."""
     async with asyncio.TaskGroup() as tasks:
         pool._tasks = tasks  # noqa: SLF001 - the pool's own other half
         unused = tasks.create_task(pool._end_unused(), name="end unused environments")  # noqa: SLF001 - the same

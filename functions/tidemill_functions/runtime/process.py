@@ -31,7 +31,7 @@ class Owner(Protocol):
     """Who started the process; called on the event loop, must not block."""
 
     def exited(self, code: int) -> None:
-        """The process is gone, and the rest of its group has been killed; negative: by that signal."""
+        """Take the exit status, negative for a signal; the rest of the group has been killed."""
 
 
 class HandlerProcess:

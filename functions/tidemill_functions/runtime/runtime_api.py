@@ -2,7 +2,7 @@
 
 Knows the five routes that awslambdaric uses and their limits; nothing of processes, time-outs and logs, which
 are its caller's (environment.py). Each environment listens on a port of its own: awslambdaric's init/error
-goes through http.client, which takes no path in AWS_LAMBDA_RUNTIME_API, so a path can not tell slots apart.
+goes through http.client, which takes no path in AWS_LAMBDA_RUNTIME_API, so a path cannot tell slots apart.
 Authority: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and awslambdaric's bootstrap.py.
 
 See docs/decisions/0400.
@@ -11,37 +11,37 @@ See docs/decisions/0400.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
 # Lambda's limit for a response (peers.md 4.2): 6 MB and 100 bytes.
-RESPONSE_BYTES_MAX = 6_291_556
+RESPONSE_BYTES_MAX: Final = 6_291_556
 
-_ROOT = b"/2018-06-01/runtime/"
-_INVOCATION = _ROOT + b"invocation/"
-_HOST = b"127.0.0.1"  # as in AWS_LAMBDA_RUNTIME_API; another name is a page's that resolves to here
-_PAGES_HEADERS = frozenset({b"origin", b"sec-fetch-site"})
-_HEAD_BYTES_MAX = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
+_ROOT: Final = b"/2018-06-01/runtime/"
+_INVOCATION: Final = _ROOT + b"invocation/"
+_HOST: Final = b"127.0.0.1"  # as in AWS_LAMBDA_RUNTIME_API; another name is a page's that resolves to here
+_PAGES_HEADERS: Final = frozenset({b"origin", b"sec-fetch-site"})
+_HEAD_BYTES_MAX: Final = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
 
 
 class Client(Protocol):
     """What a handler process asks and tells. Called on the event loop; must not block and must not raise."""
 
     def next_asked(self, connection: RuntimeConnection) -> None:
-        """The process waits for an invocation: `connection.deliver` sends it, now or later."""
+        """Take note that the process waits for an invocation: `connection.deliver` sends it, now or later."""
 
     def expects(self, request_id: str) -> bool:
-        """Whether this is the invocation in flight."""
+        """Return whether this is the invocation in flight."""
 
     def answered(self, body: bytes, *, failed: bool) -> None:
-        """The response or the error of the invocation in flight."""
+        """Take the response or the error of the invocation in flight."""
 
     def answer_too_large(self) -> None:
-        """The response of the invocation in flight was above the limit, and was refused."""
+        """Take note that the response in flight was above the limit, and was rejected."""
 
     def init_failed(self, body: bytes) -> None:
-        """The handler could not be loaded; the body is the error document."""
+        """Take note that the handler could not be loaded; the body is the error document."""
 
 
 class RuntimeConnection(asyncio.Protocol):
@@ -89,13 +89,13 @@ class RuntimeConnection(asyncio.Protocol):
             self._close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """The process ended or hung up; its exit is told by the operating system."""
+        """Forget the connection; the operating system reports the exit."""
         self._transport = None
 
     # httptools' callbacks
 
     def on_url(self, url: bytes) -> None:
-        """May come in parts."""
+        """Collect the URL, which may come in parts."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -111,7 +111,7 @@ class RuntimeConnection(asyncio.Protocol):
             self._body.append(data)
 
     def on_message_complete(self) -> None:
-        """One request is complete: route it."""
+        """Route a request that is complete."""
         url, body, too_large = self._url, b"".join(self._body), self._body_bytes > RESPONSE_BYTES_MAX
         self._url, self._body, self._body_bytes, self._head_bytes = b"", [], 0, 0
         method = self._parser.get_method()

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+from typing import Final
 
 from tidemill_functions.runtime.logs import FunctionLog
 
 # Lambda's LogType=Tail answers the last 4 KB of the log.
-TAIL_BYTES = 4096
-_READ_BYTES = 64 * 1024
+TAIL_BYTES: Final = 4096
+_READ_BYTES: Final = 64 * 1024
 # A handler that prints without end must not keep the event loop: the rest is read on the next turn.
-_READS_AT_ONCE = 16
+_READS_AT_ONCE: Final = 16
 
 
 class Transcript:
@@ -40,17 +41,17 @@ class Transcript:
         return writing_end
 
     def loaded(self, init_ms: float) -> None:
-        """The handler is loaded; the next report says how long that took."""
+        """Take note that the handler is loaded; the next report says how long that took."""
         self._init_ms = init_ms
 
     def begin(self, request_id: str) -> None:
-        """An invocation begins. The tail of the first one begins with what was logged at import."""
+        """Begin an invocation. The tail of the first one begins with what was logged at import."""
         if self._init_ms is None:
             self._tail.clear()
         self.write(f"START RequestId: {request_id} Version: {self._version}\n")
 
     def end(self, request_id: str, *, duration_ms: float, peak_mb: int) -> None:
-        """An invocation has ended; all that its handler printed stands above these lines."""
+        """End an invocation; all that its handler printed stands above these lines."""
         self.read()
         init = "" if self._init_ms is None else f"Init Duration: {self._init_ms:.2f} ms\t"
         self._init_ms = None
@@ -62,11 +63,11 @@ class Transcript:
         )
 
     def tail(self) -> bytes:
-        """The last 4 KB of the invocation that ended."""
+        """Return the last 4 KB of the invocation that ended."""
         return bytes(self._tail[-TAIL_BYTES:])
 
     def write(self, text: str) -> None:
-        """One of Lambda's own lines."""
+        """Write one of Lambda's own lines."""
         self._append(text.encode())
 
     def read(self) -> None:
@@ -85,7 +86,7 @@ class Transcript:
             self._append(chunk.replace(b"\r", b"\n") if b"\r" in chunk else chunk)
 
     def close(self) -> None:
-        """The process is gone and read to its end."""
+        """Close the pipe of a process that is gone and read to its end."""
         if self._pipe >= 0:
             self._loop.remove_reader(self._pipe)
             os.close(self._pipe)
