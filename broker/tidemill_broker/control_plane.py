@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tidemill_awsapi import ApiError, Call, Service
+from tidemill_awsapi import ApiError, Call, ConnectionLimits, Service, http_server
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.settings import Settings
@@ -25,6 +25,8 @@ from tidemill_broker.settings import Settings
 KAFKA_VERSION: Final = "3.9.x.kraft"
 INSTANCE_TYPE: Final = "kafka.t3.small"  # MSK's smallest: the shape demands one
 DRAIN_S: Final = 2.0
+# Kafka's clients need the descriptors.
+LIMITS: Final = ConnectionLimits(waiting_max=64, connections_max=256)
 BOOTSTRAP_MEMBERS: Final[Mapping[ListenerName, str]] = {
     "plaintext": "BootstrapBrokerString",
     "tls": "BootstrapBrokerStringTls",
@@ -51,13 +53,13 @@ def application(broker: Broker) -> web.Application:
 
 async def serve(application: web.Application, listener: socket.socket) -> None:
     """Serve on a listening socket until cancelled."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN_S)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        await asyncio.get_running_loop().create_future()
-    finally:
-        await runner.cleanup()
+    loop = asyncio.get_running_loop()
+    async with http_server(application, drain_s=DRAIN_S, limits=LIMITS) as server:
+        listening = await loop.create_server(server, sock=listener)
+        try:
+            await loop.create_future()
+        finally:
+            listening.close()
 
 
 class _Cluster:

@@ -15,7 +15,7 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from tidemill_awsapi import Handler, Service
+from tidemill_awsapi import Handler, Service, allow_many_files, http_server
 from tidemill_functions.api.attachments import AttachmentsApi
 from tidemill_functions.api.control import ControlApi
 from tidemill_functions.api.extension import ExtensionApi
@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     # A dump of our memory would hold the secrets in functions' environments.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    allow_many_files()
     try:
         settings = read_settings(arguments, os.environ)
         _serve(settings, ready_file)
@@ -150,34 +151,18 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     async with (
         running(pool),
         delivering(events),
-        _general_server(_application(registry, pool, runtimes, events, settings)) as general,
+        # It has no socket of its own: the front gives it connections.
+        http_server(_application(registry, pool, runtimes, events, settings), drain_s=_REPLIES_S) as general,
     ):
-        front = Front(registry, pool, general)
+        front = Front(registry, pool, general, general.table)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: FrontConnection(front), settings.host, settings.port)
-        async with asyncio.TaskGroup() as tasks:
-            sweep = tasks.create_task(front.sweep(), name="sweep connections")
-            try:
-                yield server.sockets[0].getsockname()[1]
-            finally:
-                server.close()
-                await pool.drain()
-                front.stop()
-                sweep.cancel()
-
-
-@asynccontextmanager
-async def _general_server(
-    application: web.Application,
-) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
-    """Aiohttp's server without a socket of its own: the front gives it connections."""
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_REPLIES_S)
-    await runner.setup()
-    assert runner.server is not None
-    try:
-        yield runner.server
-    finally:
-        await runner.cleanup()
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            await pool.drain()
+            front.stop()
 
 
 def _application(

@@ -4,6 +4,16 @@ A product of its own that knows none of Tidemill's programs. Used by functions, 
 tidemill_broker.control_plane; the gateway borrows its reading of credential scopes.
 """
 
+from tidemill_awsapi.bodies import read_body
+from tidemill_awsapi.connections import (
+    TIMED_OUT,
+    Connection,
+    ConnectionLimits,
+    ConnectionTable,
+    HttpServer,
+    allow_many_files,
+    http_server,
+)
 from tidemill_awsapi.errors import ApiError
 from tidemill_awsapi.foreign_pages import is_foreign, is_public_name, refuse_foreign_pages
 from tidemill_awsapi.malformed import keep_bytes_out_of_logs
@@ -12,14 +22,22 @@ from tidemill_awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "TIMED_OUT",
     "ApiError",
     "Call",
+    "Connection",
+    "ConnectionLimits",
+    "ConnectionTable",
     "CredentialScope",
     "Handler",
+    "HttpServer",
     "Service",
+    "allow_many_files",
     "credential_scope",
+    "http_server",
     "is_foreign",
     "is_public_name",
     "keep_bytes_out_of_logs",
+    "read_body",
     "refuse_foreign_pages",
 ]

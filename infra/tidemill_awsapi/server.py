@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 from multidict import MultiDict, MultiDictProxy
 
+from tidemill_awsapi.bodies import read_body
 from tidemill_awsapi.errors import ApiError, render_error
 from tidemill_awsapi.foreign_pages import refuse_foreign_pages
 from tidemill_awsapi.malformed import keep_bytes_out_of_logs
@@ -124,7 +125,7 @@ class Service:
                 f"{self._model.name}:{name} is not implemented by Tidemill.",
                 status=501,
             )
-        body = await request.read()
+        body = await read_body(request)
         parts = RequestParts(labels=labels, query=query, headers=request.headers, body=body)
         params = operation.parser.parse(parts)
         if violations := operation.validator.violations(params):

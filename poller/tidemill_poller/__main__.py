@@ -28,6 +28,7 @@ import uvloop
 from aiohttp import web
 from botocore.exceptions import ProfileNotFound
 
+from tidemill_awsapi import allow_many_files, http_server
 from tidemill_poller.aws import AwsClients
 from tidemill_poller.batch import ByteBudget
 from tidemill_poller.control_api import application
@@ -50,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 _USAGE_ERROR: Final = 2
 _START_ERROR: Final = 1
+# Lanes are drained by then; this is for replies on their way to slow readers.
+_REPLIES_S: Final = 1.0
 _REPEAT_AFTER_S: Final = 30.0
 
 
@@ -66,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(0o077)
     # A dump of our memory would hold passwords and keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    allow_many_files()
     _collect_seldom()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -154,16 +158,15 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
 
 
 async def _listen(app: web.Application, settings: Settings, closing: AsyncExitStack) -> int:
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    closing.push_async_callback(runner.cleanup)
+    server = await closing.enter_async_context(http_server(app, drain_s=_REPLIES_S))
     try:
-        await web.TCPSite(runner, settings.host, settings.port, shutdown_timeout=1).start()
+        listener = await asyncio.get_running_loop().create_server(server, settings.host, settings.port)
     except OSError as error:
         raise PollerError(
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; give another --port"
         ) from error
-    return int(runner.addresses[0][1])
+    closing.callback(listener.close)
+    return int(listener.sockets[0].getsockname()[1])
 
 
 def _open_client(

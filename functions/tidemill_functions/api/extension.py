@@ -24,7 +24,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tidemill_awsapi import ApiError
+from tidemill_awsapi import ApiError, read_body
 from tidemill_functions.api.control import checked
 from tidemill_functions.api.description import describe
 from tidemill_functions.code.handlers import check_handler
@@ -76,7 +76,7 @@ class ExtensionApi:
     async def register(self, request: web.Request) -> web.StreamResponse:
         """Register code that runs in place, or change it; the same again changes nothing that matters."""
         try:
-            asked = Registration.model_validate_json(await request.read())
+            asked = Registration.model_validate_json(await read_body(request))
         except ValidationError as error:
             faults = "; ".join(
                 f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()

@@ -21,7 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from tidemill_awsapi import ApiError, is_public_name
+from tidemill_awsapi import TIMED_OUT, ApiError, ConnectionTable, is_public_name
 from tidemill_functions.api.invoke import REQUEST_BYTES_MAX, accepted_trace_id
 from tidemill_functions.api.lookup import find_function
 from tidemill_functions.code.registry import Registry
@@ -29,15 +29,13 @@ from tidemill_functions.errors import TooManyInvocations
 from tidemill_functions.runtime.environment import Invocation, Result
 from tidemill_functions.runtime.pool import Pool
 
+MakeConnection = Callable[[], asyncio.Protocol]
+
 _REQUEST_LINE: Final = re.compile(rb"POST /2015-03-31/functions/([^/?\s]+)/invocations HTTP/1\.1\r\n")
 _START: Final = b"POST /2015-03-31/functions/"
 _NAME: Final = re.compile(rb"[!#-'*+.^-z|~0-9-]+")  # RFC 9110's token, in lower case
 _HEAD_BYTES_MAX: Final = 16 * 1024
 _LENGTH_DIGITS_MAX: Final = 20  # int() raises for thousands of them
-# As long as aiohttp's server keeps a connection: a client must not meet a close while it sends.
-_KEEP_ALIVE_S: Final = 3630.0
-_HALF_SENT_S: Final = 60.0
-_SWEEP_S: Final = 15.0
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Amz-Executed-Version: %s\r\n"
 # A request with one of these is aiohttp's: other framing, other semantics, or a browser's.
 _UNUSUAL: Final = frozenset(
@@ -58,20 +56,15 @@ _UNUSUAL: Final = frozenset(
 class Front:
     """What all connections share, and their end."""
 
-    def __init__(self, registry: Registry, pool: Pool, general: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, registry: Registry, pool: Pool, general: MakeConnection, connections: ConnectionTable
+    ) -> None:
         self.registry = registry
         self.pool = pool
         self.general = general  # makes aiohttp's protocol for one connection
+        self.table = connections
         self.connections: set[FrontConnection] = set()
         self.is_stopping = False
-
-    async def sweep(self) -> None:
-        """Close connections that have been silent too long; runs until cancelled."""
-        while True:
-            await asyncio.sleep(_SWEEP_S)
-            now_s = asyncio.get_running_loop().time()
-            for connection in list(self.connections):
-                connection.close_if_silent(now_s)
 
     def stop(self) -> None:
         """Close idle connections now and busy ones after their reply."""
@@ -89,32 +82,72 @@ class FrontConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         # A request stays here until it is answered, so that it can still be handed over.
         self._received = bytearray()
-        self._heard_s = self._loop.time()
+        self.heard_s = self._loop.time()
+        # When the request began that is not whole; a connection without one yet began with the accept.
+        self._begun_s: float | None = self.heard_s
+        self._window_bytes = 0
         self._is_busy = False
+        self._is_clogged = False  # the client does not read
+        self._unread_bytes, self._unread_s = 0, self.heard_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self._front.connections.add(self)
+        self._front.table.add(self)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """Forget a client that has gone; what it invoked runs to its end."""
         self._transport = None
-        self._front.connections.discard(self)
+        self._leave()
+
+    def pause_writing(self) -> None:
+        """Begin nothing more for a client that does not read what it got."""
+        self._is_clogged = True
+
+    def resume_writing(self) -> None:
+        """Go on with what came meanwhile."""
+        self._is_clogged = False
+        if self._received and not self._is_busy:
+            self._read_request()
 
     def data_received(self, data: bytes) -> None:
         """Collect a request; answer it, or hand the connection over."""
         self._received += data
-        self._heard_s = self._loop.time()
-        if not self._is_busy:
+        self.heard_s = self._loop.time()
+        self._window_bytes += len(data)
+        if self._begun_s is None:
+            self._begun_s, self._window_bytes = self.heard_s, len(data)
+        if not (self._is_busy or self._is_clogged):
             self._read_request()
         elif len(self._received) > 2 * REQUEST_BYTES_MAX:
             self._close()  # pipelines without end
 
-    def close_if_silent(self, now_s: float) -> None:
-        """Close when idle for long, or when a request has stopped half-way."""
-        if not self._is_busy and now_s - self._heard_s > (_HALF_SENT_S if self._received else _KEEP_ALIVE_S):
-            self._close()
+    def is_idle(self) -> bool:
+        """Whether no invocation runs."""
+        return not self._is_busy
+
+    def end(self) -> None:
+        """Close it now."""
+        self._close()
+
+    def end_if_overdue(self, now_s: float) -> None:
+        """Close it when idle for long, or when a request does not go on; aiohttp's deadlines are the same."""
+        limits = self._front.table.limits
+        if self._is_busy:
+            return
+        if self._is_clogged:
+            self._end_if_unread(now_s)
+        elif self._begun_s is None:
+            if now_s - self.heard_s > limits.keep_alive_s:
+                self._close()
+        elif b"\r\n\r\n" not in self._received:
+            if now_s - self._begun_s > limits.head_s:
+                self._time_out()
+        elif now_s - self._begun_s > limits.body_s:
+            if self._window_bytes < limits.body_bytes_min:
+                self._time_out()
+            self._begun_s, self._window_bytes = now_s, 0
 
     def close_if_idle(self) -> None:
         """Close unless an invocation runs."""
@@ -151,7 +184,8 @@ class FrontConnection(asyncio.Protocol):
             trace_id=accepted_trace_id(head.trace_id),
             wants_log=head.wants_log,
         )
-        self._is_busy = True
+        self._is_busy, self._begun_s = True, None
+        self._front.table.completed(self)
         try:
             self._front.pool.submit(function, invocation)
         except TooManyInvocations:
@@ -170,18 +204,39 @@ class FrontConnection(asyncio.Protocol):
         if self._front.is_stopping:
             self._close()
         elif self._received:
-            self._read_request()
+            self._begun_s, self._window_bytes = self._loop.time(), 0
+            if not self._is_clogged:
+                self._read_request()
+        else:
+            self._begun_s = None
 
     def _hand_over(self) -> None:
         """Give the connection to aiohttp, with all that is not answered."""
         transport, protocol = self._transport, self._front.general()
         if transport is None:
             return
-        self._front.connections.discard(self)
+        self._leave()
         self._transport = None
         protocol.connection_made(transport)
         transport.set_protocol(protocol)
         protocol.data_received(bytes(self._received))
+
+    def _end_if_unread(self, now_s: float) -> None:
+        assert self._transport is not None, "the table forgets a connection that is lost"
+        unread_bytes = self._transport.get_write_buffer_size()
+        if unread_bytes != self._unread_bytes:
+            self._unread_bytes, self._unread_s = unread_bytes, now_s
+        elif now_s - self._unread_s > self._front.table.limits.body_s:
+            self._transport.abort()
+
+    def _time_out(self) -> None:
+        if self._transport is not None and self._received:
+            self._transport.write(TIMED_OUT)
+        self._close()
+
+    def _leave(self) -> None:
+        self._front.connections.discard(self)
+        self._front.table.discard(self)
 
     def _close(self) -> None:
         if self._transport is not None:

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 
 import uvloop
-from aiohttp import web
 from yarl import URL
 
+from tidemill_awsapi import allow_many_files, http_server
 from tidemill_local.gateway.routes import Upstream
 from tidemill_local.gateway.server import Gateway
 from tidemill_local.ready import write_ready_file
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=URL, required=True, help=f"base URL of {name}")
     arguments = parse(parser, argv)
     keep_private()
+    allow_many_files()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
@@ -52,16 +53,14 @@ async def _serve(gateway: Gateway, listener: socket.socket, ready_file: str) -> 
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
-    runner = web.AppRunner(
-        gateway.application(), access_log=None, auto_decompress=False, shutdown_timeout=_SHUTDOWN_TIMEOUT_S
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener).start()
-        write_ready_file(ready_file, {"pid": os.getpid(), "port": listener.getsockname()[1]})
-        await stop.wait()
-    finally:
-        await runner.cleanup()
+    async with http_server(gateway.application(), drain_s=_SHUTDOWN_TIMEOUT_S) as server:
+        port = listener.getsockname()[1]
+        listening = await loop.create_server(server, sock=listener)
+        try:
+            write_ready_file(ready_file, {"pid": os.getpid(), "port": port})
+            await stop.wait()
+        finally:
+            listening.close()
 
 
 if __name__ == "__main__":

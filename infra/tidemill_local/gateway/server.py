@@ -59,7 +59,7 @@ class Gateway:
         self._session: aiohttp.ClientSession | None = None
 
     def application(self) -> web.Application:
-        """The aiohttp application; serve it with ``auto_decompress=False``."""
+        """The aiohttp application; serve it by ``http_server``, which inflates no bodies."""
         keep_bytes_out_of_logs()
         application = web.Application(middlewares=[refuse_foreign_pages])
         application.router.add_get("/_tidemill/health", self._health)

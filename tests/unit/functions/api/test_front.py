@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tidemill_awsapi import ConnectionLimits, ConnectionTable
 from tidemill_functions.api.front import Front, FrontConnection
 from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import TooManyInvocations
 from tidemill_functions.runtime.environment import Invocation, Result
 
 LINE = b"POST /2015-03-31/functions/orders/invocations HTTP/1.1\r\n"
+LIMITS = ConnectionLimits()
 PLAIN = LINE + b"Host: h\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -26,6 +28,7 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.closings = 0
+        self.abortions = 0
         self.protocol: object = None
 
     def write(self, data: Any) -> None:
@@ -33,6 +36,12 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closings += 1
+
+    def abort(self) -> None:
+        self.abortions += 1
+
+    def get_write_buffer_size(self) -> int:
+        return 1
 
     def set_protocol(self, protocol: object) -> None:
         self.protocol = protocol
@@ -68,7 +77,8 @@ class Scene:
         self.places = Places()
         self.general = General()
         self.wire = Wire()
-        self.front = Front(registry, self.places, lambda: self.general)  # type: ignore[arg-type]  # all that it uses
+        self.table = ConnectionTable(LIMITS)
+        self.front = Front(registry, self.places, lambda: self.general, self.table)  # type: ignore[arg-type]  # all that it uses
         self.connection = FrontConnection(self.front)
         self.connection.connection_made(self.wire)
 
@@ -207,13 +217,51 @@ async def test_a_client_that_went_away_disturbs_nothing(scene: Scene) -> None:
     assert scene.wire.written == b""
 
 
-async def test_a_request_that_stops_half_way_is_not_kept_for_ever(scene: Scene) -> None:
-    scene.connection.data_received(PLAIN[:40])
+@pytest.mark.parametrize(
+    ("sent", "deadline_s"), [(PLAIN[:40], LIMITS.head_s), (PLAIN[:-1], LIMITS.body_s)], ids=["head", "body"]
+)
+async def test_a_request_that_stops_half_way_gets_408(scene: Scene, sent: bytes, deadline_s: float) -> None:
+    scene.connection.data_received(sent)
     now_s = asyncio.get_running_loop().time()
-    scene.connection.close_if_silent(now_s + 30)
+    scene.connection.end_if_overdue(now_s + deadline_s - 1)
     assert scene.wire.closings == 0
-    scene.connection.close_if_silent(now_s + 61)
+    scene.connection.end_if_overdue(now_s + deadline_s + 1)
+    assert scene.wire.written.startswith(b"HTTP/1.1 408 ")
     assert scene.wire.closings == 1
+
+
+async def test_an_idle_connection_is_closed_without_a_word_in_the_end(scene: Scene) -> None:
+    scene.connection.data_received(PLAIN)
+    scene.finish()
+    answered = len(scene.wire.written)
+    now_s = asyncio.get_running_loop().time()
+    scene.connection.end_if_overdue(now_s + LIMITS.keep_alive_s - 1)
+    assert scene.wire.closings == 0
+    scene.connection.end_if_overdue(now_s + LIMITS.keep_alive_s + 1)
+    assert scene.wire.closings == 1
+    assert len(scene.wire.written) == answered
+
+
+async def test_a_client_that_does_not_read_gets_no_more_replies_and_is_aborted(scene: Scene) -> None:
+    """Its replies, of 6 MB each, would pile up in memory."""
+    scene.connection.data_received(PLAIN)
+    scene.connection.pause_writing()
+    scene.finish()
+    scene.connection.data_received(PLAIN)
+    assert len(scene.places.invocations) == 1
+    now_s = asyncio.get_running_loop().time()
+    scene.connection.end_if_overdue(now_s + 1)
+    scene.connection.end_if_overdue(now_s + LIMITS.body_s + 2)
+    assert scene.wire.abortions == 1
+
+
+async def test_a_client_that_reads_on_is_served_on(scene: Scene) -> None:
+    scene.connection.data_received(PLAIN)
+    scene.connection.pause_writing()
+    scene.finish()
+    scene.connection.data_received(PLAIN)
+    scene.connection.resume_writing()
+    assert len(scene.places.invocations) == 2
 
 
 @given(

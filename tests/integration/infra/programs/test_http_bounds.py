@@ -1,0 +1,74 @@
+"""What silence and numbers may cost the HTTP server of each program, asked of the real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.harness.processes import wait_until
+from tests.harness.programs import SHELLS, free_port, started
+
+pytestmark = pytest.mark.slow
+
+SILENT_CONNECTIONS = 1_100
+# What many systems give a shell.
+SOFT_LIMIT = 1024
+PATHS = {
+    "broker": "/v1/clusters",
+    "poller": "/2015-03-31/event-source-mappings/",
+    "functions": "/2015-03-31/functions/",
+    "gateway": "/_tidemill/health",
+    "aws": "/moto-api/data.json",
+}
+
+
+@contextmanager
+def open_files(soft: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@contextmanager
+def listening(name: str, folder: Path) -> Iterator[int]:
+    """The HTTP port of a program that was started with a shell's usual limit of open files."""
+    ready_file = folder / "ready.json"
+    with ExitStack() as stack:
+        port = stack.enter_context(free_port(SHELLS[name]))
+        with open_files(SOFT_LIMIT):
+            process = stack.enter_context(started(SHELLS[name], folder, port))
+        wait_until(lambda: ready_file.exists() or process.poll() is not None, what="the ready file")
+        ready = json.loads(ready_file.read_text())
+        yield ready.get("control_port", ready["port"])
+
+
+def answered_in_s(port: int, path: str) -> float:
+    begun_s = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", path)
+    assert connection.getresponse().status in {200, 503}  # 503: the gateway's upstreams are not there
+    connection.close()
+    return time.monotonic() - begun_s
+
+
+@pytest.mark.parametrize("first_bytes", [b"", b"GET / HTTP/1.1\r\nHost: h\r\n"], ids=["nothing", "half"])
+@pytest.mark.parametrize("name", PATHS)
+def test_a_thousand_silent_connections_keep_nobody_out(name: str, first_bytes: bytes, tmp_path: Path) -> None:
+    """They take the slots of each other; without a bound they take all descriptors, for an hour."""
+    with listening(name, tmp_path) as port, ExitStack() as opened, open_files(4 * SOFT_LIMIT):
+        answered_in_s(port, PATHS[name])  # loads what is loaded late
+        for _ in range(SILENT_CONNECTIONS):
+            silent = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
+            with contextlib.suppress(ConnectionError):  # it made room already
+                silent.sendall(first_bytes)
+        assert answered_in_s(port, PATHS[name]) < 1
