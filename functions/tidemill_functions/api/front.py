@@ -23,7 +23,7 @@ import orjson
 
 from tidemill_awsapi import TIMED_OUT, ApiError, ConnectionTable, is_public_name
 from tidemill_functions.api.invoke import REQUEST_BYTES_MAX, accepted_trace_id
-from tidemill_functions.api.lookup import find_function
+from tidemill_functions.api.lookup import find_function, invoked_arn
 from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import TooManyInvocations
 from tidemill_functions.runtime.environment import Invocation, Result
@@ -173,7 +173,8 @@ class FrontConnection(asyncio.Protocol):
     def _start(self, head: _Head, payload: bytes, end: int) -> bool:
         """Begin the invocation; False if it would be refused."""
         try:
-            function = find_function(self._front.registry, unquote_to_bytes(head.function).decode())
+            reference = unquote_to_bytes(head.function).decode()
+            function = find_function(self._front.registry, reference)
             if payload:
                 orjson.loads(payload)
         except (ApiError, ValueError):
@@ -181,6 +182,7 @@ class FrontConnection(asyncio.Protocol):
         invocation = Invocation(
             payload=payload or b"{}",
             finish=lambda result: self._reply(invocation, result, end, function.version),
+            arn=invoked_arn(self._front.registry, function, reference, None) if ":" in reference else "",
             trace_id=accepted_trace_id(head.trace_id),
             wants_log=head.wants_log,
         )

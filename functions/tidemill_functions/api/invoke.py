@@ -16,9 +16,10 @@ from typing import Any, Final
 import orjson
 
 from tidemill_awsapi import ApiError, Call
-from tidemill_functions.api.lookup import find_function
+from tidemill_functions.api.lookup import find_function, invoked_arn, qualifier_of
 from tidemill_functions.code.registry import Function, Registry
 from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
+from tidemill_functions.runtime.environment import Invocation
 from tidemill_functions.runtime.event_queue import EventQueue
 from tidemill_functions.runtime.pool import Pool
 
@@ -47,7 +48,13 @@ class InvokeApi:
         trace_id = accepted_trace_id(call.headers.get("X-Amzn-Trace-Id"))
         try:
             if kind == "Event":
-                self._events.put(function, payload=payload, request_id=call.request_id, trace_id=trace_id)
+                invocation = Invocation(
+                    payload=payload,
+                    arn=invoked_arn(self._registry, function, *_named(call)),
+                    request_id=call.request_id,
+                    trace_id=trace_id,
+                )
+                self._events.put(function, invocation, qualifier=qualifier_of(*_named(call)) or "")
                 return {"StatusCode": 202}
             return await self._run(function, payload, trace_id, call)
         except ReservedConcurrencyReached:
@@ -65,14 +72,15 @@ class InvokeApi:
 
     async def _run(self, function: Function, payload: bytes, trace_id: str, call: Call) -> Mapping[str, Any]:
         wants_log = call.params.get("LogType") == "Tail"
-        result = await self._pool.invoke(
-            function,
-            payload,
+        invocation = Invocation(
+            payload=payload,
+            arn=invoked_arn(self._registry, function, *_named(call)),
             request_id=call.request_id,
             trace_id=trace_id,
             client_context=_client_context(call.params.get("ClientContext")),
             wants_log=wants_log,
         )
+        result = await self._pool.invoke(function, invocation)
         return {
             "StatusCode": 200,
             "Payload": result.payload,
@@ -81,6 +89,10 @@ class InvokeApi:
             "FunctionError": "Unhandled" if result.failed else None,
             "LogResult": base64.b64encode(result.log_tail).decode() if wants_log else None,
         }
+
+
+def _named(call: Call) -> tuple[str, str | None]:
+    return call.params["FunctionName"], call.params.get("Qualifier")
 
 
 def _refuse_unbuilt(params: Mapping[str, Any]) -> None:

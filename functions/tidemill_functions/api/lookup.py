@@ -56,6 +56,12 @@ def qualifier_of(reference: str, qualifier: str | None) -> str | None:
     return qualifier or (match["qualifier"] if match else None)
 
 
+def invoked_arn(registry: Registry, function: Function, reference: str, qualifier: str | None) -> str:
+    """Return the ARN that a handler is told it was invoked by: with the qualifier, if there was one."""
+    asked = qualifier_of(reference, qualifier)
+    return registry.arn(f"{function.name}:{asked}") if asked else function.arn
+
+
 def name_of(reference: str) -> str:
     """Return the bare name in a FunctionName, for functions that do not exist yet."""
     match = _REFERENCE.fullmatch(reference)

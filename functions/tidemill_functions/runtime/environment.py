@@ -59,7 +59,8 @@ class Invocation:
     """
 
     payload: bytes
-    finish: Callable[[Result | None], None]
+    finish: Callable[[Result | None], None] = lambda _result: None
+    arn: str = ""  # as it was invoked, by a version or an alias; the function's if empty
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     trace_id: str = ""
     client_context: bytes = b""  # one line of JSON
@@ -233,7 +234,7 @@ class Environment:
         head = (
             f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
             f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
-            f"Lambda-Runtime-Invoked-Function-Arn: {function.arn}\r\n"
+            f"Lambda-Runtime-Invoked-Function-Arn: {invocation.arn or function.arn}\r\n"
             f"Lambda-Runtime-Trace-Id: {invocation.trace_id}\r\n"
         ).encode()
         if invocation.client_context:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
-from tidemill_functions.code.registry import Function, Registry
+from tidemill_functions.code.registry import LATEST, Function, Registry
 from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
+from tidemill_functions.runtime.environment import Invocation
 from tidemill_functions.runtime.pool import Pool
 from tidemill_functions.settings import Settings
 
@@ -43,59 +45,57 @@ class EventQueue:
         """Events that wait, run or wait for their retry."""
         return len(self._deliveries)
 
-    def put(self, function: Function, *, payload: bytes, request_id: str, trace_id: str) -> None:
-        """Take an event. Raises TooManyInvocations when the queue is full."""
+    def put(self, function: Function, invocation: Invocation, *, qualifier: str) -> None:
+        """Take an event for a function as it was named. Raises TooManyInvocations when the queue is full."""
         assert self._tasks is not None
+        payload_bytes = len(invocation.payload)
         is_full = len(self._deliveries) >= self._settings.event_queue_length
-        if is_full or self._bytes + len(payload) > _QUEUED_BYTES_MAX:
+        if is_full or self._bytes + payload_bytes > _QUEUED_BYTES_MAX:
             raise TooManyInvocations(function.name)
-        self._bytes += len(payload)
+        self._bytes += payload_bytes
+        configs = self._registry.attached.get(function.name).event_invoke
+        config = configs.get("" if qualifier == LATEST else qualifier, {})
         delivery = self._tasks.create_task(
-            self._deliver(function.name, payload, request_id, trace_id), name=f"event {request_id}"
+            self._deliver(function.key, invocation, config), name=f"event {invocation.request_id}"
         )
         self._deliveries.add(delivery)
-        delivery.add_done_callback(lambda done: self._forget(done, len(payload)))
+        delivery.add_done_callback(lambda done: self._forget(done, payload_bytes))
 
     def _forget(self, delivery: asyncio.Task[None], payload_bytes: int) -> None:
         self._deliveries.discard(delivery)
         self._bytes -= payload_bytes
 
-    async def _deliver(self, name: str, payload: bytes, request_id: str, trace_id: str) -> None:
-        config = self._registry.attached.get(name).event_invoke.get("", {})
+    async def _deliver(self, key: str, invocation: Invocation, config: Mapping[str, Any]) -> None:
         delays_s = self._settings.event_retry_delays_s[: config.get("MaximumRetryAttempts")]
         age_max_s = config.get("MaximumEventAgeInSeconds", _AGE_MAX_S)
         until_s = asyncio.get_running_loop().time() + age_max_s
+        request_id = invocation.request_id
         for delay_s in (0.0, *delays_s):
             if asyncio.get_running_loop().time() + delay_s > until_s:
-                logger.warning(
-                    "event dropped function=%s request_id=%s age_s=%d", name, request_id, age_max_s
-                )
+                logger.warning("event dropped function=%s request_id=%s age_s=%d", key, request_id, age_max_s)
                 return
             await asyncio.sleep(delay_s)
             try:
-                if await self._attempt(name, payload, request_id, trace_id):
+                if await self._attempt(key, invocation):
                     return
             except (FunctionNotFound, TooManyInvocations) as error:
                 reason = f"{type(error).__name__}: {error}"
-                logger.warning("event dropped function=%s request_id=%s reason=%s", name, request_id, reason)
+                logger.warning("event dropped function=%s request_id=%s reason=%s", key, request_id, reason)
                 return
         attempts = len(delays_s) + 1
-        logger.warning("event dropped function=%s request_id=%s attempts=%d", name, request_id, attempts)
+        logger.warning("event dropped function=%s request_id=%s attempts=%d", key, request_id, attempts)
 
-    async def _attempt(self, name: str, payload: bytes, request_id: str, trace_id: str) -> bool:
+    async def _attempt(self, key: str, invocation: Invocation) -> bool:
         """Return whether the function succeeded; throttles are waited out and are no attempts."""
         loop = asyncio.get_running_loop()
         until_s, delay_s = loop.time() + _THROTTLED_MAX_S, _THROTTLE_DELAY_S
         while True:
-            function = self._registry.get(name)
+            function = self._registry.get(key)
             if function is None:
-                raise FunctionNotFound(self._registry.arn(name))
+                raise FunctionNotFound(self._registry.arn(key))
             try:
                 async with self._permits:
-                    result = await self._pool.invoke(
-                        function, payload, request_id=request_id, trace_id=trace_id
-                    )
-                    return not result.failed
+                    return not (await self._pool.invoke(function, replace(invocation))).failed
             except TooManyInvocations:
                 if loop.time() + delay_s > until_s:
                     raise

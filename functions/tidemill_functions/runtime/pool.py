@@ -76,29 +76,13 @@ class Pool:
         """Invocations that run or wait for an environment."""
         return self._in_flight
 
-    async def invoke(
-        self,
-        function: Function,
-        payload: bytes,
-        *,
-        request_id: str,
-        trace_id: str,
-        client_context: bytes = b"",
-        wants_log: bool = False,
-    ) -> Result:
-        """Run one invocation to its end, for callers that can wait.
+    async def invoke(self, function: Function, invocation: Invocation) -> Result:
+        """Run one invocation to its end, for callers that can wait; its `finish` is replaced.
 
         Raises TooManyInvocations at once, FunctionNotFound if the function is deleted meanwhile.
         """
         done: asyncio.Future[Result | None] = asyncio.get_running_loop().create_future()
-        invocation = Invocation(
-            payload=payload,
-            finish=lambda result: None if done.done() else done.set_result(result),
-            request_id=request_id,
-            trace_id=trace_id,
-            client_context=client_context,
-            wants_log=wants_log,
-        )
+        invocation.finish = lambda result: None if done.done() else done.set_result(result)
         self.submit(function, invocation)
         result = await done
         if result is None:

@@ -161,3 +161,25 @@ def test_versions_and_aliases_outlive_kill_9(tmp_path: Path) -> None:
         assert server.invoke("orders")[0] == "second"
         assert "Version: 1\n" in server.log("orders")
         assert json.loads((tmp_path / "attached" / "orders.json").read_text())["versions"] == 1
+
+
+@pytest.mark.parametrize("kind", ["RequestResponse", "Event"])
+def test_a_call_runs_the_version_that_it_names_and_is_told_its_arn(
+    server: FunctionsServer, name: Name, tmp_path: Path, kind: str
+) -> None:
+    note = tmp_path / "note"
+    tells = (
+        "def handler(event, context):\n"
+        f"    with open({str(note)!r}, 'a') as file:\n"
+        "        print('VERSION', context.invoked_function_arn, file=file)\n"
+    )
+    server.create(function := name(), tells.replace("VERSION", "first"), Publish=True)
+    server.client.create_alias(FunctionName=function, Name="live", FunctionVersion="1")
+    latest = zip_of({"app.py": tells.replace("VERSION", "latest")})
+    server.client.update_function_code(FunctionName=function, ZipFile=latest)
+    for reference, qualifier in ((function, "live"), (f"{function}:1", None), (function, None)):
+        members = {"Qualifier": qualifier} if qualifier else {}
+        server.invoke(reference, InvocationType=kind, **members)
+        wait_until(lambda: server.health()["events"] == 0)
+    arn = f"{ARN}{function}"
+    assert note.read_text().splitlines() == [f"first {arn}:live", f"first {arn}:1", f"latest {arn}"]

@@ -89,6 +89,7 @@ def test_the_wheel_has_the_licence_and_what_type_checkers_read(wheel: Path) -> N
     assert {f"{package}/py.typed" for package in TYPED} <= set(found)
     assert "tidemill_broker/_core.pyi" in found
     assert [name for name in found if name.endswith("/LICENSE")] != []
+    assert "tidemill_functions/runtimes/node/bootstrap.mjs" in found
 
 
 @pytest.mark.parametrize("folders", [(), ("functions", "poller", "broker", "infra", "tests")])
