@@ -55,10 +55,10 @@ def label(mapping: Mapping) -> str:
 
 
 def function_name(mapping: Mapping) -> str:
-    """Return the function's name, with its qualifier if it has one."""
-    return str(mapping["FunctionArn"]).rpartition(":function:")[2]
+    """Return the function's name, with its qualifier if it has one; "" of a damaged mapping."""
+    return str(mapping.get("FunctionArn", "")).rpartition(":function:")[2]
 
 
 def _names(mapping: Mapping) -> set[str]:
     name = function_name(mapping)
-    return {mapping["FunctionArn"], name, name.partition(":")[0], *mapping.get("Topics", [])}
+    return {mapping.get("FunctionArn"), name, name.partition(":")[0], *mapping.get("Topics", [])} - {"", None}

@@ -34,11 +34,12 @@ from tidemill_poller.batch import ByteBudget
 from tidemill_poller.control_api import application
 from tidemill_poller.control_api.functions import LambdaFunctions
 from tidemill_poller.destinations import open_destination
-from tidemill_poller.errors import InvalidSettings, PollerError
+from tidemill_poller.errors import InvalidSettings, PollerError, StoreUnreadable
 from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.invoke import Invoker
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
 from tidemill_poller.mapping import Mapping as EventSourceMapping
+from tidemill_poller.mapping import State
 from tidemill_poller.reporting import Telemetry
 from tidemill_poller.reporting.metrics import Metrics, open_metrics
 from tidemill_poller.reporting.status import StatusBoard
@@ -187,16 +188,20 @@ def _routes(
 ) -> list[web.RouteDef]:
     async def status(request: web.Request) -> web.Response:
         uuid = request.match_info["uuid"]
-        mapping = store.get(uuid)
-        if mapping is None:
-            return web.json_response({"message": f"There is no mapping {uuid}."}, status=404)
         shown = board.as_json(uuid)
-        result = shown["result"] or mapping.last_processing_result
+        try:
+            mapping = store.get(uuid)
+        except StoreUnreadable as error:  # its row is damaged; what runs of it is shown
+            state, result = State.DISABLED, f"PROBLEM: {error}"
+        else:
+            if mapping is None:
+                return web.json_response({"message": f"There is no mapping {uuid}."}, status=404)
+            state, result = mapping.state, shown["result"] or mapping.last_processing_result
         values = metrics.of(uuid)
         return web.json_response(
             {
                 **shown,
-                "state": mapping.state,
+                "state": state,
                 "result": result,
                 "dropped_records": _dropped_records(values),
                 "metrics": values,

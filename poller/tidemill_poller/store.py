@@ -3,6 +3,7 @@
 Two writers, two kinds of column: the control API writes configurations (`create`, `replace`), the fleet
 writes statuses (`set_status`) and takes deleted mappings away (`delete`). Knows nothing of HTTP or Kafka.
 All methods are synchronous and quick; call them from the event loop's thread only.
+A row that cannot be read is one mapping's fault: `damaged` lists it, `all` goes on without it.
 
 See docs/decisions/0502.
 """
@@ -10,10 +11,12 @@ See docs/decisions/0502.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections import abc
 from contextlib import contextmanager
+from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +24,11 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from tidemill_poller.arn import parse_arn
 from tidemill_poller.errors import StoreUnavailable, StoreUnreadable, VersionConflict
 from tidemill_poller.mapping import Mapping, State
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME: Final = "mappings.db"
 SCHEMA_VERSION: Final = 1
@@ -56,6 +62,26 @@ _STATUS_COLUMNS: Final = (
 )
 _SELECT: Final = f"SELECT uuid, configuration, {', '.join(_STATUS_COLUMNS)} FROM mappings"  # noqa: S608 - our own constants
 _ADAPTER: Final = TypeAdapter(Mapping)
+_TAGS: Final = TypeAdapter(dict[str, str])
+_LAST_MODIFIED_MS_MAX: Final = 253_402_300_799_999
+"""The last millisecond of the year 9999, where datetime ends."""
+_RESTORE: Final = "move the file away to start without mappings, or restore a backup"
+_FIXES: Final = {
+    sqlite3.SQLITE_BUSY: "another process holds the file: stop it, or give another --data-dir",
+    sqlite3.SQLITE_LOCKED: "another process holds the file: stop it, or give another --data-dir",
+    sqlite3.SQLITE_READONLY: "let this user write to the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "--data-dir must be a writable directory, and the file a regular one",
+    sqlite3.SQLITE_FULL: "free space on its disk",
+    sqlite3.SQLITE_IOERR: "check its disk, and the space that is free on it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedMapping:
+    """A stored mapping that cannot be read; `reason` names the file, the UUID and the fix."""
+
+    uuid: str
+    reason: str
 
 
 def _now_ms() -> int:
@@ -74,6 +100,7 @@ class MappingStore:
         self._path = data_dir / FILE_NAME
         self._now_ms = now_ms
         self._changed = asyncio.Event()
+        self._logged: frozenset[DamagedMapping] = frozenset()
         self._db = self._open()
 
     def create(self, mapping: Mapping, *, tags: abc.Mapping[str, str] | None = None) -> None:
@@ -94,13 +121,32 @@ class MappingStore:
             )
 
     def get(self, uuid: str) -> Mapping | None:
-        """The mapping as it stands, or None."""
+        """Return the mapping as it stands, or None. Raises StoreUnreadable if its row is damaged."""
         rows = self._rows(f"{_SELECT} WHERE uuid = ?", (uuid,))
         return self._mapping(rows[0]) if rows else None
 
     def all(self) -> list[Mapping]:
-        """Every mapping, in the order of their UUIDs."""
-        return [self._mapping(row) for row in self._rows(f"{_SELECT} ORDER BY uuid")]
+        """Return every mapping that can be read, in the order of their UUIDs."""
+        return self._read_all()[0]
+
+    def damaged(self) -> list[DamagedMapping]:
+        """Return the mappings that cannot be read, in the order of their UUIDs."""
+        return self._read_all()[1]
+
+    def _read_all(self) -> tuple[list[Mapping], list[DamagedMapping]]:
+        """Return the readable and the damaged mappings; log each damage when it is first seen."""
+        mappings: list[Mapping] = []
+        damaged: list[DamagedMapping] = []
+        for row in self._rows(f"{_SELECT} ORDER BY uuid"):
+            try:
+                mappings.append(self._mapping(row))
+            except StoreUnreadable as error:
+                damaged.append(DamagedMapping(uuid=row[0], reason=str(error)))
+        for one in damaged:
+            if one not in self._logged:
+                logger.error("mapping damaged mapping=%s reason=%s", one.uuid, one.reason)
+        self._logged = frozenset(damaged)
+        return mappings, damaged
 
     def replace(self, mapping: Mapping, *, expected_version: int) -> Mapping:
         """Write a new configuration and its transitional state; the last processing result stays the fleet's.
@@ -175,9 +221,17 @@ class MappingStore:
         return cursor.rowcount == 1
 
     def tags(self, uuid: str) -> dict[str, str] | None:
-        """The mapping's tags, or None when there is no such mapping."""
+        """Return the mapping's tags, or None when there is no such mapping.
+
+        Raises StoreUnreadable if they are damaged.
+        """
         rows = self._rows("SELECT tags FROM mappings WHERE uuid = ?", (uuid,))
-        return dict(orjson.loads(rows[0][0])) if rows else None
+        if not rows:
+            return None
+        try:
+            return _TAGS.validate_json(rows[0][0])
+        except ValidationError as error:
+            raise self._damaged(uuid, error) from error
 
     def set_tags(self, uuid: str, tags: abc.Mapping[str, str]) -> None:
         """Replace the tags; no version, no revision: tags change nothing that runs."""
@@ -209,24 +263,55 @@ class MappingStore:
         self._db.close()
 
     def _open(self) -> sqlite3.Connection:
+        empty = self._is_empty_file()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             db = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
+            raise self._unavailable(error) from error
+        except OSError as error:
             raise StoreUnavailable(
                 f"{self._path}: {error}; --data-dir must be a writable directory"
             ) from error
+        # What is no UTF-8 is one row's damage; the default raises for the whole query.
+        db.text_factory = lambda content: content.decode(errors="backslashreplace")
         try:
             self._adopt(db)
         except sqlite3.OperationalError as error:
             db.close()
-            raise StoreUnavailable(f"{self._path}: {error}") from error
-        except (sqlite3.DatabaseError, StoreUnreadable) as error:
+            raise self._unavailable(error) from error
+        except sqlite3.DatabaseError as error:
             db.close()
-            raise StoreUnreadable(
-                f"{self._path}: {error}; move the file away to start without mappings, or put a backup back"
-            ) from error
+            raise StoreUnreadable(f"{self._path}: {error}; {_RESTORE}") from error
+        except StoreUnreadable as error:
+            db.close()
+            raise StoreUnreadable(f"{self._path}: {error}") from error
+        if empty:
+            logger.error(
+                "mapping store was empty file=%s reason=it had 0 bytes; the poller starts without mappings."
+                " If there were any, stop it and restore a backup of the file",
+                self._path,
+            )
         return db
+
+    def _is_empty_file(self) -> bool:
+        """Return whether the file is there with 0 bytes, as a crash at the very first start leaves it.
+
+        Raises StoreUnreadable if its write-ahead log still holds changes: SQLite would delete that log.
+        """
+        wal = self._path.with_name(f"{FILE_NAME}-wal")
+        try:
+            if not self._path.is_file() or self._path.stat().st_size:
+                return False
+            changes_left = wal.is_file() and wal.stat().st_size > 0
+        except OSError:
+            return False  # connecting says why
+        if changes_left:
+            raise StoreUnreadable(
+                f"{self._path}: the file has 0 bytes, and {wal.name} holds changes to what it was;"
+                " restore a backup of both files, or move both away to start without mappings"
+            )
+        return True
 
     @staticmethod
     def _adopt(db: sqlite3.Connection) -> None:
@@ -240,11 +325,12 @@ class MappingStore:
             for statement in _SCHEMA:
                 db.execute(statement)
         elif found != SCHEMA_VERSION:
+            fix = "start the Tidemill that wrote it" if found > SCHEMA_VERSION else _RESTORE
             raise StoreUnreadable(
-                f"schema version {found} is not {SCHEMA_VERSION}, the one this Tidemill knows"
+                f"schema version {found} is not {SCHEMA_VERSION}, the one this Tidemill knows; {fix}"
             )
         elif (fault := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise StoreUnreadable(" ".join(fault.split()))
+            raise StoreUnreadable(f"{' '.join(fault.split())}; {_RESTORE}")
         db.execute("COMMIT")
 
     @contextmanager
@@ -253,12 +339,13 @@ class MappingStore:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # after some errors SQLite has rolled back itself
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"{self._path}: {error}; nothing was written") from error
+            raise self._unavailable(error, "; nothing was written") from error
 
     @contextmanager
     def _configuration_change(self) -> abc.Iterator[None]:
@@ -272,19 +359,39 @@ class MappingStore:
         try:
             return self._db.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError as error:
-            raise StoreUnavailable(f"{self._path}: {error}") from error
+            raise self._unavailable(error) from error
         except sqlite3.DatabaseError as error:
-            raise StoreUnreadable(f"{self._path}: {error}") from error
+            raise StoreUnreadable(f"{self._path}: {error}; {_RESTORE}") from error
+
+    def _unavailable(self, error: sqlite3.Error, result: str = "") -> StoreUnavailable:
+        """Return the error with the file, the result for the caller, and the fix for SQLite's code."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+        fix = f"; {_FIXES[code]}" if code in _FIXES else ""
+        return StoreUnavailable(f"{self._path}: {error}{result}{fix}")
 
     def _mapping(self, row: tuple[Any, ...]) -> Mapping:
         uuid, configuration, *status = row
         try:
             fields = orjson.loads(configuration)
-            return _ADAPTER.validate_python(
+            mapping = _ADAPTER.validate_python(
                 {**fields, "uuid": uuid, **dict(zip(_STATUS_COLUMNS, status, strict=True))}
             )
         except (orjson.JSONDecodeError, ValidationError, TypeError) as error:
-            raise StoreUnreadable(f"{self._path}: mapping {uuid} cannot be read: {error}") from error
+            raise self._damaged(uuid, error) from error
+        if parse_arn(mapping.function_arn) is None:
+            raise self._damaged(uuid, f"function_arn {mapping.function_arn!r} is no ARN")
+        if not 0 <= mapping.last_modified_ms <= _LAST_MODIFIED_MS_MAX:
+            raise self._damaged(uuid, f"last_modified_ms {mapping.last_modified_ms} is no time")
+        if "\\" in uuid:  # written by the text factory for what is no UTF-8; no query would find it
+            raise self._damaged(uuid, "its UUID is not UTF-8")
+        return mapping
+
+    def _damaged(self, uuid: str, why: object) -> StoreUnreadable:
+        told = " ".join(str(why).split())
+        return StoreUnreadable(
+            f"{self._path}: mapping {uuid} cannot be read: {told}; delete the mapping and create it again,"
+            " or restore a backup of the file"
+        )
 
 
 def _configuration(mapping: Mapping) -> str:

@@ -40,12 +40,12 @@ from tidemill_poller.errors import (
 )
 from tidemill_poller.filters import compile_filters
 from tidemill_poller.kafka_auth import check_access
-from tidemill_poller.mapping import Mapping, MskSource
+from tidemill_poller.mapping import Mapping, MskSource, State
 from tidemill_poller.mapping.conflicts import check_conflicts
 from tidemill_poller.mapping.validation import deleted_mapping, new_mapping, updated_mapping
-from tidemill_poller.mapping.wire import configuration
+from tidemill_poller.mapping.wire import configuration, damaged_configuration
 from tidemill_poller.settings import Settings
-from tidemill_poller.store import MappingStore
+from tidemill_poller.store import DamagedMapping, MappingStore
 
 Reply = abc.Mapping[str, Any]
 Handler = abc.Callable[[Call], abc.Awaitable[Reply]]
@@ -121,18 +121,28 @@ class ControlApi:
         return configuration(mapping)
 
     async def get(self, call: Call) -> Reply:
-        """Return the mapping as it stands."""
+        """Return the mapping as it stands; of a damaged one, what List shows of it."""
+        if damaged := self._damaged(call.params["UUID"]):
+            return damaged_configuration(damaged.uuid, damaged.reason)
         return configuration(self._stored(call.params["UUID"]))
 
     async def list(self, call: Call) -> Reply:
         """Return one page of the mappings that fit the filters, by UUID."""
         params = call.params
         after = _read_marker(params.get("Marker"))
-        found = [one for one in self._store.all() if one.uuid > after and _wanted(one, params)]
+        found = [configuration(one) for one in self._store.all() if one.uuid > after and _wanted(one, params)]
+        if not params.get("EventSourceArn") and not params.get("FunctionName"):
+            # What a damaged mapping reads and invokes is not known, so no filter finds it.
+            found += [
+                damaged_configuration(one.uuid, one.reason)
+                for one in self._store.damaged()
+                if one.uuid > after
+            ]
+            found.sort(key=lambda one: str(one["UUID"]))
         page = found[: min(params.get("MaxItems") or PAGE_MAX, PAGE_MAX)]
-        reply: dict[str, Any] = {"EventSourceMappings": [configuration(one) for one in page]}
+        reply: dict[str, Any] = {"EventSourceMappings": page}
         if len(page) < len(found):
-            reply["NextMarker"] = _marker(page[-1].uuid)
+            reply["NextMarker"] = _marker(page[-1]["UUID"])
         return reply
 
     async def update(self, call: Call) -> Reply:
@@ -151,7 +161,13 @@ class ControlApi:
         return configuration(self._store.replace(mapping, expected_version=mapping.version))
 
     async def delete(self, call: Call) -> Reply:
-        """Mark the mapping as Deleting; the fleet stops its source and takes it away."""
+        """Mark the mapping as Deleting; the fleet stops its source and takes it away.
+
+        A damaged one is removed at once; the fleet drains what still runs of it.
+        """
+        if damaged := self._damaged(call.params["UUID"]):
+            self._store.delete(damaged.uuid)
+            return damaged_configuration(damaged.uuid, damaged.reason, state=State.DELETING)
         mapping = deleted_mapping(self._stored(call.params["UUID"]), now_ms=_now_ms())
         return configuration(self._store.replace(mapping, expected_version=mapping.version))
 
@@ -173,6 +189,9 @@ class ControlApi:
     async def list_tags(self, call: Call) -> Reply:
         """Return all tags of one mapping."""
         return {"Tags": self._tagged(call.params["Resource"])[1]}
+
+    def _damaged(self, wanted: str) -> DamagedMapping | None:
+        return next((one for one in self._store.damaged() if one.uuid == wanted), None)
 
     def _stored(self, wanted: str) -> Mapping:
         mapping = self._store.get(wanted)

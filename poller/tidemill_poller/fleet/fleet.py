@@ -60,12 +60,18 @@ class Fleet:
         return revision
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
-        for mapping in self._dependencies.store.all():
+        store = self._dependencies.store
+        stored = store.all()
+        for mapping in stored:
             reconciler = self._reconcilers.get(mapping.uuid)
             if reconciler is None:
                 reconciler = self._reconcilers[mapping.uuid] = Reconciler(mapping.uuid, self._dependencies)
                 tasks.create_task(self._keep(reconciler, mapping.uuid), name=f"mapping {mapping.uuid}")
             reconciler.look_at(mapping)
+        # One whose row became damaged goes on as it was; one whose row is gone ends.
+        kept = {mapping.uuid for mapping in stored} | {damaged.uuid for damaged in store.damaged()}
+        for uuid in self._reconcilers.keys() - kept:
+            self._reconcilers[uuid].look_again()
 
     async def _keep(self, reconciler: Reconciler, uuid: str) -> None:
         try:

@@ -92,6 +92,10 @@ class Reconciler:
             self._seen = seen
             self._changed.set()
 
+    def look_again(self) -> None:
+        """End what runs and read the store: the mapping is gone from it."""
+        self._changed.set()
+
     def stop(self) -> None:
         """Ask `run` to drain and return."""
         self._stopping = True

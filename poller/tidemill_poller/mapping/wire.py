@@ -8,7 +8,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from tidemill_poller.mapping.model import MSK_BLOCK, SELF_MANAGED_BLOCK, Mapping, MskSource, Provisioned
+from tidemill_poller.mapping.model import (
+    MSK_BLOCK,
+    SELF_MANAGED_BLOCK,
+    Mapping,
+    MskSource,
+    Provisioned,
+    State,
+)
 from tidemill_poller.mapping.validation import BOOTSTRAP_KEY
 
 
@@ -28,6 +35,16 @@ def configuration(mapping: Mapping) -> dict[str, Any]:
         **_source(mapping),
         **_optional(mapping),
         **_failure_handling(mapping),
+    }
+
+
+def damaged_configuration(uuid: str, reason: str, *, state: State = State.DISABLED) -> dict[str, Any]:
+    """Return what is known of a mapping whose row cannot be read; AWS has no state for it."""
+    return {
+        "UUID": uuid,
+        "State": str(state),
+        "StateTransitionReason": "ESM_CONFIG_NOT_VALID",
+        "LastProcessingResult": f"PROBLEM: {reason}",
     }
 
 

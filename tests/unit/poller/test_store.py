@@ -214,7 +214,7 @@ for number in range(1_000_000):
     assert set(acknowledged) <= kept <= {*acknowledged, acknowledged[-1] + 1}
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_rejected_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / FILE_NAME
     file.write_bytes(b"not a database" * 100)
     with pytest.raises(StoreUnreadable, match=r"mappings\.db: file is not a database; move the file away"):
@@ -222,7 +222,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     assert file.read_bytes() == b"not a database" * 100
 
 
-def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_a_damaged_file_is_rejected_with_its_name(tmp_path: Path) -> None:
     store = MappingStore(tmp_path)
     for number in range(100):
         store.create(replace(FULL, uuid=f"{number:036}"))
@@ -236,7 +236,7 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1])
-def test_a_file_of_another_schema_is_refused(tmp_path: Path, version: int) -> None:
+def test_a_file_of_another_schema_is_rejected(tmp_path: Path, version: int) -> None:
     with sqlite3.connect(tmp_path / FILE_NAME) as db:
         db.execute("CREATE TABLE other (x)")
         db.execute(f"PRAGMA user_version = {version}")
@@ -282,4 +282,161 @@ def test_a_write_that_another_process_blocks_fails_clearly_and_works_later(
         db.execute("ROLLBACK")
     db.close()
     store.create(PLAIN)
+    assert store.all() == [PLAIN]
+
+
+DAMAGES = {
+    "configuration": "{",
+    "state": "Odd",
+    "function_arn": None,
+    "last_modified_ms": 10**18,
+    "utf-8": None,
+}
+
+
+def damage(tmp_path: Path, uuid: str, what: str) -> None:
+    """Damage one row as bit rot or a text editor would."""
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        if what == "function_arn":
+            db.execute(
+                "UPDATE mappings SET configuration = json_set(configuration, '$.function_arn', 'f')"
+                " WHERE uuid = ?",
+                (uuid,),
+            )
+        elif what == "utf-8":
+            db.execute("UPDATE mappings SET configuration = CAST(x'7bff7d' AS TEXT) WHERE uuid = ?", (uuid,))
+        else:
+            db.execute(f"UPDATE mappings SET {what} = ? WHERE uuid = ?", (DAMAGES[what], uuid))
+    db.close()
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_a_damaged_row_costs_its_own_mapping_only(
+    tmp_path: Path, store: MappingStore, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.create(PLAIN)
+    store.create(FULL)
+    damage(tmp_path, PLAIN.uuid, what)
+
+    assert store.all() == [FULL]
+    [damaged] = store.damaged()
+    assert damaged.uuid == PLAIN.uuid
+    assert str(tmp_path / FILE_NAME) in damaged.reason
+    assert f"mapping {PLAIN.uuid} cannot be read" in damaged.reason
+    assert "delete the mapping and create it again" in damaged.reason
+    assert "\n" not in damaged.reason
+    assert [line for line in caplog.messages if PLAIN.uuid in line] == [
+        f"mapping damaged mapping={PLAIN.uuid} reason={damaged.reason}"
+    ]
+
+
+def test_damaged_tags_are_named(tmp_path: Path, store: MappingStore) -> None:
+    store.create(PLAIN, tags={"team": "tide"})
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("UPDATE mappings SET tags = '[1'")
+    db.close()
+    with pytest.raises(StoreUnreadable, match=f"mapping {PLAIN.uuid} cannot be read"):
+        store.tags(PLAIN.uuid)
+    assert store.all() == [PLAIN]
+
+
+def test_an_empty_file_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / FILE_NAME).touch()
+    MappingStore(tmp_path).close()
+    assert f"file={tmp_path / FILE_NAME} reason=it had 0 bytes" in caplog.text
+    assert "restore a backup" in caplog.text
+    caplog.clear()
+    MappingStore(tmp_path).close()
+    assert caplog.text == ""
+
+
+def test_a_new_store_reports_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    MappingStore(tmp_path / "new").close()
+    assert caplog.text == ""
+
+
+def test_an_empty_file_with_a_write_ahead_log_is_rejected_and_left_alone(tmp_path: Path) -> None:
+    """SQLite deletes the log of an empty file; it may hold the only copy of the mappings."""
+    (tmp_path / FILE_NAME).touch()
+    log = tmp_path / f"{FILE_NAME}-wal"
+    log.write_bytes(b"frames")
+    with pytest.raises(StoreUnreadable, match="holds changes to what it was; restore a backup"):
+        MappingStore(tmp_path)
+    assert log.read_bytes() == b"frames"
+
+
+@pytest.mark.parametrize("kept_bytes", [50, 100, 4096, 4096 + 100])
+def test_a_truncated_file_is_rejected_with_the_fix(tmp_path: Path, kept_bytes: int) -> None:
+    store = MappingStore(tmp_path)
+    for number in range(100):
+        store.create(replace(FULL, uuid=f"{number:036}"))
+    store.close()
+    file = tmp_path / FILE_NAME
+    content = file.read_bytes()[:kept_bytes]
+    file.write_bytes(content)
+    with pytest.raises(StoreUnreadable, match=r"mappings\.db: .*restore a backup"):
+        MappingStore(tmp_path)
+    assert file.read_bytes()[:kept_bytes] == content
+
+
+def test_a_page_that_becomes_garbage_while_the_poller_runs_is_reported(tmp_path: Path) -> None:
+    store = MappingStore(tmp_path)
+    for number in range(100):
+        store.create(replace(FULL, uuid=f"{number:036}"))
+    store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store._db.execute("PRAGMA cache_size = 0")
+    file = tmp_path / FILE_NAME
+    content = bytearray(file.read_bytes())
+    content[2 * 4096 :] = b"\xa5" * (len(content) - 2 * 4096)
+    file.write_bytes(content)
+    with pytest.raises(StoreUnreadable, match=r"mappings\.db: .*malformed; move the file away"):
+        store.all()
+    store.close()
+
+
+def test_a_newer_schema_is_not_moved_away(tmp_path: Path) -> None:
+    store = MappingStore(tmp_path)
+    store._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    store.close()
+    with pytest.raises(StoreUnreadable, match=r"start the Tidemill that wrote it$"):
+        MappingStore(tmp_path)
+
+
+def test_a_directory_in_the_file_s_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(StoreUnavailable, match=r"mappings\.db: .*and the file a regular one"):
+        MappingStore(tmp_path)
+
+
+def test_a_store_that_another_process_holds_at_start_is_named_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill_poller.store._BUSY_TIMEOUT_S", 0.05)
+    MappingStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked; another process holds the file: stop it"):
+            MappingStore(tmp_path)
+        db.execute("ROLLBACK")
+    db.close()
+
+
+def test_a_full_disk_costs_one_write_and_is_named(tmp_path: Path, store: MappingStore) -> None:
+    store.create(PLAIN)
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    large = replace(FULL, filter_patterns=("x" * 100_000,))
+    with pytest.raises(StoreUnavailable, match="full; nothing was written; free space on its disk"):
+        store.create(large)
+    assert store.all() == [PLAIN]
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    store.create(large)
+    assert store.all() == [PLAIN, large]
+
+
+def test_a_store_that_may_not_be_written_is_read_and_named(store: MappingStore) -> None:
+    store.create(PLAIN)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreUnavailable, match="nothing was written; let this user write"):
+        store.set_status(PLAIN.uuid, state=State.ENABLED)
     assert store.all() == [PLAIN]

@@ -54,8 +54,8 @@ def store(endpoint: str, data_dir: Path) -> abc.Iterator[MappingStore]:
 @pytest.fixture(autouse=True)
 def emptied(store: MappingStore) -> abc.Iterator[None]:
     yield
-    for mapping in store.all():
-        store.delete(mapping.uuid)
+    for uuid in [one.uuid for one in store.all()] + [one.uuid for one in store.damaged()]:
+        store.delete(uuid)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -9,8 +10,11 @@ import pytest
 
 from tests.integration.poller.control_api.requests import MSK, QUEUE, SELF_MANAGED, VPC, msk, smk
 from tidemill_poller.mapping import State
+from tidemill_poller.store import FILE_NAME
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tidemill_poller.store import MappingStore
 
 
@@ -232,3 +236,39 @@ def test_tags_are_added_changed_and_removed_without_touching_what_runs(
     mapping = store.get(created["UUID"])
     assert mapping is not None
     assert (mapping.version, store.revision) == (1, revision)
+
+
+def test_a_damaged_mapping_is_listed_with_its_reason_and_can_be_deleted(
+    client: Any, store: MappingStore, data_dir: Path
+) -> None:
+    damaged = client.create_event_source_mapping(**smk())["UUID"]
+    sound = client.create_event_source_mapping(**msk())["UUID"]
+    with sqlite3.connect(data_dir / FILE_NAME) as db:
+        db.execute("UPDATE mappings SET configuration = '{' WHERE uuid = ?", (damaged,))
+    db.close()
+
+    listed = client.list_event_source_mappings()["EventSourceMappings"]
+    assert [one["UUID"] for one in listed] == sorted([damaged, sound])
+    shown = next(one for one in listed if one["UUID"] == damaged)
+    assert (shown["State"], shown["StateTransitionReason"]) == ("Disabled", "ESM_CONFIG_NOT_VALID")
+    assert shown["LastProcessingResult"].startswith(f"PROBLEM: {data_dir / FILE_NAME}: mapping {damaged}")
+    assert body(client.get_event_source_mapping(UUID=damaged)) == shown
+    assert [
+        one["UUID"] for one in client.list_event_source_mappings(FunctionName="f")["EventSourceMappings"]
+    ] == [sound]
+
+    with pytest.raises(client.exceptions.ServiceException, match="delete the mapping and create it again"):
+        client.update_event_source_mapping(UUID=damaged, BatchSize=5)
+    assert client.delete_event_source_mapping(UUID=damaged)["State"] == "Deleting"
+    assert [one["UUID"] for one in client.list_event_source_mappings()["EventSourceMappings"]] == [sound]
+
+
+def test_a_page_ends_with_a_damaged_mapping_as_with_any(
+    client: Any, store: MappingStore, data_dir: Path
+) -> None:
+    made = [client.create_event_source_mapping(**smk(Topics=[f"t{number}"]))["UUID"] for number in range(5)]
+    with sqlite3.connect(data_dir / FILE_NAME) as db:
+        db.execute("UPDATE mappings SET configuration = '{' WHERE uuid IN (?, ?)", (made[1], made[3]))
+    db.close()
+    pages = client.get_paginator("list_event_source_mappings").paginate(PaginationConfig={"PageSize": 2})
+    assert [one["UUID"] for page in pages for one in page["EventSourceMappings"]] == sorted(made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from tidemill_poller.reporting.status import StatusBoard
 from tidemill_poller.reporting.tracing import NO_TRACING
 from tidemill_poller.settings import Settings
 from tidemill_poller.source import GroupClient
-from tidemill_poller.store import MappingStore
+from tidemill_poller.store import FILE_NAME, MappingStore
 
 CONNECTION_PROBLEM = SourceUnavailable.problem
 
@@ -123,6 +124,45 @@ def test_a_created_mapping_runs_and_says_so(directory: Path) -> None:
             await until(lambda: world.state() is State.ENABLED)
             await until(lambda: world.result() == "OK")
         assert world.state() is State.ENABLED
+
+    virtual_time.run(scenario())
+
+
+def damage_row(directory: Path, uuid: str) -> None:
+    with sqlite3.connect(directory / FILE_NAME) as db:
+        db.execute("UPDATE mappings SET configuration = '{' WHERE uuid = ?", (uuid,))
+    db.close()
+
+
+def test_a_damaged_mapping_stops_no_other(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        other = replace(MAPPING, uuid="0b4f12a8-0000-4000-8000-0000000000ff", consumer_group_id="other")
+        world.store.create(MAPPING)
+        world.store.create(other)
+        damage_row(directory, MAPPING.uuid)
+        async with world.running():
+            await until(lambda: world.state(other) is State.ENABLED)
+            assert MAPPING.uuid not in world.kafkas
+
+    virtual_time.run(scenario())
+
+
+def test_a_mapping_whose_row_becomes_damaged_goes_on_until_it_is_deleted(directory: Path) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.store.create(MAPPING)
+        other = replace(MAPPING, uuid="0b4f12a8-0000-4000-8000-0000000000ff", consumer_group_id="other")
+        async with world.running():
+            await until(lambda: world.state() is State.ENABLED)
+            damage_row(directory, MAPPING.uuid)
+            world.store.create(other)
+            await until(lambda: world.state(other) is State.ENABLED)
+            invoked = len(world.function.calls)
+            world.kafka().produce(0, b"1")
+            await until(lambda: len(world.function.calls) > invoked)
+            world.store.delete(MAPPING.uuid)
+            await until(lambda: MAPPING.uuid not in world.fleet._reconcilers)
 
     virtual_time.run(scenario())
 
