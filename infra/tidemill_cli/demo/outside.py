@@ -16,7 +16,7 @@ from tidemill_cli.demo.stage import Stage
 
 _SQS_BATCH = 10
 _PRODUCE_CHUNK = 2_000
-_READ_TIMEOUT_MS = 10_000
+_READ_TIMEOUT_MS = 60_000
 _from_dynamodb: Callable[[Any], Any] = TypeDeserializer().deserialize
 
 

@@ -38,7 +38,6 @@ def make_trigger(folder: Path) -> None:
 def _replace(folder: Path, links: dict[str, Path]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=folder.parent))
-    draft.chmod(0o755)
     for name, target in links.items():
         (draft / name).symlink_to(target)
     shutil.rmtree(folder, ignore_errors=True)

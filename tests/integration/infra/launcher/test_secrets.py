@@ -115,12 +115,14 @@ def test_no_secret_is_logged_traced_or_told(up: Up) -> None:
 
 def test_no_file_can_be_read_by_another_user(up: Up) -> None:
     """Records, function code and functions' environments are the user's own, whatever the umask."""
-    files = [path for path in up.data_dir.rglob("*") if path.name != "up.log"]
+    files = [path for path in up.data_dir.rglob("*") if path.name != "up.log" and not path.is_symlink()]
     assert any(path.name == "fails.json" for path in files)
     assert any(path.name == "mappings.db" for path in files)
     assert any(path.suffix == ".log" for path in files)
     others = stat.S_IRWXG | stat.S_IRWXO
-    assert {str(path): oct(path.stat().st_mode) for path in files if path.stat().st_mode & others} == {}
+    # What a link shows, the packages of Tidemill's own environment, is no file of ours.
+    own = [path for path in files if up.data_dir.resolve() in path.resolve().parents]
+    assert {str(path): oct(path.stat().st_mode) for path in own if path.stat().st_mode & others} == {}
 
 
 def test_every_program_listens_on_loopback_only(up: Up) -> None:
