@@ -1,7 +1,8 @@
 """boto3 clients, and how AWS's errors are described. Calls block: make them in threads.
 
-Owns the poller's one client factory, with its time limits and botocore's own second attempt, and the one
-describer of AWS's errors. Knows no service by name. `invoke` signs its own requests and does not come here.
+Owns the poller's one client factory, with its time limits and botocore's own second attempt (none for what
+must not be sent twice), and the one describer of AWS's errors. Knows no service by name. `invoke` signs its
+own requests and does not come here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ logging.getLogger("botocore").setLevel(logging.INFO)
 _CONFIG: Final = Config(
     connect_timeout=3, read_timeout=6, retries={"total_max_attempts": 2, "mode": "standard"}
 )
+# A request that was sent and not answered may have been carried out: it is the caller who sends it again.
+_SEND_CONFIG: Final = Config(
+    connect_timeout=3, read_timeout=20, retries={"total_max_attempts": 1, "mode": "standard"}
+)
 _SERVER_ERROR_MIN: Final = 500
 _THROTTLED: Final = frozenset({"SlowDown", "TooManyRequests", "TooManyRequestsException"})
 
@@ -32,18 +37,23 @@ class AwsClients:
 
     def __init__(self, session: boto3.Session) -> None:
         self.session = session
-        self._made: dict[tuple[str, str | None], Any] = {}
+        self._made: dict[tuple[str, str | None, bool], Any] = {}
         self._making = threading.Lock()  # sessions may not be shared while they make a client
 
-    def get(self, service: str, region: str | None) -> Any:
-        """Return the client; a call takes 20 seconds at most. Raises BotoCoreError or ValueError."""
+    def get(self, service: str, region: str | None, *, once: bool = False) -> Any:
+        """Return the client; a call takes about 20 seconds at most. Raises BotoCoreError or ValueError.
+
+        With `once` botocore makes one attempt at each call, which has all the time for its answer.
+        """
+        key = service, region, once
         with self._making:
-            if (service, region) not in self._made:
-                made = self.session.client(service, region_name=region, config=_CONFIG)
+            if key not in self._made:
+                config = _SEND_CONFIG if once else _CONFIG
+                made = self.session.client(service, region_name=region, config=config)
                 if self.session.get_credentials() is None:
                     return made  # it would never have any; there may be some the next time
-                self._made[service, region] = made
-            return self._made[service, region]
+                self._made[key] = made
+            return self._made[key]
 
 
 def region_of(text: str) -> str | None:

@@ -195,9 +195,10 @@ class DestinationUnavailable(PollerError):
     """The destination did not take the failure record; the text says why, without secrets.
 
     `retriable` is False when the same call cannot work before somebody fixes something (a missing queue,
-    a permission).
+    a permission). `unanswered` is True when the record was sent and the destination may have it.
     """
 
-    def __init__(self, reason: str, *, retriable: bool = True) -> None:
+    def __init__(self, reason: str, *, retriable: bool = True, unanswered: bool = False) -> None:
         super().__init__(reason)
         self.retriable = retriable
+        self.unanswered = unanswered

@@ -120,15 +120,19 @@ def poison(*offsets: int) -> Callable[[list[int], int], Outcome]:
 
 @dataclass
 class RecordingDestination:
-    """Destination: keeps what it is sent; `away` for so many sends."""
+    """Destination: keeps what it is sent; `away` for so many sends, `silent` if it never answers."""
 
     away: int = 0
+    silent: bool = False
     sent: list[FailureRecord] = field(default_factory=list)
     tried: int = 0
 
     async def send(self, record: FailureRecord, *, trace_headers: Mapping[str, str]) -> None:
         self.tried += 1
         await asyncio.sleep(0.001)
+        if self.silent:
+            self.sent.append(record)
+            raise DestinationUnavailable("the queue did not answer", unanswered=True)
         if self.away:
             self.away -= 1
             raise DestinationUnavailable("the queue does not answer")

@@ -1,8 +1,8 @@
 """Calls of AWS from the event loop, bounded in number and in time.
 
 Owns the threads, the time limit and the translation of AWS's errors into DestinationUnavailable; knows no
-service by name. botocore makes a second attempt (`aws`); after that the lane holds the partition and sends it
-again.
+service by name. Each call is one request: SQS and SNS do not recognise a request that they had before, so
+botocore must not repeat one that was not answered. The lane holds the partition and sends again.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+)
 
 from tidemill_poller.aws import AwsClients, describe, is_temporary
 from tidemill_poller.errors import DestinationUnavailable
 
 CALLS_MAX: Final = 4
 CALL_TIMEOUT_S: Final = 60
+_UNANSWERED: Final = (ReadTimeoutError, ConnectionClosedError)
 _CREDENTIALS: Final = (NoCredentialsError, PartialCredentialsError)
 
 
@@ -45,12 +53,12 @@ class AwsCalls:
                 await loop.run_in_executor(self._threads, self._call, call)
         except TimeoutError as error:
             raise DestinationUnavailable(
-                f"{self._target} did not take the failure record within {CALL_TIMEOUT_S} s."
+                f"{self._target} did not take the failure record within {CALL_TIMEOUT_S} s.", unanswered=True
             ) from error
 
     def _call(self, call: Callable[[Any], None]) -> None:
         try:
-            call(self._clients.get(self._service, self._region))
+            call(self._clients.get(self._service, self._region, once=True))
         except ClientError as error:
             raise DestinationUnavailable(
                 f"{self._target} rejected the failure record with {describe(error).rstrip('.')}.",
@@ -59,6 +67,10 @@ class AwsCalls:
         except _CREDENTIALS as error:
             raise DestinationUnavailable(
                 f"{self._target} cannot be called without AWS credentials: {describe(error)}", retriable=False
+            ) from error
+        except _UNANSWERED as error:
+            raise DestinationUnavailable(
+                f"{self._target} did not answer: {describe(error)}", unanswered=True
             ) from error
         except (BotoCoreError, ValueError) as error:
             raise DestinationUnavailable(f"{self._target} cannot be reached: {describe(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Mapping
@@ -15,6 +16,9 @@ from tidemill_poller.destinations.aws_kind import AwsKind
 from tidemill_poller.destinations.record import FailureRecord, failure_json
 from tidemill_poller.destinations.trace_context import context_out
 
+# Of the UUIDs that end object keys: one for each body, and no two bodies share one.
+_KEYS: Final = uuid.UUID("6f2a0d0e-3c59-4c0e-9a4e-0b6f2d6c7f10")
+
 
 class S3Destination:
     """Puts one object per record into one bucket."""
@@ -25,8 +29,9 @@ class S3Destination:
         self._bucket = bucket
 
     async def send(self, record: FailureRecord, *, trace_headers: Mapping[str, str]) -> None:
-        """See Destination. The key is drawn once: botocore's own retry writes the same object again."""
-        body, key = failure_json(record, with_payload=True), object_key(record, uuid.uuid4())
+        """See Destination. The key is the record's: sent again, it replaces its own object."""
+        body = failure_json(record, with_payload=True)
+        key = object_key(record, uuid.uuid5(_KEYS, hashlib.sha256(body).hexdigest()))
         metadata = context_out(trace_headers)
 
         def call(client: Any) -> None:
@@ -37,15 +42,15 @@ class S3Destination:
         await self._calls.run(call)
 
 
-def object_key(record: FailureRecord, random: uuid.UUID) -> str:
-    """`aws/lambda/<mapping>/<topic-partition>/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-<random>`.
+def object_key(record: FailureRecord, unique: uuid.UUID) -> str:
+    """`aws/lambda/<mapping>/<topic-partition>/YYYY/MM/DD/YYYY-MM-DDTHH.MM.SS-<uuid>`.
 
     AWS documents the pattern for streams, where the partition's place is the shard's; its Kafka page shows
     none.
     """
     at = datetime.fromtimestamp(record.timestamp_ms // 1000, UTC)
     place = f"aws/lambda/{record.mapping_uuid}/{record.partition_key}"
-    return f"{place}/{at:%Y/%m/%d}/{at:%Y-%m-%dT%H.%M.%S}-{random}"
+    return f"{place}/{at:%Y/%m/%d}/{at:%Y-%m-%dT%H.%M.%S}-{unique}"
 
 
 def _open(clients: AwsClients, arn: Arn) -> S3Destination:

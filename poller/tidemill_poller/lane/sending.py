@@ -1,7 +1,8 @@
 """Sends the failure record of a sub-batch to the mapping's destination, for as long as it takes.
 
 Owns that a send which fails is tried again with back-off while the partition is held, unless the mapping
-drops what cannot be sent. The lane gives up the records and settles them.
+drops what cannot be sent. One that was not answered may have arrived, so it is sent again only after the
+longest back-off: each time may add a copy. The lane gives up the records and settles them.
 """
 
 from __future__ import annotations
@@ -39,12 +40,19 @@ class FailureSender:
         sending = AsyncRetrying(
             retry=retry_if_exception_type(DestinationUnavailable),
             stop=lambda _: given.drop_undeliverable,
-            wait=lambda state: backoff_s(given.policy, state.attempt_number, random=given.random()),
+            wait=self._backoff_s,
             before_sleep=hold,
             sleep=self._wait,
             reraise=True,
         )
         await sending(self._send_once, record, batch, node)
+
+    def _backoff_s(self, state: RetryCallState) -> float:
+        given = self._dependencies
+        error = state.outcome.exception() if state.outcome else None
+        if isinstance(error, DestinationUnavailable) and error.unanswered:
+            return given.policy.backoff_max_s
+        return backoff_s(given.policy, state.attempt_number, random=given.random())
 
     async def _send_once(self, record: FailureRecord, batch: Batch, node: DeliveryReporter) -> None:
         given = self._dependencies

@@ -428,6 +428,21 @@ def test_a_destination_that_is_away_holds_the_partition_and_says_so() -> None:
     )
 
 
+def test_a_destination_that_never_answers_gets_a_copy_a_minute_at_most() -> None:
+    """Each may have arrived; one that is away gets its tries with the growing back-off."""
+    destination = RecordingDestination(silent=True)
+
+    async def scenario() -> None:
+        function = ScriptedFunction(answer=poison(0))
+        world = LaneWorld(lane_dependencies(function, destination=destination, retry_attempts=0, records=1))
+        world.lane.feed(records(0))
+        started_s = now_s()
+        await world.run_until(lambda: now_s() >= started_s + 599)
+
+    virtual_time.run(scenario())
+    assert len(destination.sent) == 10
+
+
 def test_a_destination_that_comes_back_gets_the_record_once_and_the_lane_goes_on() -> None:
     function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination(away=3)
     world = delivered(function, 0, 1, destination=destination, retry_attempts=0, records=1)

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from aiohttp import web
+from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from tests.fakes.destinations import RecordingDestination
+from tests.fakes.http_thread import serving
+from tidemill_poller import aws
 from tidemill_poller.aws import AwsClients
 from tidemill_poller.destinations import (
     Destination,
@@ -169,14 +173,18 @@ def s3_place(session: boto3.Session, closed: Any) -> Place:
     )
 
 
+def reset(url: str) -> None:
+    """Each test starts with an empty AWS."""
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=5).close()
+
+
 @pytest.fixture(params=["fake", "sqs", "sns", "s3"])
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
     if request.param == "fake":
         return fake_place()
     url = request.getfixturevalue("moto_url")
     session = aws_session(url, monkeypatch)
-    # Each test starts with an empty AWS.
-    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST"), timeout=5).close()
+    reset(url)
     make = {"sqs": sqs_place, "sns": sns_place, "s3": s3_place}[request.param]
     return make(session, ClosedSession(session))
 
@@ -240,3 +248,71 @@ async def test_without_credentials_the_error_says_so(monkeypatch: pytest.MonkeyP
     with pytest.raises(DestinationUnavailable, match="without AWS credentials") as raised:
         await destination.send(RECORD, trace_headers={})
     assert not raised.value.retriable
+
+
+class Silence:
+    """An AWS that reads every request, counts it by its operation, and never answers it."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self._ended = asyncio.Event()
+
+    def application(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{tail:.*}", self._take)
+        app.on_shutdown.append(self._end)
+        return app
+
+    async def _end(self, _: web.Application) -> None:
+        self._ended.set()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        operation = request.headers.get("X-Amz-Target", "").rpartition(".")[2]
+        if operation == "GetQueueUrl":
+            return web.json_response({"QueueUrl": f"http://{request.host}/123456789012/failed"})
+        assert body
+        self.requests.append(request.path)
+        await self._ended.wait()
+        return web.Response(status=500)
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "arn:aws:sqs:eu-west-1:123456789012:failed",
+        "arn:aws:sns:eu-west-1:123456789012:failed",
+        "arn:aws:s3:::failed",
+    ],
+)
+async def test_a_destination_that_never_answers_gets_one_request_a_send(
+    arn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill_poller.aws._SEND_CONFIG", quick(aws._SEND_CONFIG))
+    monkeypatch.setattr("tidemill_poller.aws._CONFIG", quick(aws._CONFIG))
+    silence = Silence()
+    with serving(silence.application) as url:
+        destination = open_destination(arn, AwsClients(aws_session(url, monkeypatch)))
+        for sends in (1, 2):
+            with pytest.raises(DestinationUnavailable, match="did not answer") as raised:
+                await destination.send(RECORD, trace_headers=TRACE)
+            assert raised.value.unanswered
+            assert len(silence.requests) == sends
+    if arn.startswith("arn:aws:s3"):
+        assert len(set(silence.requests)) == 1, "sent again, it is the same object"
+
+
+async def test_a_record_that_is_sent_again_to_s3_replaces_its_own_object(
+    moto_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reset(moto_url)
+    session = aws_session(moto_url, monkeypatch)
+    place = s3_place(session, ClosedSession(session))
+    for record in (RECORD, RECORD, replace(RECORD, first_offset=8)):
+        await place.destination.send(record, trace_headers=TRACE)
+    assert len(place.received()) == 2
+
+
+def quick(config: Config) -> Config:
+    """The same attempts in a fiftieth of the time."""
+    return config.merge(Config(read_timeout=config.read_timeout / 50))
