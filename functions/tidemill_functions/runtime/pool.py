@@ -2,8 +2,8 @@
 
 An invocation takes a free environment of its function or waits for the first that comes free; for one that
 waits a new environment is started, a few at a time, so that a burst does not start a process per call at
-once. Every admitted invocation is sure of a place: above `max_environments` it is refused, as Lambda
-throttles. Called by the API and the event queue; must not know HTTP.
+once. Every admitted invocation is sure of a place: above `max_environments` it is throttled, as on
+Lambda. Called by the API and the event queue; must not know HTTP.
 """
 
 from __future__ import annotations

@@ -46,13 +46,21 @@ class Interpreters:
         self._named = named
         self._environ = environ
         self._lock = threading.Lock()
-        self._asked: dict[str, Interpreter | None] = {}
+        own = Path(sys.executable).resolve()  # not the .venv's, which holds Tidemill's own packages
+        major, minor, micro = sys.version_info[:3]
+        self._own = Interpreter(version=(major, minor, micro), path=str(own))
+        self._asked: dict[str, Interpreter] = {self._own.path: self._own}
+        self._found: dict[tuple[int, int], Interpreter] = {}
 
     def find(self, minor: tuple[int, int]) -> Interpreter | None:
         """Return an interpreter of this version, the first by the order in this module's head."""
+        known = self._found.get(minor)
+        if known is not None and Path(known.path).is_file():
+            return known
         for path in self._candidates(minor):
             found = self.ask(path)
             if found is not None and found.version[:2] == minor:
+                self._found[minor] = found
                 return found
         return None
 
@@ -62,20 +70,16 @@ class Interpreters:
 
     def ask(self, path: Path) -> Interpreter | None:
         """Return the interpreter at this path; None if it does not run."""
-        key = str(path)
         with self._lock:
-            if key not in self._asked:
-                self._asked[key] = _ask(path)
-            found = self._asked[key]
-            if found is None:
-                del self._asked[key]  # it may be installed later
+            found = self._asked.get(str(path)) or _ask(path)
+            if found is not None:  # what is missing may be installed later
+                self._asked[str(path)] = found
             return found
 
     def _candidates(self, minor: tuple[int, int]) -> Iterator[Path]:
         yield from self._named
-        if sys.version_info[:2] == minor:
-            # Not the .venv's: Tidemill's own packages are none of a handler's business.
-            yield Path(sys.executable).resolve()
+        if self._own.version[:2] == minor:
+            yield Path(self._own.path)
         program = f"python{minor[0]}.{minor[1]}"
         home = Path(self._environ.get("HOME", "/"))
         for folder in self._environ.get("PATH", "").split(os.pathsep):
