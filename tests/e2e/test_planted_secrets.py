@@ -105,7 +105,7 @@ def spoil_logins(up: Up) -> Iterator[str]:
     identities = up.data_dir / "broker" / "identities.json"
     good = identities.read_text()
     identities.write_text(good.replace('"secretAccessKey"', f'"{TYPED_KEY}"'))
-    wait_until(lambda: "broker.identities" in up.log and "stays in force" in up.log, what="the complaint")
+    wait_until(lambda: "auth.iam.identities" in up.log and "stays in force" in up.log, what="the complaint")
     identities.write_text(good)
 
 
