@@ -7,12 +7,15 @@ of one; its connections are as many as the process may open files, and then nobo
 import asyncio
 import contextlib
 import resource
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from aiohttp import web
+
+_Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _FILES_OF_OTHERS: Final = 128
 _SWEEP_S: Final = 1.0
@@ -122,6 +125,8 @@ class BoundedConnection(web.RequestHandler):
 
     def __init__(self, table: ConnectionTable, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
+        handle = manager.request_handler
+        self._request_handler = partial(_answer_if_text, handle)
         self._table = table
         self._payload: Any = None  # of the request that came last
         self.heard_s = self._loop.time()
@@ -214,6 +219,20 @@ class BoundedConnection(web.RequestHandler):
         if self.transport is not None and self._has_begun and not is_answered:
             self.transport.write(TIMED_OUT)
         self.force_close()
+
+
+async def _answer_if_text(handle: _Handle, request: web.BaseRequest) -> web.StreamResponse:
+    """Answer a request whose line and headers are text.
+
+    aiohttp decodes other bytes to surrogates, which can be written into no reply, request or file.
+    """
+    text = request.raw_path + "".join(request.headers.values())
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return web.Response(status=400, text="The request line and the headers must be UTF-8.\n")
+    return await handle(request)
 
 
 class HttpServer:

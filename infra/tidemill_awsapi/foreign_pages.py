@@ -27,7 +27,7 @@ def is_foreign(origin: str | None, fetch_site: str | None, host: str, *, on_loop
         return True
     if origin is None:
         return fetch_site == "cross-site"
-    return not (_is_local(_hostname(urlsplit(origin).netloc)) and _is_local(_hostname(host)))
+    return not (_is_local(_origins_hostname(origin)) and _is_local(_hostname(host)))
 
 
 @lru_cache(maxsize=256)
@@ -63,6 +63,13 @@ async def refuse_foreign_pages(
 def _on_loopback(request: web.Request) -> bool:
     address = request.transport and request.transport.get_extra_info("sockname")
     return not address or str(address[0]).startswith(_LOOPBACK_SOCKETS)
+
+
+def _origins_hostname(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).hostname
+    except ValueError:  # half of an IPv6 address: whose page it is, nobody can say
+        return None
 
 
 def _hostname(netloc: str) -> str | None:

@@ -100,7 +100,7 @@ def _text_parser(shape: Any, location: str) -> Parse:
         case "integer" | "long":
             return _integer_from_text
         case "double" | "float":
-            return float
+            return _double_from_text
         case "boolean":
             return lambda text: text.lower() == "true"
         case "timestamp":
@@ -254,6 +254,13 @@ def _integer_from_text(text: str) -> int:
         return int(text)
     except ValueError:
         raise ApiError("SerializationException", "STRING_VALUE can not be converted to an Integer") from None
+
+
+def _double_from_text(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ApiError("SerializationException", "STRING_VALUE can not be converted to a Double") from None
 
 
 _SCALARS: Mapping[str, Parse] = {

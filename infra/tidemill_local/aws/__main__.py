@@ -5,6 +5,7 @@ memory: a restart forgets queues and tables, which the launcher says aloud.
 """
 
 import argparse
+import asyncio
 import logging
 import os
 import signal
@@ -13,11 +14,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 from wsgiref.types import WSGIApplication
 
+import uvloop
+
+from tidemill_awsapi import allow_many_files, http_server
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
+from tidemill_local.aws.wsgi import application
 from tidemill_local.ready import write_ready_file
 from tidemill_local.secured.kept_secrets import keep_secrets
 from tidemill_local.shell import failed, keep_private, parse
@@ -36,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--identity-file", type=Path, help="gets the issued credentials")
     arguments = parse(parser, argv)
     keep_private()
+    allow_many_files()
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+    )
     # moto reads its account when it is imported.
     os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
     try:
@@ -43,10 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = f"{arguments.host}:{arguments.port}"
         return failed(f"aws: cannot listen on {where} ({error.strerror}); give another --port")
-    signal.signal(signal.SIGTERM, _exit)
-    signal.signal(signal.SIGINT, _exit)
-    wrap = None if arguments.identity_file is None else _exporting_issued_credentials(arguments)
-    _serve(listener, arguments.ready_file, wrap)
+    wsgi = _moto()
+    if arguments.identity_file is not None:
+        wsgi = _exporting_issued_credentials(arguments)(wsgi)
+    uvloop.run(_serve(wsgi, listener, arguments.ready_file))
     return 0
 
 
@@ -64,34 +71,27 @@ def _exporting_issued_credentials(arguments: argparse.Namespace) -> Wrapper:
     return lambda application: around_iam(application, export.once, read_after_s=1.2 * PERIOD_S)
 
 
-def _serve(listener: socket.socket, ready_file: str, wrap: Wrapper | None) -> None:
+def _moto() -> WSGIApplication:
     from moto.moto_server.werkzeug_app import (  # noqa: PLC0415 - after the account id is set
         DomainDispatcherApplication,
-        MotoRequestHandler,
         create_backend_app,
     )
-    from werkzeug.serving import make_server  # noqa: PLC0415 - slow to import, like moto
 
-    # One line for each request would drown the launcher's log.
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
-    host, port = listener.getsockname()
-    server = make_server(
-        host,
-        port,
-        refusing_foreign_pages(wrap(application) if wrap else application),
-        threaded=True,
-        request_handler=MotoRequestHandler,
-        fd=listener.fileno(),
-    )
-    # moto builds its queues' and topics' URLs from the Host header, so it needs no port in its environment.
-    write_ready_file(ready_file, {"pid": os.getpid(), "port": port})
-    server.serve_forever()
+    return application
 
 
-def _exit(_signal: int, _frame: FrameType | None) -> NoReturn:
-    # moto keeps nothing on disk: there is nothing to flush.
-    os._exit(0)
+async def _serve(wsgi: WSGIApplication, listener: socket.socket, ready_file: str) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # moto keeps nothing on disk: there is nothing to flush.
+        loop.add_signal_handler(number, os._exit, 0)
+    async with http_server(application(refusing_foreign_pages(wsgi)), drain_s=0) as server:
+        port = listener.getsockname()[1]
+        listening = await loop.create_server(server, sock=listener, backlog=socket.SOMAXCONN)
+        # moto builds its queues' URLs from the Host header, so it needs no port in its environment.
+        write_ready_file(ready_file, {"pid": os.getpid(), "port": port})
+        await listening.serve_forever()
 
 
 if __name__ == "__main__":

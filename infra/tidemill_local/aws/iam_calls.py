@@ -15,8 +15,9 @@ from tidemill_awsapi import credential_scope
 
 _FORM = "application/x-www-form-urlencoded"
 _SERVICES = frozenset({"iam", "sts"})
-# A policy has at most 10 KB, a SAML assertion 100,000 characters.
-_BODY_BYTES_MAX: Final = 512 * 1024
+# A policy has at most 10 KB, a SAML assertion 100,000 characters; but an unsigned form may be a batch for SQS
+# of 1 MiB, each byte of it up to three.
+_BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 # Of each action, the parameters that moto accepts and ignores. Tags: policies can require session tags.
 _IGNORED: Final[Mapping[str, tuple[str, ...]]] = {
     "AssumeRole": ("PolicyArns.", "Tags."),
@@ -35,7 +36,10 @@ def around_iam(
     """Wrap moto; ``export`` writes new keys for the broker, which has read them ``read_after_s`` later."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        form = _form(environ)
+        form = _parameters(environ)
+        if form is None:
+            start_response("413 Request Entity Too Large", [("Content-Length", "0")])
+            return []
         action = form.get("Action", [""])[0]
         for ignored in _IGNORED.get(action, ()):
             if any(name.startswith(ignored) for name in form):
@@ -49,18 +53,25 @@ def around_iam(
     return answer
 
 
-def _form(environ: WSGIEnvironment) -> Mapping[str, list[str]]:
-    """The parameters of a call of IAM or STS; empty for any other. The body can be read again."""
-    scope = credential_scope({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, "")
-    is_form = environ.get("CONTENT_TYPE", "").startswith(_FORM)
-    if not is_form or (scope is not None and scope.service not in _SERVICES):
+def _parameters(environ: WSGIEnvironment) -> Mapping[str, list[str]] | None:
+    """The parameters of a call of IAM or STS, of its query and its form; None if they are too large to check.
+
+    Empty for a call of another service. The body can be read again.
+    """
+    query = environ.get("QUERY_STRING", "")
+    scope = credential_scope({"Authorization": environ.get("HTTP_AUTHORIZATION", "")}, query)
+    if scope is not None and scope.service not in _SERVICES:
         return {}
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > _BODY_BYTES_MAX:
-        return {}
-    body = environ["wsgi.input"].read(length)
-    environ["wsgi.input"] = io.BytesIO(body)
-    return parse_qs(body.decode(errors="replace"))
+    parameters = parse_qs(query) if "Action=" in query else {}
+    # moto reads a form where the scope names the service, whatever the type says.
+    if scope is not None or environ.get("CONTENT_TYPE", "").lower().startswith(_FORM):
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        if length > _BODY_BYTES_MAX:
+            return None
+        body = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = io.BytesIO(body)
+        parameters = {**parameters, **parse_qs(body.decode(errors="replace"))}
+    return parameters
 
 
 def _rejection(start_response: StartResponse, action: str, parameter: str) -> Iterable[bytes]:

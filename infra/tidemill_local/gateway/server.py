@@ -100,6 +100,8 @@ class Gateway:
             ) as answer:
                 return await _stream_back(request, answer)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            if request.content.exception() is not None:
+                raise web.HTTPBadRequest(text="The body is malformed or was cut short.\n") from None
             logger.warning("no answer upstream=%s path=%s error=%s", upstream, raw_path, type(error).__name__)
             return _no_answer(request, upstream, query_string)
 

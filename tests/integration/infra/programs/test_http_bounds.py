@@ -72,3 +72,23 @@ def test_a_thousand_silent_connections_keep_nobody_out(name: str, first_bytes: b
             with contextlib.suppress(ConnectionError):  # it made room already
                 silent.sendall(first_bytes)
         assert answered_in_s(port, PATHS[name]) < 1
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_chunk_is_believed_as_far_as_its_bytes_come(name: str, tmp_path: Path) -> None:
+    """The server of moto read on behind the end of the connection, and grew by hundreds of MB a second."""
+    with listening(name, tmp_path) as port:
+        answered_in_s(port, PATHS[name])
+        pid = json.loads((tmp_path / "ready.json").read_text())["pid"]
+        before = resident_bytes(pid)
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            head = f"POST {PATHS[name]} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            client.sendall(head.encode() + b"FFFFFFFFFFFFFFFFF\r\nx")
+            assert client.recv(12)[8:] == b" 400"
+        assert answered_in_s(port, PATHS[name]) < 1
+        assert resident_bytes(pid) - before < 50_000_000
+
+
+def resident_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

@@ -14,6 +14,8 @@ SIGNED = (
     "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=0"
 )
 
+FORBIDDEN = "Action=AssumeRole&RoleArn=a&PolicyArns.member.1.arn=arn"
+
 
 class Aws:
     """A WSGI application that reads its body, and the story of what happened."""
@@ -74,3 +76,33 @@ def test_other_services_and_other_calls_pass_untouched() -> None:
     call(aws, "sqs", Action="CreateUser", PermissionsBoundary="x")
     call(aws, "iam", Action="ListUsers")
     assert aws.story == ["Action=CreateUser&PermissionsBoundary=x", "Action=ListUsers"]
+
+
+@pytest.mark.parametrize(
+    ("body", "differences", "status"),
+    [
+        (FORBIDDEN, {}, "403 Forbidden"),
+        ("", {"QUERY_STRING": FORBIDDEN}, "403 Forbidden"),
+        ("", {"QUERY_STRING": FORBIDDEN, "HTTP_AUTHORIZATION": ""}, "403 Forbidden"),
+        (FORBIDDEN, {"CONTENT_TYPE": "text/plain"}, "403 Forbidden"),
+        (FORBIDDEN, {"CONTENT_TYPE": "Application/X-WWW-Form-Urlencoded"}, "403 Forbidden"),
+        (FORBIDDEN + "&x=" + "x" * 5_000_000, {}, "413 Request Entity Too Large"),
+    ],
+    ids=["form", "query", "unsigned query", "another type", "capitals", "hidden behind 5 MB"],
+)
+def test_a_limit_that_moto_ignores_is_seen_wherever_moto_reads_it(
+    body: str, differences: dict[str, str], status: str
+) -> None:
+    """Else the key could do more in Kafka than its caller said."""
+    aws, statuses = Aws(), []
+    environ = {
+        "CONTENT_TYPE": "application/x-www-form-urlencoded",
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_AUTHORIZATION": SIGNED.format("sts"),
+        "wsgi.input": io.BytesIO(body.encode()),
+        **differences,
+    }
+    answer = around_iam(aws, lambda: None, read_after_s=0)
+    b"".join(answer(environ, lambda status, _headers: statuses.append(status)))  # type: ignore[arg-type]  # as above
+    assert statuses == [status]
+    assert aws.story == []
