@@ -45,7 +45,12 @@ class AttachedStore:
             try:
                 self._attached[document.stem] = Attached(**orjson.loads(document.read_bytes()))
             except (OSError, ValueError, TypeError) as error:
-                logger.warning("attachments not loaded file=%s reason=%s", document.name, error)
+                logger.error(  # noqa: TRY400 - the sentence says it all
+                    "attachments not loaded file=%s reason=%s; tags, policy, aliases and concurrency of the"
+                    " function are as new: restore a backup of the file, or remove it and set them again",
+                    document,
+                    error,
+                )
 
     def get(self, name: str) -> Attached:
         """Return what hangs on the function of this name."""

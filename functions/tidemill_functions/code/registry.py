@@ -221,10 +221,23 @@ class Registry:
     def _load(self, document: Path) -> None:
         try:
             function = _from_document(orjson.loads(document.read_bytes()))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Kept as it is: a later version, or a human, may be able to read it.
-            logger.warning("function not loaded file=%s reason=%s", document.name, error)
+            logger.error(  # noqa: TRY400 - the sentence says it all
+                "function not loaded file=%s reason=%s: %s; restore a backup of the file,"
+                " or remove it and register the function again",
+                document,
+                type(error).__name__,
+                error,
+            )
             return
+        if not self.folder(function).is_dir():
+            logger.error(
+                "function without code function=%s folder=%s reason=the folder does not exist;"
+                " restore it, or register the function again",
+                function.key,
+                self.folder(function),
+            )
         # The ARN follows the account and region that the server has today.
         self._functions[function.key] = dataclasses.replace(function, arn=self.arn(function.key))
 

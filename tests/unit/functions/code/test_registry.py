@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,41 @@ def test_code_in_place_is_a_file_and_its_function_or_a_folder_and_a_handler(tmp_
     ):
         with pytest.raises(InvalidFunction):
             local_code(wrong, handler)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"5", b"[]", b"\xff\xfe", b'{"name": "orders"}'])
+def test_a_damaged_document_costs_its_own_function_only(
+    tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = opened(tmp_path)
+    code = registry.store_zip("orders", zip_of({"app.py": "x = 1"}))
+    registry.create("orders", handler="app.handler", code=code)
+    registry.create("parcels", handler="a.b", code=LOCAL)
+    document = tmp_path / "functions" / "orders.json"
+    document.write_bytes(content)
+    again = opened(tmp_path)
+    assert [function.name for function in again.all()] == ["parcels"]
+    assert f"function not loaded file={document} reason=" in caplog.text
+    assert "restore a backup of the file, or remove it and register the function again" in caplog.text
+    assert document.read_bytes() == content
+    assert (tmp_path / "code" / "orders" / code.id / "app.py").exists()
+
+
+def test_a_function_whose_code_is_gone_is_reported_at_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = opened(tmp_path)
+    code = registry.store_zip("orders", zip_of({"app.py": "x = 1"}))
+    made = registry.create("orders", handler="app.handler", code=code)
+    shutil.rmtree(registry.folder(made))
+    assert opened(tmp_path).get("orders") is not None
+    assert f"function without code function=orders folder={registry.folder(made)}" in caplog.text
+
+
+def test_damaged_attachments_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry = opened(tmp_path)
+    registry.create("parcels", handler="a.b", code=LOCAL)
+    file = tmp_path / "attached" / "parcels.json"
+    file.write_bytes(b"")
+    assert opened(tmp_path).get("parcels") is not None
+    assert f"attachments not loaded file={file}" in caplog.text
