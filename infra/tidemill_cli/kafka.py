@@ -136,14 +136,12 @@ async def tail(
     async with _admin(options) as admin:
         about = await _about(admin, topic)
     partitions = [TopicPartition(topic, partition["partition"]) for partition in about["partitions"]]
-    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    # Not by seek_to_beginning: a reset to the default position that is under way when it is called undoes it.
+    reset = "earliest" if from_beginning else "latest"
+    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False, auto_offset_reset=reset)
     await _enter(consumer)
     try:
         consumer.assign(partitions)
-        if from_beginning:
-            await consumer.seek_to_beginning(*partitions)
-        else:
-            await consumer.seek_to_end(*partitions)
         shown = 0
         while count_max is None or shown < count_max:
             batches = await consumer.getmany(timeout_ms=_TAIL_POLL_MS)

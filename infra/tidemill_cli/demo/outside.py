@@ -16,7 +16,7 @@ from tidemill_cli.demo.stage import Stage
 
 _SQS_BATCH = 10
 _PRODUCE_CHUNK = 2_000
-_READ_TIMEOUT_MS = 60_000
+_READ_TIMEOUT_MS = 10_000
 _from_dynamodb: Callable[[Any], Any] = TypeDeserializer().deserialize
 
 
@@ -98,7 +98,6 @@ async def read_topic(servers: str, topic: str, partitions: int) -> dict[str, lis
     async with _consumer(servers) as consumer:
         consumer.assign(where)
         ends = await consumer.end_offsets(where)
-        await consumer.seek_to_beginning(*where)
         missing = sum(ends.values())
         while missing > 0:
             batches = await consumer.getmany(timeout_ms=_READ_TIMEOUT_MS)
@@ -114,7 +113,10 @@ async def read_topic(servers: str, topic: str, partitions: int) -> dict[str, lis
 
 @asynccontextmanager
 async def _consumer(servers: str) -> Any:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+    # Not by seek_to_beginning: a reset to the default position that is under way when it is called undoes it.
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     await consumer.start()
     try:
         yield consumer
