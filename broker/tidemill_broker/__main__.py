@@ -7,6 +7,7 @@ rooms together and knows nothing of what they do. `tidemill broker` calls `main`
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import importlib
 import json
@@ -27,7 +28,7 @@ import uvloop
 
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.auth.assembly import Auth, AuthFault, assemble
-from tidemill_broker.durable_files import write_durably
+from tidemill_broker.durable_files import remove_drafts, write_durably
 from tidemill_broker.errors import BrokerError
 from tidemill_broker.groups.service import GroupService
 from tidemill_broker.listeners import PORT_MAX, ListenerName, parse_advertised, parse_listener
@@ -180,7 +181,12 @@ def _listeners(texts: Sequence[str]) -> dict[ListenerName, int | None]:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     _handle_signals(stop)
+    if settings.ready_file is not None:
+        _prepare_ready_file(settings.ready_file)
     with _locked(settings.data_dir), contextlib.closing(_open_topics(settings)) as topics:
+        for directory in (settings.data_dir, settings.tls_dir):
+            if directory is not None:
+                remove_drafts(directory)
         await _serve(*_broker(settings, topics), stop)
     logger.info("stopped")
 
@@ -226,6 +232,19 @@ def _handle_signals(stop: asyncio.Event) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle)
+
+
+def _prepare_ready_file(file: Path) -> None:
+    """Make its folder before anything starts, and remove what earlier writers left there."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StartError(
+            f"cannot write --ready-file {file}: {error.strerror}; give one in another folder"
+        ) from error
+    remove_drafts(file.parent, file.name)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,14 @@ Knows nothing of what is in them. Everything of the broker that keeps state in a
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 PRIVATE: Final = 0o600
 # A file's name may have 255 bytes, and a topic's file nearly has them.
 _NAME_CHARACTERS: Final = 200
+_DRAFT: Final = re.compile(r"(?P<file>.+)\.(?P<writer>\d+)\.tmp", re.DOTALL)
 
 
 def write_durably(file: Path, content: bytes, *, mode: int = PRIVATE) -> None:
@@ -25,6 +27,29 @@ def write_durably(file: Path, content: bytes, *, mode: int = PRIVATE) -> None:
         os.fsync(descriptor)
     draft.replace(file)
     sync_directory(file.parent)
+
+
+def remove_drafts(directory: Path, of: str = "") -> None:
+    """Remove what writers left behind that were killed; ``of``: only of the file of that name."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        draft = _DRAFT.fullmatch(path.name)
+        if draft is None or (of and draft["file"] != of[:_NAME_CHARACTERS]):
+            continue
+        if not _is_another_running(int(draft["writer"])):
+            path.unlink(missing_ok=True)
+
+
+def _is_another_running(pid: int) -> bool:
+    """Whether it may still write: `tidemill broker identity` does, beside a broker."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def sync_directory(directory: Path) -> None:

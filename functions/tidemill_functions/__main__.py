@@ -103,6 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_many_files()
     try:
         settings = read_settings(arguments, os.environ)
+        if ready_file is not None:
+            _prepare_ready_file(ready_file)
         _serve(settings, ready_file)
     except InvalidSettings as error:
         print(error, file=sys.stderr)  # noqa: T201 - a fault in the settings, told as argparse tells it
@@ -202,6 +204,18 @@ def _stop_or_force(stop: asyncio.Event) -> None:
     if stop.is_set():
         os._exit(130)  # the guard ends the handler processes
     stop.set()
+
+
+def _prepare_ready_file(path: Path) -> None:
+    """Make its folder before anything starts. Raises OSError, with a sentence."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(
+            f"cannot write --ready-file {path}: {error.strerror}; give one in another folder"
+        ) from error
 
 
 def _write_ready(path: Path, document: Mapping[str, int]) -> None:

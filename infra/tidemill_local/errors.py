@@ -6,7 +6,8 @@ UpError
 ├── DataDirInUse
 ├── DataDirUnusable
 ├── PortInUse
-└── ProgramFailed
+├── ProgramFailed
+└── ReadyFileUnwritable
 """
 
 
@@ -36,3 +37,7 @@ class PortInUse(UpError):
 
 class ProgramFailed(UpError):
     """A program ended, or said nothing for too long, before it was ready for the first time."""
+
+
+class ReadyFileUnwritable(UpError):
+    """The folder of ``--ready-file`` cannot be made or written."""

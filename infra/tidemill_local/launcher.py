@@ -20,8 +20,9 @@ from tidemill_local.console_log import LogSink
 from tidemill_local.draining import tell_progress
 from tidemill_local.errors import AccessFailed, ProgramFailed
 from tidemill_local.preconditions import gateway_socket, locked, require_aws, require_free_port
+from tidemill_local.private_files import remove_drafts
 from tidemill_local.programs import Program, Programs
-from tidemill_local.ready import write_ready_file
+from tidemill_local.ready import prepare_ready_file, write_ready_file
 from tidemill_local.secured.access import Access
 from tidemill_local.secured.client_files import Client
 from tidemill_local.settings import UpSettings
@@ -88,7 +89,11 @@ async def up(
 
     """
     keep_private()
+    if settings.ready_file is not None:
+        prepare_ready_file(settings.ready_file)
     with locked(settings.data_dir), gateway_socket(settings.host, settings.port) as listener:
+        for folder in (settings.data_dir, settings.data_dir / "run", settings.clients_dir):
+            remove_drafts(folder)
         for name, port in settings.listeners.items():
             require_free_port(settings.host, port, PORT_FLAGS[name])
         if settings.aws_endpoint_url is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import gc
 import json
 import logging
@@ -73,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     allow_many_files()
     _collect_seldom()
     try:
+        if ready_file is not None:
+            _prepare_ready_file(ready_file)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(read_settings(**arguments), ready_file))
     except InvalidSettings as error:
@@ -270,9 +273,20 @@ def _once_in_a_while() -> logging.Filter:
     return OnceInAWhile()
 
 
+def _prepare_ready_file(file: Path) -> None:
+    """Make its folder before anything starts."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(file.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise PollerError(
+            f"cannot write --ready-file {file}: {error.strerror}; give one in another folder"
+        ) from error
+
+
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write it whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f"{file.name}.tmp")
     partial.unlink(missing_ok=True)
     with partial.open("x") as stream:  # never through a link that somebody put there

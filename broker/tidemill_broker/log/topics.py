@@ -27,7 +27,7 @@ from uuid import UUID, uuid4
 
 from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided
 from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 - apis.fetch takes it from here
-from tidemill_broker.durable_files import sync_directory, write_durably
+from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably
 from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.authorized import Decisions, TopicAuthorizer
 from tidemill_broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, UnknownTopic
@@ -77,6 +77,7 @@ class Topics:
         self._removal = ThreadPoolExecutor(1, thread_name_prefix="removal")
         self._files = directory / "topics"
         self._files.mkdir(parents=True, exist_ok=True)
+        remove_drafts(self._files)
         self._clear_deleted()
         for file in sorted(self._files.glob("*.json")):
             self._load(file)

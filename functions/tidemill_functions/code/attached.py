@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from tidemill_functions.code.documents import remove_document, write_document
+from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class AttachedStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        remove_drafts(folder)
         self._attached: dict[str, Attached] = {}
         for document in sorted(folder.glob("*.json")):
             try:

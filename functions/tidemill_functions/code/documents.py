@@ -12,6 +12,12 @@ from typing import Any
 import orjson
 
 
+def remove_drafts(folder: Path) -> None:
+    """Remove what a server left in the folder that was killed while it wrote."""
+    for draft in folder.glob("*.tmp"):
+        draft.unlink()
+
+
 def write_document(path: Path, content: Any) -> None:
     """Replace the document at `path`; it is on the disk when this returns."""
     draft = path.with_name(f"{path.name}.tmp")

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from tidemill_functions.code.archive import unpack
-from tidemill_functions.code.documents import write_document
+from tidemill_functions.code.documents import remove_drafts, write_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,8 @@ class LayerStore:
         self._arn_prefix = arn_prefix
         self._layers.mkdir(parents=True, exist_ok=True)
         self._opt.mkdir(parents=True, exist_ok=True)
+        for layer in self._layers.iterdir():
+            remove_drafts(layer)
 
     def publish(self, name: str, zipped: bytes, echoed: Mapping[str, Any]) -> LayerVersion:
         """Keep a zip under the next number; blocks. Raises InvalidArchive."""

@@ -25,7 +25,7 @@ import orjson
 
 from tidemill_functions.code.archive import unpack
 from tidemill_functions.code.attached import AttachedStore
-from tidemill_functions.code.documents import remove_document, write_document
+from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
 from tidemill_functions.code.layers import LayerStore
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
@@ -254,8 +254,7 @@ class Registry:
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
             if folder.name not in self._functions:
                 shutil.rmtree(folder, ignore_errors=True)
-        for draft in self._documents.glob("*.tmp"):
-            draft.unlink()
+        remove_drafts(self._documents)
         if not unread:
             self.layers.remove_unused([_arns(function) for function in self._functions.values()])
 

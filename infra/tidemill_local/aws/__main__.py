@@ -21,7 +21,8 @@ import uvloop
 from tidemill_awsapi import allow_many_files, http_server
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
 from tidemill_local.aws.wsgi import application
-from tidemill_local.ready import write_ready_file
+from tidemill_local.errors import ReadyFileUnwritable
+from tidemill_local.ready import prepare_ready_file, write_ready_file
 from tidemill_local.secured.kept_secrets import keep_secrets
 from tidemill_local.shell import failed, keep_private, parse
 
@@ -45,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # moto reads its account when it is imported.
     os.environ["MOTO_ACCOUNT_ID"] = arguments.account_id
+    try:
+        prepare_ready_file(arguments.ready_file)
+    except ReadyFileUnwritable as error:
+        return failed(f"aws: {error}")
     try:
         listener = socket.create_server((arguments.host, arguments.port), backlog=socket.SOMAXCONN)
     except OSError as error:

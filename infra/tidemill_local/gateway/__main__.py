@@ -16,9 +16,10 @@ import uvloop
 from yarl import URL
 
 from tidemill_awsapi import allow_many_files, http_server
+from tidemill_local.errors import ReadyFileUnwritable
 from tidemill_local.gateway.routes import Upstream
 from tidemill_local.gateway.server import Gateway
-from tidemill_local.ready import write_ready_file
+from tidemill_local.ready import prepare_ready_file, write_ready_file
 from tidemill_local.shell import failed, keep_private, parse
 
 # Requests in flight at a stop get this long; the programs behind have stopped by then.
@@ -40,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
     )
     upstreams: dict[Upstream, URL] = {name: getattr(arguments, name) for name in _UPSTREAMS}
+    try:
+        prepare_ready_file(arguments.ready_file)
+    except ReadyFileUnwritable as error:
+        return failed(f"gateway: {error}")
     try:
         listener = socket.socket(fileno=arguments.socket_fd)
     except OSError as error:

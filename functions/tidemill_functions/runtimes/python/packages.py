@@ -37,7 +37,10 @@ def make_trigger(folder: Path) -> None:
 
 def _replace(folder: Path, links: dict[str, Path]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent))
+    prefix = f".{folder.name}."
+    for abandoned in folder.parent.glob(f"{prefix}*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     for name, target in links.items():
         (draft / name).symlink_to(target)
     shutil.rmtree(folder, ignore_errors=True)

@@ -24,6 +24,22 @@ USAGE_ERROR = 2
 START_ERROR = 1
 
 
+# What each program leaves behind when it is killed while it writes.
+DRAFTS = {
+    "tidemill_broker": (
+        *("ready.json.{}.tmp", "data/scram.json.{}.tmp", "data/acls.json.{}.tmp", "data/cluster.json.{}.tmp"),
+        *("data/producer_ids.json.{}.tmp", "data/log/topics/orders.json.{}.tmp"),
+    ),
+    "tidemill_poller": ("ready.json.tmp",),
+    "tidemill_functions": (
+        *("ready.json.tmp", "data/functions/f.json.tmp", "data/attached/f.json.tmp"),
+        "data/layers/l/1.json.tmp",
+    ),
+    "tidemill_local.gateway": (".ready.json.{}",),
+    "tidemill_local.aws": (".ready.json.{}",),
+}
+
+
 @contextmanager
 def unusable_port(shell: Shell) -> Iterator[int]:
     """One that somebody has; for the gateway a descriptor that is no socket."""
@@ -94,3 +110,39 @@ def test_a_port_that_is_taken_ends_the_start_in_one_sentence(shell: Shell, tmp_p
     assert shell.port_flag in said
     assert "Traceback" not in said
     assert not (tmp_path / "ready.json").exists()
+
+
+def test_the_ready_files_folder_is_made(shell: Shell, tmp_path: Path) -> None:
+    ready_file = tmp_path / "new" / "folder" / "ready.json"
+    with free_port(shell) as port, started(shell, tmp_path, port, "--ready-file", str(ready_file)) as process:
+        wait_until(lambda: ready_file.exists() or process.poll() is not None, what="the ready file")
+        assert process.poll() is None, ended(process)
+
+
+def test_a_ready_file_that_cannot_be_written_ends_the_start_in_one_sentence(
+    shell: Shell, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    ready_file = tmp_path / "file" / "ready.json"
+    with free_port(shell) as port, started(shell, tmp_path, port, "--ready-file", str(ready_file)) as process:
+        status, said = ended(process)
+    assert status == START_ERROR, said
+    assert f"cannot write --ready-file {ready_file}: " in said
+    assert "Traceback" not in said
+
+
+def test_the_drafts_of_killed_writers_are_removed_at_the_start(shell: Shell, tmp_path: Path) -> None:
+    """Each crash in the middle of a write would leave one more for ever, with what it holds."""
+    gone, running = 2**22 + 1, os.getpid()  # one is no process, for it is beyond what the kernel gives out
+    abandoned = [tmp_path / name.format(gone) for name in DRAFTS[shell.module]]
+    kept = [tmp_path / name.format(running) for name in DRAFTS[shell.module] if "{}" in name]
+    kept.append(tmp_path / "somebodys.json.tmp")
+    for draft in (*abandoned, *kept):
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text("secret")
+    ready_file = tmp_path / "ready.json"
+    with free_port(shell) as port, started(shell, tmp_path, port) as process:
+        wait_until(lambda: ready_file.exists() or process.poll() is not None, what="the ready file")
+        assert process.poll() is None, ended(process)
+    assert not [draft for draft in abandoned if draft.exists()]
+    assert all(draft.exists() for draft in kept)
