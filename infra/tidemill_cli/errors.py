@@ -32,8 +32,8 @@ class UserError(Exception):
 
     def lines(self) -> list[str]:
         """Return the lines for standard error."""
-        told = (("error", str(self)), ("reason", self.reason), ("hint", self.hint))
-        return [visible(line) for label, text in told if text for line in f"{label}: {text}".split("\n")]
+        parts = (("error", str(self)), ("reason", self.reason), ("hint", self.hint))
+        return [visible(line) for label, text in parts if text for line in f"{label}: {text}".split("\n")]
 
 
 def reason_of(headers: Mapping[str, str]) -> str | None:

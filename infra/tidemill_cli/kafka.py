@@ -42,11 +42,16 @@ class _LastError(logging.Handler):
 
 
 _last = _LastError()
-# Its lines repeat what the exception says once.
-_log = logging.getLogger("aiokafka")
-_log.setLevel(logging.WARNING)
-_log.propagate = False
-_log.addHandler(_last)
+
+
+def _take_log(library: logging.Logger) -> None:
+    """Keep a library's log to ourselves: its lines repeat what the exception says once."""
+    library.setLevel(logging.WARNING)
+    library.propagate = False
+    library.addHandler(_last)
+
+
+_take_log(logging.getLogger("aiokafka"))
 
 
 async def create_topic(

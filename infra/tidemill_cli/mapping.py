@@ -273,9 +273,9 @@ def _dropped_records(there: Endpoint) -> dict[str, int]:
 
 
 def _result(mapping: dict[str, Any], dropped: int) -> str:
-    told = cause_first(mapping.get("LastProcessingResult") or "")
+    result = cause_first(mapping.get("LastProcessingResult") or "")
     lost = f"{dropped:,} record{'' if dropped == 1 else 's'} dropped, no destination"
-    return f"{told}, {lost}" if dropped else told
+    return f"{result}, {lost}" if dropped else result
 
 
 def _uuids(mappings: list[dict[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ import typer
 
 from tidemill_broker.listeners import PORTS
 from tidemill_cli.errors import UserError
+from tidemill_cli.output import visible
 from tidemill_local.auth import PORT_FLAGS, Auth, check_ports, parse_auth
 from tidemill_local.settings import DEFAULT_DATA_DIR, DEFAULT_HOST, DEFAULT_PORT, UpSettings, check_host
 
@@ -32,32 +33,34 @@ def _port(text: str) -> Any:
     return typer.Option(help=f"{text}; 0 takes any free one", min=0, max=_PORT_MAX)
 
 
+DataDir = Annotated[Path, typer.Option(help="Where everything is kept")]
+Host = Annotated[str, typer.Option(help="The address of the one endpoint and of Kafka; see --expose")]
+Expose = Annotated[
+    bool, typer.Option("--expose", help="Let --host be one that other machines reach: they can run code")
+]
+Ways = Annotated[
+    str,
+    typer.Option(
+        help="Ways to log in to Kafka: none, iam, scram, mtls, plain; several with commas. "
+        "Without none there is no plaintext port"
+    ),
+]
+AwsEndpointUrl = Annotated[str | None, typer.Option(help="Another AWS emulator instead of the embedded one")]
+ReadyFile = Annotated[Path | None, typer.Option(help="Gets JSON with endpoints and pids once all answer")]
+
+
 def up(
-    data_dir: Annotated[Path, typer.Option(help="Where everything is kept")] = DEFAULT_DATA_DIR,
-    host: Annotated[
-        str, typer.Option(help="The address of the one endpoint and of Kafka; see --expose")
-    ] = DEFAULT_HOST,
-    expose: Annotated[
-        bool, typer.Option("--expose", help="Let --host be one that other machines reach: they can run code")
-    ] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    host: Host = DEFAULT_HOST,
+    expose: Expose = False,
     port: Annotated[int, _port("The one endpoint's port")] = DEFAULT_PORT,
-    auth: Annotated[
-        str,
-        typer.Option(
-            help="Ways to log in to Kafka: none, iam, scram, mtls, plain; several with commas. "
-            "Without none there is no plaintext port"
-        ),
-    ] = "none",
+    auth: Ways = "none",
     kafka_port: Annotated[int, _port("Kafka's plaintext port")] = PORTS["plaintext"],
     tls_port: Annotated[int, _port("Kafka's port for mtls")] = PORTS["tls"],
     scram_port: Annotated[int, _port("Kafka's port for scram and plain")] = PORTS["scram"],
     iam_port: Annotated[int, _port("Kafka's port for iam")] = PORTS["iam"],
-    aws_endpoint_url: Annotated[
-        str | None, typer.Option(help="Another AWS emulator instead of the embedded one")
-    ] = None,
-    ready_file: Annotated[
-        Path | None, typer.Option(help="Gets JSON with endpoints and pids once all answer")
-    ] = None,
+    aws_endpoint_url: AwsEndpointUrl = None,
+    ready_file: ReadyFile = None,
 ) -> None:
     """Start broker, poller, functions, an embedded AWS and the one endpoint; Ctrl-C drains.
 
@@ -75,14 +78,6 @@ def up(
     and tables in memory only: they end with it. With --auth, client configurations for librdkafka, Java and
     Python are written to the data directory's folder clients.
     """
-    import uvloop
-
-    from tidemill_cli.announcement import announcement
-    from tidemill_local.console_log import ConsoleLog
-    from tidemill_local.errors import UpError
-    from tidemill_local.launcher import Ready
-    from tidemill_local.launcher import up as launch
-    from tidemill_local.secured.client_files import Client
     from tidemill_local.settings import read_settings
 
     settings = read_settings(
@@ -96,15 +91,7 @@ def up(
     )
 
     _check_ports(settings)
-
-    def announce(ready: Ready, clients: Sequence[Client]) -> None:
-        print(announcement(ready, clients, settings), flush=True)
-
-    try:
-        status = uvloop.run(launch(settings, ConsoleLog(), announce))
-    except UpError as error:
-        raise UserError(str(error)) from None
-    raise typer.Exit(status)
+    raise typer.Exit(_run(settings))
 
 
 def demo(
@@ -124,6 +111,25 @@ def demo(
     from tidemill_cli.demo.run import run_demo
 
     raise typer.Exit(run_demo(_flight_count(flights), keep=keep))
+
+
+def _run(settings: UpSettings) -> int:
+    """Run everything until a signal or a fault ends it, and return the exit status."""
+    import uvloop
+
+    from tidemill_cli.announcement import announcement
+    from tidemill_local.console_log import ConsoleLog
+    from tidemill_local.errors import UpError
+    from tidemill_local.launcher import Ready, up
+    from tidemill_local.secured.client_files import Client
+
+    def announce(ready: Ready, clients: Sequence[Client]) -> None:
+        print("\n".join(map(visible, announcement(ready, clients, settings).split("\n"))), flush=True)
+
+    try:
+        return uvloop.run(up(settings, ConsoleLog(), announce))
+    except UpError as error:
+        raise UserError(str(error)) from None
 
 
 def _host(text: str, *, expose: bool) -> str:

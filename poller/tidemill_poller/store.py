@@ -387,9 +387,9 @@ class MappingStore:
         return mapping
 
     def _damaged(self, uuid: str, why: object) -> StoreUnreadable:
-        told = " ".join(str(why).split())
+        why = " ".join(str(why).split())
         return StoreUnreadable(
-            f"{self._path}: mapping {uuid} cannot be read: {told}; delete the mapping and create it again,"
+            f"{self._path}: mapping {uuid} cannot be read: {why}; delete the mapping and create it again,"
             " or restore a backup of the file"
         )
 

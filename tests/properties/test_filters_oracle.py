@@ -70,7 +70,7 @@ def motos(pattern: dict[str, Any], event: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize(("pattern", "event"), PROBES, ids=str)
-def test_a_probe_is_judged_as_moto_judges_it(pattern: dict[str, Any], event: dict[str, Any]) -> None:
+def test_a_probe_is_matched_as_moto_matches_it(pattern: dict[str, Any], event: dict[str, Any]) -> None:
     assert ours(pattern, event) == motos(pattern, event)
 
 
@@ -140,7 +140,7 @@ patterns = st.recursive(
 
 @settings(max_examples=600, deadline=None)
 @given(pattern=patterns, event=events)
-def test_any_pattern_judges_any_value_as_moto_judges_it(
+def test_any_pattern_matches_any_value_as_moto_matches_it(
     pattern: dict[str, Any], event: dict[str, Any]
 ) -> None:
     assert ours(pattern, event) == motos(pattern, event)
@@ -148,7 +148,7 @@ def test_any_pattern_judges_any_value_as_moto_judges_it(
 
 @settings(max_examples=300, deadline=None)
 @given(pattern=st.text(max_size=60) | st.text(alphabet='{}[]":,value$or01. ', max_size=60))
-def test_any_text_is_a_pattern_or_refused(pattern: str) -> None:
+def test_any_text_is_a_pattern_or_rejected(pattern: str) -> None:
     with contextlib.suppress(InvalidPattern):
         compile_filters([pattern])
 
@@ -158,7 +158,7 @@ def test_any_text_is_a_pattern_or_refused(pattern: str) -> None:
     pattern=patterns,
     value=st.one_of(st.none(), st.binary(), events.map(lambda one: json.dumps(one).encode())),
 )
-def test_any_bytes_are_judged_without_an_error(pattern: dict[str, Any], value: bytes | None) -> None:
+def test_any_bytes_are_matched_without_an_error(pattern: dict[str, Any], value: bytes | None) -> None:
     for exact in (False, True):
         entry = {**pattern, "exact": [1.5]} if exact else pattern
         compiled = compile_filters([json.dumps({"value": entry})])

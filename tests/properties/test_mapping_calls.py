@@ -131,14 +131,14 @@ def status_of(url: str, method: str, call: Any) -> int:
         with urlopen(request, timeout=10) as reply:
             return int(reply.status)
     except HTTPError as error:
-        refusal, status = json.load(error), error.code
-    assert refusal["message"]
+        rejection, status = json.load(error), error.code
+    assert rejection["message"]
     return status
 
 
 @settings(max_examples=400, deadline=None)
 @given(call=calls)
-def test_any_create_is_accepted_or_refused(served: tuple[str, MappingStore], call: dict[str, Any]) -> None:
+def test_any_create_is_accepted_or_rejected(served: tuple[str, MappingStore], call: dict[str, Any]) -> None:
     url, store = served
     before = store.all()
     status = status_of(url + PATH, "POST", call)
@@ -150,7 +150,7 @@ def test_any_create_is_accepted_or_refused(served: tuple[str, MappingStore], cal
 
 @settings(max_examples=300, deadline=None)
 @given(call=calls)
-def test_any_update_is_accepted_or_refused(served: tuple[str, MappingStore], call: dict[str, Any]) -> None:
+def test_any_update_is_accepted_or_rejected(served: tuple[str, MappingStore], call: dict[str, Any]) -> None:
     url, store = served
     assert (
         status_of(url + PATH, "POST", {"FunctionName": "f", "EventSourceArn": MSK, "Topics": ["t-0"]}) == 202

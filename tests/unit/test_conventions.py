@@ -52,24 +52,13 @@ LOGGERS_YET: Final[tuple[str, ...]] = (
     "functions/tidemill_functions/runtime/event_queue.py",
     "functions/tidemill_functions/runtime/logs.py",
     "functions/tidemill_functions/runtime/pool.py",
-    "infra/tidemill_cli/kafka.py",
-    "poller/tidemill_poller/control_api/operations.py",
-    "poller/tidemill_poller/fleet/fleet.py",
-    "poller/tidemill_poller/fleet/reconciler.py",
-    "poller/tidemill_poller/lane/lane.py",
-    "poller/tidemill_poller/reporting/tracing/recorded.py",
-    "poller/tidemill_poller/source/client.py",
-    "poller/tidemill_poller/source/source.py",
 )
 CODE_IN_INIT_YET: Final[tuple[str, ...]] = ("broker/tidemill_broker/protocol/__init__.py",)
 SUPPRESSIONS_YET: Final[tuple[str, ...]] = (
     "broker/tidemill_broker/auth/assembly.py",
     "broker/tidemill_broker/server/tls_acceptor.py",
 )
-SIZES_YET: Final[tuple[str, ...]] = (
-    "infra/tidemill_cli/run.py",
-    "poller/tidemill_poller/lane/lane.py",
-)
+SIZES_YET: Final[tuple[str, ...]] = ()
 WORDS_YET: Final[tuple[str, ...]] = (
     "broker/tidemill_broker/__main__.py",
     "broker/tidemill_broker/apis/group_offsets.py",
@@ -107,18 +96,6 @@ WORDS_YET: Final[tuple[str, ...]] = (
     "functions/tidemill_functions/code/archive.py",
     "functions/tidemill_functions/errors.py",
     "infra/tidemill_awsapi/validation.py",
-    "infra/tidemill_cli/demo/proof.py",
-    "infra/tidemill_cli/demo/run.py",
-    "poller/tidemill_poller/__main__.py",
-    "poller/tidemill_poller/errors.py",
-    "poller/tidemill_poller/fleet/fleet.py",
-    "poller/tidemill_poller/fleet/reconciler.py",
-    "poller/tidemill_poller/kafka_auth/access.py",
-    "poller/tidemill_poller/kafka_auth/certificates.py",
-    "poller/tidemill_poller/kafka_auth/msk.py",
-    "poller/tidemill_poller/kafka_auth/secrets.py",
-    "poller/tidemill_poller/lane/lane.py",
-    "poller/tidemill_poller/source/connecting.py",
 )
 
 

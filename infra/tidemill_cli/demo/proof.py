@@ -38,7 +38,7 @@ class Verdict:
     differences: Sequence[str]
 
 
-def judge(
+def compare(
     flights: Sequence[Flight],
     topic: Mapping[str, Sequence[Stored]],
     counts: Mapping[str, Mapping[str, Any]],

@@ -1,4 +1,4 @@
-"""The demo's story: start, prepare, produce, wait, read back, judge, show.
+"""The demo's story: start, prepare, produce, wait, read back, compare, show.
 
 The exit status is 0 only if all is proven.
 """
@@ -18,7 +18,7 @@ from tidemill_cli import kafka
 from tidemill_cli.clients import Endpoint
 from tidemill_cli.demo.flights import Flight, read_flights
 from tidemill_cli.demo.outside import Aws, produce, read_topic
-from tidemill_cli.demo.proof import judge, named_offsets
+from tidemill_cli.demo.proof import compare, named_offsets
 from tidemill_cli.demo.report import Run, show
 from tidemill_cli.demo.stage import RETRY_BACKOFF_S, Stage, stage
 
@@ -89,7 +89,7 @@ class _Scenario:
         asyncio.run(self._produce_and_wait())
         took_s = time.monotonic() - started_s
         topic = asyncio.run(read_topic(servers, TOPIC, PARTITIONS))
-        verdict = judge(self._flights, topic, self._aws.counts(_TABLE), self._seen.failures)
+        verdict = compare(self._flights, topic, self._aws.counts(_TABLE), self._seen.failures)
         status = self._endpoint.own("GET", f"/_tidemill/mappings/{mapping}/status")
         deliveries = self._endpoint.own("GET", f"/_tidemill/mappings/{mapping}/deliveries")
         run = Run(

@@ -29,6 +29,6 @@ def not_built(field: str) -> NoReturn:
     Always raises InvalidParameter; it names the field and the document that lists them.
     """
     raise InvalidParameter(
-        f"Tidemill does not support {field} yet and refuses it rather than ignore it:"
+        f"Tidemill does not support {field} yet and rejects it rather than ignore it:"
         " leave it out, or see docs/parity.md for what is planned."
     )

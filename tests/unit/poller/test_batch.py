@@ -103,7 +103,7 @@ def test_a_record_that_no_event_can_carry_comes_alone() -> None:
     assert [offsets(waiting.take("size")) for _ in range(4)] == [[0], [1], [2], []]
 
 
-def test_filtered_records_are_told_with_the_batch_that_passes_them() -> None:
+def test_filtered_records_are_reported_with_the_batch_that_passes_them() -> None:
     waiting = buffer()
     fill(waiting, filtered=4)
     fill(waiting, 4, filtered=1)

@@ -48,7 +48,7 @@ def test_the_region_is_awss_with_the_newer_name_first(monkeypatch: pytest.Monkey
     assert read_settings().region == "eu-north-1"
 
 
-def test_all_faults_are_told_at_once_by_the_names_users_set_and_without_values(
+def test_all_faults_are_reported_at_once_by_the_names_users_set_and_without_values(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TIDEMILL_POLLER_PORT", "pasted-secret")
@@ -66,7 +66,7 @@ def test_all_faults_are_told_at_once_by_the_names_users_set_and_without_values(
     assert "pasted-secret" not in str(caught.value)
 
 
-def test_a_misspelt_setting_is_told_with_the_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_setting_is_reported_with_the_near_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_POLLER_DRAIN_TIMEOUT", "5")
     monkeypatch.setenv("TIDEMILL_POLLER_ZZZ", "5")
     monkeypatch.setenv("TIDEMILL_POLLER_REGION", "eu-west-1")  # the region is AWS_REGION's

@@ -1,4 +1,4 @@
-"""The command line without any program running: its shape, its help, its one-sentence refusals."""
+"""The command line without any program running: its shape, its help, its one-sentence rejections."""
 
 from __future__ import annotations
 
@@ -200,15 +200,15 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
 def test_a_program_that_cannot_start_says_why(program: str, tmp_path: Path) -> None:
     """A port in use, a port beyond the last, a profile that is not there: a sentence, no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        said = _refusal(program, str(taken.getsockname()[1]), tmp_path)
+        said = _rejection(program, str(taken.getsockname()[1]), tmp_path)
     assert "address already in use" in said.lower()
     assert "give another --port" in said
-    assert "65535" in _refusal(program, "99999", tmp_path)
+    assert "65535" in _rejection(program, "99999", tmp_path)
     if program == "poller":
-        assert "correct AWS_PROFILE" in _refusal(program, "0", tmp_path, AWS_PROFILE="no-such-profile")
+        assert "correct AWS_PROFILE" in _rejection(program, "0", tmp_path, AWS_PROFILE="no-such-profile")
 
 
-def _refusal(program: str, port: str, data_dir: Path, **environ: str) -> str:
+def _rejection(program: str, port: str, data_dir: Path, **environ: str) -> str:
     command = [sys.executable, "-m", "tidemill_cli.main", program]
     command += ["--port", port, "--data-dir", str(data_dir)]
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""The AWS CLI creates, sees and deletes mappings, and shows the refusals as it shows AWS's."""
+"""The AWS CLI creates, sees and deletes mappings, and shows the rejections as it shows AWS's."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_the_aws_cli_creates_lists_and_deletes_a_mapping(endpoint: str) -> None:
     assert deleted["State"] == "Deleting"
 
 
-def test_the_aws_cli_shows_a_refusal_word_for_word(endpoint: str) -> None:
+def test_the_aws_cli_shows_a_rejection_word_for_word(endpoint: str) -> None:
     done = aws(
         endpoint,
         *("create-event-source-mapping", "--function-name", "f", "--event-source-arn", MSK),

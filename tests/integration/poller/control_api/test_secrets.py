@@ -1,4 +1,4 @@
-"""Secrets are read at create and update, as on AWS: what cannot be used is refused, and nothing is stored."""
+"""Secrets are read at create and update, as on AWS: one that cannot be used stores nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def entries(**access: str) -> list[dict[str, str]]:
     return [{"Type": kind, "URI": uri} for kind, uri in access.items()]
 
 
-def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[str, str, str | None]:
+def rejection(call: Callable[..., Any], **arguments: Any) -> tuple[str, str, str | None]:
     with pytest.raises(ClientError) as raised:
         call(**arguments)
     response = raised.value.response
@@ -74,9 +74,9 @@ def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[str, str, str |
     return response["Error"]["Code"], response["Error"]["Message"], reason
 
 
-def test_a_secret_that_is_not_there_is_refused_in_awss_words(client: Any, store: MappingStore) -> None:
+def test_a_secret_that_is_not_there_is_rejected_in_awss_words(client: Any, store: MappingStore) -> None:
     """aws-cdk#18571; the reason stands beside."""
-    code, message, reason = refusal(
+    code, message, reason = rejection(
         client.create_event_source_mapping,
         **smk(SourceAccessConfigurations=entries(BASIC_AUTH=MISSING)),
     )
@@ -100,11 +100,11 @@ def test_a_secret_that_is_not_there_is_refused_in_awss_words(client: Any, store:
         ("SERVER_ROOT_CA_CERTIFICATE", {"certificate": "planted"}, "'certificate' is not in PEM"),
     ],
 )
-def test_a_secret_that_cannot_be_used_is_refused_with_the_mend(
+def test_a_secret_that_cannot_be_used_is_rejected_with_the_fix(
     client: Any, put: Put, store: MappingStore, kind: str, content: dict[str, Any] | str, fault: str
 ) -> None:
     arn = put(f"bad-{kind}", content)
-    code, message, _ = refusal(
+    code, message, _ = rejection(
         client.create_event_source_mapping,
         **smk(SourceAccessConfigurations=entries(**{kind: arn})),
     )
@@ -144,7 +144,7 @@ def test_an_update_reads_the_secrets_that_it_names(client: Any, put: Put, store:
     created = client.create_event_source_mapping(**smk())
     store.set_status(created["UUID"], state=State.ENABLED)
     before = store.all()
-    _, message, _ = refusal(
+    _, message, _ = rejection(
         client.update_event_source_mapping,
         UUID=created["UUID"],
         SourceAccessConfigurations=entries(BASIC_AUTH=MISSING),
@@ -153,7 +153,7 @@ def test_an_update_reads_the_secrets_that_it_names(client: Any, put: Put, store:
     assert store.all() == before
 
 
-def test_a_secrets_manager_that_cannot_be_reached_is_refused_with_the_reason(
+def test_a_secrets_manager_that_cannot_be_reached_is_rejected_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:1")
@@ -163,7 +163,7 @@ def test_a_secrets_manager_that_cannot_be_reached_is_refused_with_the_reason(
     with serving(
         lambda: application(MappingStore(tmp_path), FakeFunctions(FUNCTIONS), Settings(), access.check)
     ) as url:
-        _, message, reason = refusal(
+        _, message, reason = rejection(
             client_of(url).create_event_source_mapping,
             **smk(SourceAccessConfigurations=entries(BASIC_AUTH="login")),
         )

@@ -122,7 +122,7 @@ async def test_an_unknown_cluster_is_named_with_the_endpoint_and_the_answer(msk:
     assert "NotFoundException: The cluster does not exist." in str(raised.value)
 
 
-async def test_a_cluster_that_wants_a_secret_names_itself_and_the_mend(msk: Msk) -> None:
+async def test_a_cluster_that_wants_a_secret_names_itself_and_the_fix(msk: Msk) -> None:
     msk.answer = {"BootstrapBrokerStringTls": "b-1:9094"}
     msk.authentication = {"Tls": {"Enabled": True}, "Unauthenticated": {"Enabled": False}}
     with pytest.raises(LoginFailed) as raised:

@@ -100,7 +100,7 @@ async def test_mappings_that_share_a_secret_ask_for_it_together(manager: Secrets
         (400, "AccessDeniedException", SecretDenied),
     ],
 )
-async def test_a_failure_that_passes_is_no_refusal(
+async def test_a_failure_that_passes_is_no_rejection(
     manager: SecretsManager, status: int, code: str, kind: type[SecretUnreadable]
 ) -> None:
     manager.status, manager.code = status, code

@@ -176,7 +176,7 @@ def test_bad_settings_end_with_one_sentence_each(
     assert "TIDEMILL_POLLER_COMMIT_INTERVAL_MS" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_said_and_the_mend_named(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_said_and_the_fix_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = subprocess.run(

@@ -70,7 +70,7 @@ def test_every_mechanism_delivers(
     assert [world.function.running, len(world.function.calls)] == [0, len(mappings)]
 
 
-def test_a_wrong_password_is_told_and_mended_in_the_secret(
+def test_a_wrong_password_is_reported_and_fixed_in_the_secret(
     world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, root_ca: str
 ) -> None:
     secret = scram_user(kafka, secrets, "wilma", given="planted-wrong")
@@ -90,7 +90,7 @@ def test_a_wrong_password_is_told_and_mended_in_the_secret(
     world.run(scenario)
 
 
-def test_missing_rights_are_told_and_mended_by_an_acl(
+def test_missing_rights_are_reported_and_fixed_by_an_acl(
     world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, root_ca: str
 ) -> None:
     """Of the topic first, then of the group; and taken away while it runs."""
@@ -137,10 +137,10 @@ def test_a_server_of_an_unknown_ca_is_not_entered_before_the_ca_is_given(
     world.run(scenario)
 
 
-def test_a_certificate_that_is_refused_is_told_and_mended(
+def test_a_certificate_that_is_rejected_is_reported_and_fixed(
     world: SecureWorld, kafka: ClosedKafka, secrets: Secrets, authority: Authority, root_ca: str
 ) -> None:
-    """One of another CA, then one that is refused before it is shown, then the right one."""
+    """One of another CA, then one that is rejected before it is shown, then the right one."""
     foreign, expired, good = (
         Authority("Another CA").issue("fritz"),
         authority.issue("fritz", valid_for=-DAY),

@@ -67,7 +67,7 @@ def test_each_mechanism_is_taken_by_the_arn(world: SecureWorld, msk: Msk, secret
     assert {server.rpartition(":")[2] for server in world.entered} == {str(port) for port in servers}
 
 
-def test_what_iam_denies_is_told_and_mended_by_a_policy(world: SecureWorld, msk: Msk) -> None:
+def test_what_iam_denies_is_reported_and_fixed_by_a_policy(world: SecureWorld, msk: Msk) -> None:
     """Connect, then the topic, then the group; and taken away while it runs."""
     msk.let("DescribeTopic")
     mapping = world.add(msk.source, {})

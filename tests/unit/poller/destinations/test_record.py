@@ -116,7 +116,7 @@ def test_any_timestamp_that_a_producer_may_send_can_be_written(epoch_ms: int, te
         "",
     ],
 )
-def test_other_destinations_are_refused_with_a_sentence_and_not_to_be_retried(arn: str) -> None:
+def test_other_destinations_are_rejected_with_a_sentence_and_not_to_be_retried(arn: str) -> None:
     with pytest.raises(DestinationUnavailable) as raised:
         open_destination(arn, AwsClients(boto3.Session()))
     assert not raised.value.retriable

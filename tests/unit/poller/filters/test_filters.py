@@ -110,7 +110,7 @@ def test_an_operator_of_lambdas_table_passes_what_is_documented(
 
 
 @pytest.mark.parametrize(("pattern", "passing", "failing"), EVENTBRIDGE, ids=str)
-def test_an_operator_of_eventbridge_alone_works_when_switched_on_and_is_refused_else(
+def test_an_operator_of_eventbridge_alone_works_when_switched_on_and_is_rejected_else(
     pattern: Any, passing: list[Any], failing: list[Any]
 ) -> None:
     assert [value for value in passing if not matches(pattern, value)] == []
@@ -214,7 +214,7 @@ def test_a_value_is_decoded_as_aws_documents(pattern: str, value: bytes | None, 
     assert raw_matches(pattern, value) is passes
 
 
-def test_no_value_is_too_deep_or_too_large_to_judge() -> None:
+def test_no_value_is_too_deep_or_too_large_to_match() -> None:
     """What cannot be parsed is text, and what can be is judged without recursion."""
     assert raw_matches(JSON_PATTERN, b"[" * 100_000)
     assert not raw_matches(JSON_PATTERN, b"[" * 900 + b"]" * 900)
@@ -277,12 +277,12 @@ def test_no_value_is_too_deep_or_too_large_to_judge() -> None:
         '{"value": {"a": ' + "[" * 5000,
     ],
 )
-def test_what_is_no_pattern_is_refused(pattern: str) -> None:
+def test_what_is_no_pattern_is_rejected(pattern: str) -> None:
     with pytest.raises(InvalidPattern):
         compile_filters([JSON_PATTERN, pattern])
 
 
 @pytest.mark.parametrize("field", ["key", "topic", "partition", "headers", "timestamp"])
-def test_a_pattern_about_anything_but_the_value_is_refused_by_name(field: str) -> None:
+def test_a_pattern_about_anything_but_the_value_is_rejected_by_name(field: str) -> None:
     with pytest.raises(UnfilterableField, match=f"'{field}'"):
         compile_filters([json.dumps({"value": {"a": ["x"]}, field: ["x"]})])

@@ -70,7 +70,7 @@ def test_keys_are_taken_plain_and_encrypted_by_pbes1(issued: Issued) -> None:
         client_context(ca_file=None, certificate=read)
 
 
-def test_a_key_encrypted_by_pbes2_is_refused_as_on_aws(issued: Issued) -> None:
+def test_a_key_encrypted_by_pbes2_is_rejected_as_on_aws(issued: Issued) -> None:
     locked = issued.encrypted(BestAvailableEncryption(b"planted"))
     held = secret(certificate=issued.chain_pem, privateKey=locked, privateKeyPassword="planted")
     with pytest.raises(CertificateInvalid, match=r"PBES2, which AWS does not take.*PBE-SHA1-3DES") as raised:
@@ -117,7 +117,7 @@ def certificate_faults(issued: Issued, authority: Authority) -> list[tuple[str, 
     ]
 
 
-def test_a_certificate_that_cannot_be_used_is_told_with_the_mend(
+def test_a_certificate_that_cannot_be_used_is_reported_with_the_fix(
     issued: Issued, authority: Authority
 ) -> None:
     for name, content, fault in certificate_faults(issued, authority):
@@ -137,13 +137,13 @@ def test_what_stands_around_certificates_does_not_count(issued: Issued, authorit
 
 
 @pytest.mark.parametrize("at", [NOW - 3 * DAY, NOW + 2 * DAY])
-def test_a_certificate_out_of_its_time_is_refused(issued: Issued, at: datetime) -> None:
+def test_a_certificate_out_of_its_time_is_rejected(issued: Issued, at: datetime) -> None:
     held = secret(certificate=issued.chain_pem, privateKey=issued.key_pem)
     with pytest.raises(CertificateInvalid, match="UTC only: renew it"):
         read_client_certificate(held, now=at)
 
 
-def test_a_root_ca_is_pem_or_refused(authority: Authority) -> None:
+def test_a_root_ca_is_pem_or_rejected(authority: Authority) -> None:
     assert read_root_ca(secret(certificate=authority.pem)) == authority.pem
     with pytest.raises(CertificateInvalid, match="not in PEM"):
         read_root_ca(secret(certificate="MIIB"))

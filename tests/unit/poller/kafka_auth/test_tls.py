@@ -67,7 +67,7 @@ def test_a_key_is_shown_without_a_file_in_memory_too_and_none_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_that_openssl_refuses_is_a_fault_of_the_certificate() -> None:
+def test_a_key_that_openssl_rejects_is_a_fault_of_the_certificate() -> None:
     """RSA of 1024 bits: too short for the security level that OpenSSL 3 begins with."""
     authority = Authority()
     weak = rsa.generate_private_key(65537, 1024)

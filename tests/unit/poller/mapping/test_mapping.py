@@ -148,7 +148,7 @@ def test_provisioned_mode_is_changed_member_by_member_and_left_with_an_empty_blo
     assert updated(before, ProvisionedPollerConfig=config).provisioned == expected
 
 
-def test_provisioned_mode_has_one_to_two_hundred_pollers_unless_told() -> None:
+def test_provisioned_mode_has_one_to_two_hundred_pollers_unless_set() -> None:
     assert made(ProvisionedPollerConfig={"MinimumPollers": 1}).provisioned == Provisioned(
         minimum_pollers=1, maximum_pollers=200
     )

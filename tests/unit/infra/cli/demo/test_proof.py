@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tidemill_cli.demo.flights import Flight, read_flights
-from tidemill_cli.demo.proof import Stored, Verdict, judge, order_of
+from tidemill_cli.demo.proof import Stored, Verdict, compare, order_of
 
 
 def flight(number: int, key: str, delay: int | None, carrier: str = "UA") -> Flight:
@@ -48,7 +48,7 @@ class Outcome:
         self.failures = [failure("flights-1", 0, 0)]
 
     def verdict(self) -> Verdict:
-        return judge(self.flights, self.topic, self.counts, self.failures)
+        return compare(self.flights, self.topic, self.counts, self.failures)
 
 
 def failure(partition: str, first: int, last: int) -> dict[str, Any]:
@@ -75,34 +75,34 @@ def test_a_failure_record_that_came_twice_names_its_flight_once(outcome: Outcome
     assert (outcome.verdict().named, outcome.verdict().messages) == (1, 2)
 
 
-def test_a_flight_counted_twice_is_told(outcome: Outcome) -> None:
+def test_a_flight_counted_twice_is_reported(outcome: Outcome) -> None:
     outcome.counts["flights-0"]["flights"] += 1
     assert outcome.verdict().differences == ["flights-0 has 3 flights that left, 4 counted"]
 
 
-def test_a_delay_added_twice_is_told(outcome: Outcome) -> None:
+def test_a_delay_added_twice_is_reported(outcome: Outcome) -> None:
     outcome.counts["flights-0"]["carriers"]["UA"]["delay_minutes"] += 5
     assert outcome.verdict().differences == ["the sums by carrier of flights-0 differ"]
 
 
-def test_a_cancelled_flight_that_nobody_named_is_told(outcome: Outcome) -> None:
+def test_a_cancelled_flight_that_nobody_named_is_reported(outcome: Outcome) -> None:
     outcome.failures = []
     assert outcome.verdict().differences == ["1 cancelled flights of flights-1 not in the queue: 0"]
 
 
-def test_a_flight_named_in_error_is_told(outcome: Outcome) -> None:
+def test_a_flight_named_in_error_is_reported(outcome: Outcome) -> None:
     outcome.failures.append(failure("flights-0", 1, 2))
     assert outcome.verdict().differences == [
         "2 flights of flights-0 in the queue that were not cancelled: 1, 2"
     ]
 
 
-def test_a_failure_of_an_unknown_partition_is_told(outcome: Outcome) -> None:
+def test_a_failure_of_an_unknown_partition_is_reported(outcome: Outcome) -> None:
     outcome.failures.append(failure("elsewhere-9", 1, 1))
     assert outcome.verdict().differences == ["elsewhere-9 is in the queue but not in the topic"]
 
 
-def test_counting_out_of_order_is_told(outcome: Outcome) -> None:
+def test_counting_out_of_order_is_reported(outcome: Outcome) -> None:
     outcome.counts["flights-0"]["order"] = order_of([1, 0, 2])
     outcome.counts["flights-0"]["out_of_order"] = Decimal(1)
     assert outcome.verdict().differences == [
@@ -111,7 +111,7 @@ def test_counting_out_of_order_is_told(outcome: Outcome) -> None:
     ]
 
 
-def test_a_flight_that_is_not_in_the_topic_is_told(outcome: Outcome) -> None:
+def test_a_flight_that_is_not_in_the_topic_is_reported(outcome: Outcome) -> None:
     lost = outcome.topic["flights-1"].pop()
     outcome.failures = []
     differences = outcome.verdict().differences
@@ -119,7 +119,7 @@ def test_a_flight_that_is_not_in_the_topic_is_told(outcome: Outcome) -> None:
     assert "1 tail numbers out of order in the topic: N2" in differences
 
 
-def test_a_key_out_of_order_in_the_topic_is_told(outcome: Outcome) -> None:
+def test_a_key_out_of_order_in_the_topic_is_reported(outcome: Outcome) -> None:
     first, second, third = outcome.topic["flights-0"]
     swapped = [replace(first, value=second.value), replace(second, value=first.value), third]
     outcome.topic["flights-0"] = swapped

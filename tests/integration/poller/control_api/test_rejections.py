@@ -38,7 +38,7 @@ def unsupported(field: str) -> str:
 
 def not_built(what: str) -> str:
     return (
-        f"Tidemill does not support {what} yet and refuses it rather than ignore it:"
+        f"Tidemill does not support {what} yet and rejects it rather than ignore it:"
         " leave it out, or see docs/parity.md for what is planned."
     )
 
@@ -455,7 +455,7 @@ CREATE: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-def refused(call: Any, **params: Any) -> dict[str, Any]:
+def rejected(call: Any, **params: Any) -> dict[str, Any]:
     with pytest.raises(ClientError) as caught:
         call(**{name: value for name, value in params.items() if value is not None})
     response: dict[str, Any] = caught.value.response
@@ -471,11 +471,11 @@ def case_id(value: Any) -> str | None:
 
 
 @pytest.mark.parametrize(("field", "value", "code", "text"), BOTH, ids=case_id)
-def test_a_create_with_a_bad_field_is_refused_and_stores_nothing(
+def test_a_create_with_a_bad_field_is_rejected_and_stores_nothing(
     client: Any, store: MappingStore, field: str, value: Any, code: str, text: str
 ) -> None:
     revision = store.revision
-    response = refused(client.create_event_source_mapping, **smk(**{field: value}))
+    response = rejected(client.create_event_source_mapping, **smk(**{field: value}))
     assert code_and_text(response) == (code, text)
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
     if code == INVALID:  # the others are not of Lambda's model, so boto3 shows code and text alone
@@ -484,29 +484,29 @@ def test_a_create_with_a_bad_field_is_refused_and_stores_nothing(
 
 
 @pytest.mark.parametrize(("field", "value", "code", "text"), BOTH, ids=case_id)
-def test_an_update_with_a_bad_field_is_refused_and_changes_nothing(
+def test_an_update_with_a_bad_field_is_rejected_and_changes_nothing(
     client: Any, store: MappingStore, field: str, value: Any, code: str, text: str
 ) -> None:
     uuid = client.create_event_source_mapping(**smk())["UUID"]
     store.set_status(uuid, state=State.ENABLED)
     before = (store.get(uuid), store.revision)
-    response = refused(client.update_event_source_mapping, UUID=uuid, **{"Enabled": False, field: value})
+    response = rejected(client.update_event_source_mapping, UUID=uuid, **{"Enabled": False, field: value})
     assert code_and_text(response) == (code, text)
     assert (store.get(uuid), store.revision) == before
 
 
 @pytest.mark.parametrize(("call", "code", "text"), CREATE)
-def test_a_create_that_does_not_hold_together_is_refused(
+def test_a_create_that_does_not_hold_together_is_rejected(
     client: Any, store: MappingStore, call: dict[str, Any], code: str, text: str
 ) -> None:
     revision = store.revision
-    assert code_and_text(refused(client.create_event_source_mapping, **call)) == (code, text)
+    assert code_and_text(rejected(client.create_event_source_mapping, **call)) == (code, text)
     assert (store.all(), store.revision) == ([], revision)
 
 
 def test_every_fault_of_a_call_is_named_at_once(client: Any) -> None:
     _, text = code_and_text(
-        refused(client.create_event_source_mapping, **msk(BatchSize=0, StartingPosition="x"))
+        rejected(client.create_event_source_mapping, **msk(BatchSize=0, StartingPosition="x"))
     )
     assert text == (
         "2 validation errors detected: "
@@ -517,7 +517,7 @@ def test_every_fault_of_a_call_is_named_at_once(client: Any) -> None:
 
 def test_a_bad_pattern_s_reason_stands_beside_aws_s_text(client: Any) -> None:
     pattern = '{"value": {"a": [{"lik\\u00e9\\n": "x"}]}}'
-    response = refused(client.create_event_source_mapping, **smk(FilterCriteria=filters(pattern)))
+    response = rejected(client.create_event_source_mapping, **smk(FilterCriteria=filters(pattern)))
     assert response["Error"]["Message"] == "Invalid filter pattern definition."
     reason = response["ResponseMetadata"]["HTTPHeaders"]["x-tidemill-reason"]
     assert reason == r"\"lik\u00e9\n\" is not an operator of filter patterns"
@@ -531,7 +531,7 @@ def test_the_consumer_group_cannot_be_updated_even_to_itself(client: Any, store:
         uuid = client.create_event_source_mapping(**call)["UUID"]
         store.set_status(uuid, state=State.ENABLED)
         field = block[0].upper() + block[1:]
-        response = refused(
+        response = rejected(
             client.update_event_source_mapping, UUID=uuid, **{field: {"ConsumerGroupId": uuid}}
         )
         assert code_and_text(response) == (INVALID, f"Unsupported '{block}.consumerGroupId' parameter")
@@ -543,7 +543,7 @@ def test_the_consumer_group_cannot_be_updated_even_to_itself(client: Any, store:
 def test_a_mapping_in_transition_is_not_updated(client: Any, store: MappingStore, state: State) -> None:
     uuid = client.create_event_source_mapping(**msk())["UUID"]
     store.set_status(uuid, state=state)
-    response = refused(client.update_event_source_mapping, UUID=uuid, BatchSize=1)
+    response = rejected(client.update_event_source_mapping, UUID=uuid, BatchSize=1)
     assert code_and_text(response) == (
         "ResourceInUseException",
         "Cannot update the event source mapping because it is in use.",
@@ -561,7 +561,7 @@ def test_a_mapping_can_be_deleted_in_any_state_but_only_once(
     uuid = client.create_event_source_mapping(**msk())["UUID"]
     store.set_status(uuid, state=state)
     assert client.delete_event_source_mapping(UUID=uuid)["State"] == "Deleting"
-    assert code_and_text(refused(client.delete_event_source_mapping, UUID=uuid)) == (
+    assert code_and_text(rejected(client.delete_event_source_mapping, UUID=uuid)) == (
         "ResourceInUseException",
         "Cannot delete the event source mapping because it is in use.",
     )
@@ -572,14 +572,14 @@ def test_provisioned_mode_is_not_left_while_its_fields_are_set(client: Any, stor
         **msk(ProvisionedPollerConfig=PROVISIONED, BisectBatchOnFunctionError=True)
     )["UUID"]
     store.set_status(uuid, state=State.ENABLED)
-    response = refused(client.update_event_source_mapping, UUID=uuid, ProvisionedPollerConfig={})
+    response = rejected(client.update_event_source_mapping, UUID=uuid, ProvisionedPollerConfig={})
     assert code_and_text(response) == (INVALID, unsupported("bisectBatchOnFunctionError"))
 
 
-def test_more_minimum_than_the_stored_maximum_pollers_is_refused(client: Any, store: MappingStore) -> None:
+def test_more_minimum_than_the_stored_maximum_pollers_is_rejected(client: Any, store: MappingStore) -> None:
     uuid = client.create_event_source_mapping(**msk(ProvisionedPollerConfig=PROVISIONED))["UUID"]
     store.set_status(uuid, state=State.ENABLED)
-    response = refused(
+    response = rejected(
         client.update_event_source_mapping, UUID=uuid, ProvisionedPollerConfig={"MinimumPollers": 3}
     )
     assert code_and_text(response) == (
@@ -590,7 +590,7 @@ def test_more_minimum_than_the_stored_maximum_pollers_is_refused(client: Any, st
 
 @pytest.mark.parametrize("operation", ["get", "update", "delete"])
 def test_an_unknown_uuid_is_not_found(client: Any, operation: str) -> None:
-    response = refused(
+    response = rejected(
         getattr(client, f"{operation}_event_source_mapping"), UUID="00000000-0000-0000-0000-000000000000"
     )
     assert code_and_text(response) == (
@@ -623,7 +623,7 @@ def test_one_shared_bootstrap_server_makes_a_duplicate_whatever_the_consumer_gro
 ) -> None:
     uuid = client.create_event_source_mapping(**smk())["UUID"]
     other = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["b3.example:9092", "b2.example:9092"]}}
-    response = refused(
+    response = rejected(
         client.create_event_source_mapping,
         **smk(SelfManagedEventSource=other, SelfManagedKafkaEventSourceConfig={"ConsumerGroupId": "x"}),
     )
@@ -653,7 +653,7 @@ def test_an_update_cannot_make_a_duplicate(client: Any, store: MappingStore) -> 
     first = client.create_event_source_mapping(**msk())["UUID"]
     second = client.create_event_source_mapping(**msk(FunctionName="g"))["UUID"]
     store.set_status(second, state=State.ENABLED)
-    response = refused(client.update_event_source_mapping, UUID=second, FunctionName="f")
+    response = rejected(client.update_event_source_mapping, UUID=second, FunctionName="f")
     assert code_and_text(response) == ("ResourceConflictException", msk_duplicate_text(first))
 
 
@@ -669,7 +669,7 @@ def test_a_consumer_group_serves_one_mapping(
 ) -> None:
     config = {block[0].upper() + block[1:]: {"ConsumerGroupId": "mine"}}
     uuid = client.create_event_source_mapping(**call(**config))["UUID"]
-    response = refused(client.create_event_source_mapping, **call(FunctionName="g", **config))
+    response = rejected(client.create_event_source_mapping, **call(FunctionName="g", **config))
     assert code_and_text(response) == (
         "ResourceConflictException",
         conflict_text(kind, source, f'{block}.consumerGroupId ("mine")', uuid),
@@ -681,7 +681,7 @@ def test_a_consumer_group_of_one_cluster_is_taken_on_every_other(client: Any) ->
     block = "SelfManagedKafkaEventSourceConfig"
     uuid = client.create_event_source_mapping(**smk(**{block: {"ConsumerGroupId": "mine"}}))["UUID"]
     elsewhere = {"Endpoints": {"KAFKA_BOOTSTRAP_SERVERS": ["k1.invalid:9092"]}}
-    response = refused(
+    response = rejected(
         client.create_event_source_mapping,
         **smk(SelfManagedEventSource=elsewhere, **{block: {"ConsumerGroupId": "mine"}}),
     )
@@ -698,7 +698,7 @@ def test_a_consumer_group_of_one_cluster_is_taken_on_every_other(client: Any) ->
 def test_a_poller_group_has_two_thousand_pollers_at_most(client: Any) -> None:
     config = {"ProvisionedPollerConfig": {"MaximumPollers": 1200, "PollerGroupName": "g"}}
     client.create_event_source_mapping(**msk(**config))
-    response = refused(client.create_event_source_mapping, **msk(FunctionName="g", **config))
+    response = rejected(client.create_event_source_mapping, **msk(FunctionName="g", **config))
     assert code_and_text(response) == (
         INVALID,
         "The poller group 'g' would have MaximumPollers of 2400 in all; 2000 at most.",
@@ -710,15 +710,15 @@ def test_a_path_may_end_in_a_slash(endpoint: str) -> None:
         assert reply.read() == b'{"EventSourceMappings":[]}'
 
 
-def test_a_marker_of_nobody_is_refused(client: Any) -> None:
-    assert code_and_text(refused(client.list_event_source_mappings, Marker="é")) == (
+def test_a_marker_of_nobody_is_rejected(client: Any) -> None:
+    assert code_and_text(rejected(client.list_event_source_mappings, Marker="é")) == (
         INVALID,
         "Invalid Marker: give the NextMarker of the page before.",
     )
 
 
-def test_a_list_filter_that_is_no_arn_is_refused(client: Any) -> None:
-    code, text = code_and_text(refused(client.list_event_source_mappings, EventSourceArn="nope"))
+def test_a_list_filter_that_is_no_arn_is_rejected(client: Any) -> None:
+    code, text = code_and_text(rejected(client.list_event_source_mappings, EventSourceArn="nope"))
     assert code == VALIDATION
     assert text.startswith("1 validation error detected: Value 'nope' at 'eventSourceArn' failed to satisfy")
 
@@ -732,9 +732,9 @@ def test_a_list_filter_that_is_no_arn_is_refused(client: Any) -> None:
 )
 def test_tags_of_anything_but_a_stored_mapping_are_not_found(client: Any, resource: str) -> None:
     for response in (
-        refused(client.list_tags, Resource=resource),
-        refused(client.tag_resource, Resource=resource, Tags={"a": "b"}),
-        refused(client.untag_resource, Resource=resource, TagKeys=["a"]),
+        rejected(client.list_tags, Resource=resource),
+        rejected(client.tag_resource, Resource=resource, Tags={"a": "b"}),
+        rejected(client.untag_resource, Resource=resource, TagKeys=["a"]),
     ):
         assert code_and_text(response) == (
             "ResourceNotFoundException",
@@ -743,7 +743,7 @@ def test_tags_of_anything_but_a_stored_mapping_are_not_found(client: Any, resour
 
 
 class TestLax:
-    """With parity's strictness off, what AWS refuses and Tidemill can do is done."""
+    """With parity's strictness off, what AWS rejects and Tidemill can do is done."""
 
     def test_a_mapping_without_access_or_provisioned_mode_takes_every_field(self, tmp_path: Path) -> None:
         lax = Settings(
