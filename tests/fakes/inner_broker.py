@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,8 +43,19 @@ class InnerBroker:
     def ask(self, api_key: int, version: int, **members: Any) -> Any:
         frame = request_frame(request(api_key, version, **members))
         reply = dispatch(self.broker, self.connection, memoryview(frame))
-        assert isinstance(reply, bytes), "these handlers answer at once"
-        return read_response(api_key, version, reply)
+        return read_response(api_key, version, bytes(finished(reply)))
+
+
+def finished(reply: Any) -> bytes | memoryview:
+    """A reply, all turns of which are taken at once; for handlers that wait for nobody."""
+    if isinstance(reply, Coroutine):
+        try:
+            while True:
+                assert reply.send(None) is None, "these handlers wait for nobody"
+        except StopIteration as done:
+            reply = done.value
+    assert isinstance(reply, bytes | memoryview)
+    return reply
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from typing import Any, Final, TypeVar
 from tidemill_broker.apis.api import Api, CloseConnection, Rejected
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.rejections import rejecting
-from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.request import Request, cluster_right
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.acl.rules import Acl, AclFilter, AclRules, PatternType, Permission
 from tidemill_broker.auth.acl.store import TooManyAcls
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
@@ -64,14 +65,20 @@ def _resources(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
         )
 
 
-def create_acls(broker: Broker, request: Request) -> Any:
+def create_acls(broker: Broker, request: Request) -> Steps[Any]:
     """Answer CreateAcls; those that are there already are no error."""
     reply = request.reply
-    acls = [_acl(creation) for creation in request.body.creations]
+    acls = []
+    for creation in request.body.creations:
+        acls.append(_acl(creation))
+        yield
     outcomes: list[Rejected | None]
     try:
         _authorize(request, Operation.ALTER)
-        outcomes = [_rejection(acl) for acl in acls]
+        outcomes = []
+        for acl in acls:
+            outcomes.append(_rejection(acl))
+            yield
         _add(broker, [acl for acl, rejection in zip(acls, outcomes, strict=True) if rejection is None])
     except Rejected as rejected:
         outcomes = [rejected] * len(acls)
@@ -241,6 +248,22 @@ def _code(codes: type[Code], code: int) -> Code:
 
 APIS: Final = (
     Api(key=29, name="DescribeAcls", min_version=1, max_version=3, handle=describe_acls),
-    Api(key=30, name="CreateAcls", min_version=1, max_version=3, handle=create_acls),
-    Api(key=31, name="DeleteAcls", min_version=1, max_version=3, handle=delete_acls),
+    Api(
+        key=30,
+        name="CreateAcls",
+        min_version=1,
+        max_version=3,
+        handle=create_acls,
+        right=cluster_right(Operation.ALTER),
+        elements_max=CHANGES_MAX,
+    ),
+    Api(
+        key=31,
+        name="DeleteAcls",
+        min_version=1,
+        max_version=3,
+        handle=delete_acls,
+        right=cluster_right(Operation.ALTER),
+        elements_max=CHANGES_MAX,
+    ),
 )

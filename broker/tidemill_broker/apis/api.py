@@ -11,7 +11,8 @@ from tidemill_broker.protocol.errors import ErrorCode
 # chunks for one vectored write. None: no answer (Produce with acks=0).
 Reply = bytes | memoryview | Sequence[bytes] | None
 
-# Decoded: (broker, Request) -> response entity, or an awaitable of it.
+# Decoded: (broker, Request) -> response entity, or an awaitable of it, or a generator that yields wherever
+#          others may have their turn and returns one of these (`turns`).
 # Raw:     (broker, connection, frame without its length: memoryview) -> Reply, or an awaitable of it; raises
 #          MalformedFrame for versions that it does not speak too. It gets no Request: to make one would cost
 #          a small Produce 3 % of the broker's time.
@@ -40,7 +41,10 @@ class Api:
     """One row: the versions that the broker answers, and their handler.
 
     A raw handler (Produce, Fetch) gets the frame as it lies in the connection's buffer and answers a whole
-    frame. `advertised_min_version` widens what ApiVersions tells, without widening what is answered.
+    frame. `right` tells, from (connection, header, frame) and before anything is decoded, whether the client
+    has the right that the whole request needs; the handler still answers a denial. `elements_max` is less
+    than what other APIs may have. `advertised_min_version` widens what ApiVersions tells, without widening
+    what is answered.
     """
 
     key: int
@@ -49,6 +53,8 @@ class Api:
     max_version: int
     handle: Handler
     raw: bool = False
+    right: Callable[..., bool] | None = None
+    elements_max: int | None = None
     advertised_min_version: int | None = None
 
     def speaks(self, version: int) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tidemill_broker.apis.api import Reply
+from tidemill_broker.apis.turns import Turns
 from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.audit import Audit
 from tidemill_broker.auth.authorization_cache import AuthorizationCache
@@ -47,6 +48,7 @@ class Broker:
     mechanisms: Mapping[ListenerName, Mapping[str, Mechanism]] = field(default_factory=dict)
     ports: dict[ListenerName, int] = field(default_factory=dict)
     node_id: int = 1
+    turns: Turns = field(default_factory=Turns)
 
     def advertised(self, listener: ListenerName) -> tuple[str, int]:
         """Return the host and port that clients of this listener connect to."""
@@ -83,6 +85,7 @@ class Connection:
     session: Session = UNAUTHENTICATED
     rights: AuthorizationCache = field(init=False)
     sasl: Login | None = None  # where this listener asks for one
+    in_turns: bool = False  # an answer is made in turns: the next request waits
     ending: bool = False  # the server ends it once the reply in work is out: a login that failed
     client_id: str | None = None  # of the first request that names one, for log lines
     software_name: str = "unknown"  # ApiVersions v3+ (KIP-511)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tidemill_broker.apis.api import Api, Rejected
 from tidemill_broker.apis.broker import Broker
-from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.request import Request, cluster_right
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.protocol.errors import ErrorCode
 
@@ -60,5 +60,12 @@ def _check(components: Any) -> None:
 
 
 APIS: Final = (
-    Api(key=48, name="DescribeClientQuotas", min_version=0, max_version=1, handle=describe_client_quotas),
+    Api(
+        key=48,
+        name="DescribeClientQuotas",
+        min_version=0,
+        max_version=1,
+        handle=describe_client_quotas,
+        right=cluster_right(Operation.DESCRIBE_CONFIGS),
+    ),
 )

@@ -14,6 +14,7 @@ from tidemill_broker.apis.api import Api, Rejected
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.rejections import reject_repeated, rejecting, topic_named
 from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth import authorizer
 from tidemill_broker.auth.authorizer import CLUSTER_NAME
 from tidemill_broker.log import configs as topic_configs
@@ -136,7 +137,7 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def describe_configs(broker: Broker, request: Request) -> Any:
+def describe_configs(broker: Broker, request: Request) -> Steps[Any]:
     """Answer DescribeConfigs."""
     reply = request.reply
     times = Counter((resource.resource_type, resource.resource_name) for resource in request.body.resources)
@@ -159,6 +160,7 @@ def describe_configs(broker: Broker, request: Request) -> Any:
                 configs=tuple(_described(reply, request, entry) for entry in entries),
             )
         )
+        yield
     return reply.DescribeConfigsResponse(results=tuple(results))
 
 
@@ -205,24 +207,25 @@ def _described(reply: ResponseSchema, request: Request, entry: Entry) -> Any:
     )
 
 
-def incremental_alter_configs(broker: Broker, request: Request) -> Any:
+def incremental_alter_configs(broker: Broker, request: Request) -> Steps[Any]:
     """Answer IncrementalAlterConfigs (KIP-339)."""
     reply = request.reply
-    responses = _altered(broker, request, _incremented)
+    responses = yield from _altered(broker, request, _incremented)
     return reply.IncrementalAlterConfigsResponse(responses=responses)
 
 
-def alter_configs(broker: Broker, request: Request) -> Any:
+def alter_configs(broker: Broker, request: Request) -> Steps[Any]:
     """Answer AlterConfigs, which replaces all overrides of a topic; aiokafka and old tools still send it."""
     reply = request.reply
-    return reply.AlterConfigsResponse(responses=_altered(broker, request, _replaced))
+    responses = yield from _altered(broker, request, _replaced)
+    return reply.AlterConfigsResponse(responses=responses)
 
 
 def _altered(
     broker: Broker,
     request: Request,
     change: Callable[[Mapping[str, str], Sequence[Any], Mapping[str, Any]], dict[str, str]],
-) -> tuple[Any, ...]:
+) -> Steps[tuple[Any, ...]]:
     """Change each resource by itself; the change is pure, and the log validates its result."""
     reply = request.reply
     times = Counter((resource.resource_type, resource.resource_name) for resource in request.body.resources)
@@ -243,6 +246,7 @@ def _altered(
                 resource_name=resource.resource_name,
             )
         )
+        yield
     return tuple(responses)
 
 

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from tidemill_broker.apis.api import Api
 from tidemill_broker.apis.broker import Broker
-from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.request import Request, group_right
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.coordinators.membership import check_group_id
 from tidemill_broker.coordinators.messages import CommitRequest, OffsetToCommit
@@ -24,11 +25,14 @@ NO_OFFSET: Final = -1
 TOPIC_IDS_SINCE: Final = 10  # KIP-848's follow-up KIP-516 for OffsetCommit and OffsetFetch
 MANY_GROUPS_SINCE: Final = 8  # KIP-709
 TOP_LEVEL_ERROR_SINCE: Final = 2
+# Positions of one commit, or of one deletion, between two turns. Kafka writes all of a request in one batch;
+# here a member that is expelled between two has some committed, and an error for each that is not.
+COMMITTED_AT_ONCE: Final = 1_000
 
 Place = tuple[str, int]
 
 
-def offset_commit(broker: Broker, request: Request) -> Any:
+def offset_commit(broker: Broker, request: Request) -> Steps[Any]:
     """OffsetCommit v2-10. Positions in topics that are not there, or not the client's, are rejected each.
 
     Deviation: the retention time of v2-4 is ignored; offsets.retention.minutes holds for all.
@@ -42,6 +46,7 @@ def offset_commit(broker: Broker, request: Request) -> Any:
         topic = _topic(broker.topics, request, asked)
         denied = _topic_denial(request, Operation.READ, topic, asked)
         for partition in asked.partitions:
+            yield
             place = (_key(asked), partition.partition_index)
             error = denied
             if error is ErrorCode.none:
@@ -50,30 +55,39 @@ def offset_commit(broker: Broker, request: Request) -> Any:
                 errors[place] = error
             else:
                 wanted[place] = _to_commit(topic, partition)
-    of_group = broker.groups.commit(
-        CommitRequest(
-            group_id=request.body.group_id,
-            member_id=request.body.member_id,
-            instance_id=getattr(request.body, "group_instance_id", None),
-            generation=request.body.generation_id_or_member_epoch,
-            offsets=tuple(wanted.values()),
+    places = list(wanted)
+    # Also with none: then only the member is checked.
+    for start in range(0, max(len(places), 1), COMMITTED_AT_ONCE):
+        some = places[start : start + COMMITTED_AT_ONCE]
+        of_group = broker.groups.commit(
+            CommitRequest(
+                group_id=request.body.group_id,
+                member_id=request.body.member_id,
+                instance_id=getattr(request.body, "group_instance_id", None),
+                generation=request.body.generation_id_or_member_epoch,
+                offsets=tuple(wanted[place] for place in some),
+            )
         )
-    )
-    errors |= dict(zip(wanted, of_group, strict=True))
+        errors |= dict(zip(some, of_group, strict=True))
+        yield
     return _commit_response(request, errors)
 
 
-def offset_fetch(broker: Broker, request: Request) -> Any:
+def offset_fetch(broker: Broker, request: Request) -> Steps[Any]:
     """OffsetFetch v1-10. Null topics ask for all (v2+); many groups since v8. Nothing is unstable here.
 
     Null topics answer those that may be described; one that is named and may not is an error.
     """
     reply = request.reply
     if request.version >= MANY_GROUPS_SINCE:
-        groups = tuple(_fetched_group(broker, request, group) for group in request.body.groups)
-        return reply.OffsetFetchResponse(groups=groups)
+        groups = []
+        # Once each, as in DescribeGroups; which topics are asked for, the last tells.
+        for group in {group.group_id: group for group in request.body.groups}.values():
+            groups.append((yield from _fetched_group(broker, request, group)))
+            yield
+        return reply.OffsetFetchResponse(groups=tuple(groups))
     error = _fetch_error(request, request.body.group_id)
-    topics = _fetched_topics(broker, request, request.body.group_id, request.body.topics, error)
+    topics = yield from _fetched_topics(broker, request, request.body.group_id, request.body.topics, error)
     if error is ErrorCode.group_authorization_failed and request.version >= TOP_LEVEL_ERROR_SINCE:
         topics = ()
     return reply.OffsetFetchResponse(topics=topics, error_code=error)
@@ -84,7 +98,7 @@ def _fetch_error(request: Request, group_id: str) -> ErrorCode:
     return check_group_id(group_id) if denied is ErrorCode.none else denied
 
 
-def offset_delete(broker: Broker, request: Request) -> Any:
+def offset_delete(broker: Broker, request: Request) -> Steps[Any]:
     """OffsetDelete v0: make a group forget topics that it does not read (KIP-496)."""
     reply = request.reply
     group_id = request.body.group_id
@@ -93,12 +107,15 @@ def offset_delete(broker: Broker, request: Request) -> Any:
         error = check_group_id(group_id)
     errors: dict[Place, ErrorCode] = {}
     if error is ErrorCode.none:
-        errors = _undeletable(broker, request)
+        errors = yield from _undeletable(broker, request)
         places = tuple(place for place in _places(request) if place not in errors)
         if places and broker.groups.coordinator.describe(group_id) is None:
             error = ErrorCode.group_id_not_found
         else:
-            errors |= dict(zip(places, broker.groups.delete_offsets(group_id, places), strict=True))
+            for start in range(0, len(places), COMMITTED_AT_ONCE):
+                some = places[start : start + COMMITTED_AT_ONCE]
+                errors |= dict(zip(some, broker.groups.delete_offsets(group_id, some), strict=True))
+                yield
     if error is not ErrorCode.none:
         return reply.OffsetDeleteResponse(error_code=error, topics=())
     return reply.OffsetDeleteResponse(
@@ -125,7 +142,7 @@ def _places(request: Request) -> Iterator[Place]:
             yield topic.name, partition.partition_index
 
 
-def _undeletable(broker: Broker, request: Request) -> dict[Place, ErrorCode]:
+def _undeletable(broker: Broker, request: Request) -> Steps[dict[Place, ErrorCode]]:
     """Find what the client may not read, and what is not there."""
     errors: dict[Place, ErrorCode] = {}
     for asked in request.body.topics:
@@ -135,6 +152,7 @@ def _undeletable(broker: Broker, request: Request) -> dict[Place, ErrorCode]:
             error = ErrorCode.unknown_topic_or_partition
         if error is not ErrorCode.none:
             errors |= {(asked.name, each.partition_index): error for each in asked.partitions}
+        yield
     return errors
 
 
@@ -168,14 +186,12 @@ def _commit_response(request: Request, errors: Mapping[Place, ErrorCode]) -> Any
     )
 
 
-def _fetched_group(broker: Broker, request: Request, group: Any) -> Any:
+def _fetched_group(broker: Broker, request: Request, group: Any) -> Steps[Any]:
     reply = request.reply
     error = _fetch_error(request, group.group_id)
-    topics = (
-        _fetched_topics(broker, request, group.group_id, group.topics, error)
-        if error is ErrorCode.none
-        else ()
-    )
+    topics: tuple[Any, ...] = ()
+    if error is ErrorCode.none:
+        topics = yield from _fetched_topics(broker, request, group.group_id, group.topics, error)
     return reply.OffsetFetchResponseGroup(group_id=group.group_id, topics=topics, error_code=error)
 
 
@@ -185,21 +201,19 @@ def _fetched_topics(
     group_id: str,
     topics: Sequence[Any] | None,
     error: ErrorCode,
-) -> tuple[Any, ...]:
+) -> Steps[tuple[Any, ...]]:
     held = broker.groups.coordinator.committed(group_id)
     reply = request.reply
     suffix = "s" if request.version >= MANY_GROUPS_SINCE else ""
     make_topic = getattr(reply, f"OffsetFetchResponseTopic{suffix}")
-    if topics is None:
-        return tuple(
-            make_topic(
-                partitions=_fetched_partitions(reply, request, name, indexes, held, error),
-                **_named(broker.topics, request, name),
-            )
-            for name, indexes in _by_topic(broker.topics, request, held).items()
-            if request.may_describe(ResourceType.TOPIC, name)
-        )
     answer = []
+    if topics is None:
+        for name, indexes in _by_topic(broker.topics, request, held).items():
+            yield
+            if request.may_describe(ResourceType.TOPIC, name):
+                partitions = _fetched_partitions(reply, request, name, indexes, held, error)
+                answer.append(make_topic(partitions=partitions, **_named(broker.topics, request, name)))
+        return tuple(answer)
     for asked in topics:
         topic = _topic(broker.topics, request, asked)
         name = topic.name if topic is not None else getattr(asked, "name", "")
@@ -209,6 +223,7 @@ def _fetched_topics(
             own_error = _topic_denial(request, Operation.DESCRIBE, topic, asked)
         partitions = _fetched_partitions(reply, request, name, asked.partition_indexes, held, own_error)
         answer.append(make_topic(partitions=partitions, **_reference(request, asked)))
+        yield
     return tuple(answer)
 
 
@@ -286,7 +301,21 @@ def _named(topics: Topics, request: Request, name: str) -> dict[str, object]:
 
 
 APIS: Final = (
-    Api(key=8, name="OffsetCommit", min_version=2, max_version=10, handle=offset_commit),
+    Api(
+        key=8,
+        name="OffsetCommit",
+        min_version=2,
+        max_version=10,
+        handle=offset_commit,
+        right=group_right(Operation.READ),
+    ),
     Api(key=9, name="OffsetFetch", min_version=1, max_version=10, handle=offset_fetch),
-    Api(key=47, name="OffsetDelete", min_version=0, max_version=0, handle=offset_delete),
+    Api(
+        key=47,
+        name="OffsetDelete",
+        min_version=0,
+        max_version=0,
+        handle=offset_delete,
+        right=group_right(Operation.DELETE),
+    ),
 )

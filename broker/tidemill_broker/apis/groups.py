@@ -13,7 +13,8 @@ from uuid import uuid4
 from tidemill_broker.apis.api import Api
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.group_offsets import APIS as OFFSET_APIS
-from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.request import Request, group_right
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.coordinators.messages import (
     GroupDescription,
@@ -31,22 +32,23 @@ COORDINATOR_ERRORS: Final = {
     TRANSACTION_KEY: ErrorCode.transactional_id_authorization_failed,
 }
 OPERATIONS_NOT_ASKED: Final = -(2**31)
+# Of a JoinGroup: each is compared with those of every other member. (Kafka has no limit; clients send two.)
+PROTOCOLS_MAX: Final = 1_000
 # The part of a client id that a member id begins with; Kafka takes all of it.
 CLIENT_ID_CHARACTERS: Final = 200
 
 
-def find_coordinator(broker: Broker, request: Request) -> Any:
+def find_coordinator(broker: Broker, request: Request) -> Steps[Any]:
     """FindCoordinator v0-6: this broker, for groups (KIP-699: v4+ ask for many)."""
     reply = request.reply
     key_type = getattr(request.body, "key_type", GROUP_KEY)
     if request.version < 4:  # noqa: PLR2004 - KIP-699
         return reply.FindCoordinatorResponse(**_coordinator(broker, request, key_type, request.body.key))
-    return reply.FindCoordinatorResponse(
-        coordinators=tuple(
-            reply.Coordinator(key=key, **_coordinator(broker, request, key_type, key))
-            for key in request.body.coordinator_keys
-        )
-    )
+    coordinators = []
+    for key in request.body.coordinator_keys:
+        coordinators.append(reply.Coordinator(key=key, **_coordinator(broker, request, key_type, key)))
+        yield
+    return reply.FindCoordinatorResponse(coordinators=tuple(coordinators))
 
 
 def _coordinator(broker: Broker, request: Request, key_type: int, key: str) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def leave_group(broker: Broker, request: Request) -> Any:
     )
 
 
-def list_groups(broker: Broker, request: Request) -> Any:
+def list_groups(broker: Broker, request: Request) -> Steps[Any]:
     """ListGroups v0-5: filtered by state (KIP-518) and by type (KIP-848); all groups here are classic.
 
     With Describe on the cluster all groups are listed, else those that may be described.
@@ -194,37 +196,37 @@ def list_groups(broker: Broker, request: Request) -> Any:
     types = {kind.lower() for kind in getattr(request.body, "types_filter", ())}
     listed = broker.groups.coordinator.list_groups() if not types or "classic" in types else ()
     shows_all = request.may_describe(ResourceType.CLUSTER, CLUSTER_NAME)
-    return reply.ListGroupsResponse(
-        error_code=ErrorCode.none,
-        groups=tuple(
-            reply.ListedGroup(
-                group_id=group_id, protocol_type=protocol_type, group_state=state, group_type="classic"
-            )
-            for group_id, protocol_type, state in listed
-            if (not states or state.lower() in states)
-            and (shows_all or request.may_describe(ResourceType.GROUP, group_id))
-        ),
-    )
+    groups = []
+    for group_id, protocol_type, state in listed:
+        yield
+        if states and state.lower() not in states:
+            continue
+        if shows_all or request.may_describe(ResourceType.GROUP, group_id):
+            told = {"group_id": group_id, "protocol_type": protocol_type, "group_state": state}
+            groups.append(reply.ListedGroup(**told, group_type="classic"))
+    return reply.ListGroupsResponse(error_code=ErrorCode.none, groups=tuple(groups))
 
 
-def describe_groups(broker: Broker, request: Request) -> Any:
+def describe_groups(broker: Broker, request: Request) -> Steps[Any]:
     """DescribeGroups v0-6: a group that is not there is Dead; v6 says GROUP_ID_NOT_FOUND (KIP-1043)."""
     tells_operations = getattr(request.body, "include_authorized_operations", False)
-    groups = (
-        _described(broker, request, group_id, tells_operations=tells_operations)
-        for group_id in request.body.groups
-    )
+    groups = []
+    # Once each, where Kafka answers each: a small request must not ask for a huge answer.
+    for group_id in dict.fromkeys(request.body.groups):
+        groups.append(_described(broker, request, group_id, tells_operations=tells_operations))
+        yield
     return request.reply.DescribeGroupsResponse(groups=tuple(groups))
 
 
-def delete_groups(broker: Broker, request: Request) -> Any:
+def delete_groups(broker: Broker, request: Request) -> Steps[Any]:
     """DeleteGroups v0-2: Empty groups with their offsets; each has its own error."""
     reply = request.reply
-    results = tuple(
-        reply.DeletableGroupResult(group_id=group_id, error_code=_deleted(broker, request, group_id))
-        for group_id in request.body.groups_names
-    )
-    return reply.DeleteGroupsResponse(results=results)
+    results = []
+    for group_id in request.body.groups_names:
+        error = _deleted(broker, request, group_id)
+        results.append(reply.DeletableGroupResult(group_id=group_id, error_code=error))
+        yield
+    return reply.DeleteGroupsResponse(results=tuple(results))
 
 
 def _deleted(broker: Broker, request: Request, group_id: str) -> ErrorCode:
@@ -287,10 +289,32 @@ def _host(request: Request) -> str:
 
 APIS: Final = (
     Api(key=10, name="FindCoordinator", min_version=0, max_version=6, handle=find_coordinator),
-    Api(key=11, name="JoinGroup", min_version=0, max_version=9, handle=join_group),
+    Api(
+        key=11,
+        name="JoinGroup",
+        min_version=0,
+        max_version=9,
+        handle=join_group,
+        right=group_right(Operation.READ),
+        elements_max=PROTOCOLS_MAX,
+    ),
     Api(key=12, name="Heartbeat", min_version=0, max_version=4, handle=heartbeat),
-    Api(key=13, name="LeaveGroup", min_version=0, max_version=5, handle=leave_group),
-    Api(key=14, name="SyncGroup", min_version=0, max_version=5, handle=sync_group),
+    Api(
+        key=13,
+        name="LeaveGroup",
+        min_version=0,
+        max_version=5,
+        handle=leave_group,
+        right=group_right(Operation.READ),
+    ),
+    Api(
+        key=14,
+        name="SyncGroup",
+        min_version=0,
+        max_version=5,
+        handle=sync_group,
+        right=group_right(Operation.READ),
+    ),
     Api(key=15, name="DescribeGroups", min_version=0, max_version=6, handle=describe_groups),
     Api(key=16, name="ListGroups", min_version=0, max_version=5, handle=list_groups),
     Api(key=42, name="DeleteGroups", min_version=0, max_version=2, handle=delete_groups),

@@ -6,7 +6,7 @@ UNKNOWN_TOPIC_OR_PARTITION first and the client asks again. A client that may no
 learns that there is one of this name.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from tidemill_broker.apis.api import Api, Rejected
@@ -15,6 +15,7 @@ from tidemill_broker.apis.cluster import NOT_ASKED, cluster_operations, replicas
 from tidemill_broker.apis.rejections import rejecting
 from tidemill_broker.apis.request import Request
 from tidemill_broker.apis.topics import create_by_name
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.log.topics import Topic, validate_topic_name
 from tidemill_broker.protocol.errors import ErrorCode
@@ -26,16 +27,17 @@ ASKS_BY_ID_FROM: Final = 12
 AUTO_CREATED_PER_REQUEST_MAX: Final = 100
 
 
-def metadata(broker: Broker, request: Request) -> Any:
+def metadata(broker: Broker, request: Request) -> Steps[Any]:
     """Answer Metadata."""
     reply = request.reply
     topics = _Topics(broker, request, reply)
+    described = yield from topics.asked(request.version, request.body.topics)
     host, port = broker.advertised(request.connection.listener)
     return reply.MetadataResponse(
         brokers=(reply.MetadataResponseBroker(node_id=broker.node_id, host=host, port=port),),
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
-        topics=tuple(topics.asked(request.version, request.body.topics)),
+        topics=tuple(described),
         cluster_authorized_operations=(
             cluster_operations(request)
             if getattr(request.body, "include_cluster_authorized_operations", False)
@@ -56,14 +58,22 @@ class _Topics:
         self._creatable = AUTO_CREATED_PER_REQUEST_MAX if may_create else 0
         self._tells_operations = getattr(request.body, "include_topic_authorized_operations", False)
 
-    def asked(self, version: int, topics: Sequence[Any] | None) -> Iterable[Any]:
+    def asked(self, version: int, topics: Sequence[Any] | None) -> Steps[Sequence[Any]]:
         """Describe what is asked for, in the order of the request."""
+        described = []
         if topics is None or (version == 0 and not topics):
-            return [self._known(topic) for topic in self._broker.topics.all() if self._shows(topic)]
+            for topic in self._broker.topics.all():
+                if self._shows(topic):
+                    described.append(self._known(topic))
+                yield
+            return described
         # Once each, as in Kafka: a small request must not ask for a huge answer.
-        return [self._asked(version, topic) for topic in dict.fromkeys(topics)]
+        for asked in dict.fromkeys(topics):
+            described.append((yield from self._asked(version, asked)))
+            yield
+        return described
 
-    def _asked(self, version: int, topic: Any) -> Any:
+    def _asked(self, version: int, topic: Any) -> Steps[Any]:
         topic_id = getattr(topic, "topic_id", None)
         if version < ASKS_BY_ID_FROM and (topic_id is not None or topic.name is None):
             # v10 and v11 have the field in their requests, but must not use it (KAFKA-12701).
@@ -72,7 +82,7 @@ class _Topics:
             return self._by_id(topic_id)
         try:
             self._authorize(Operation.DESCRIBE, topic.name or "")
-            return self._known(self._found_or_created(topic.name or ""))
+            return self._known((yield from self._found_or_created(topic.name or "")))
         except Rejected as rejected:
             hidden = rejected.code is ErrorCode.topic_authorization_failed
             operations = NOT_ASKED if hidden else self._operations(topic.name or "")
@@ -88,7 +98,7 @@ class _Topics:
             return self._unknown(rejected.code, None, topic_id)
         return self._known(found)
 
-    def _found_or_created(self, name: str) -> Topic:
+    def _found_or_created(self, name: str) -> Steps[Topic]:
         found = self._broker.topics.get(name)
         if found is not None:
             return found
@@ -100,7 +110,7 @@ class _Topics:
         if not creatable:
             raise Rejected(ErrorCode.unknown_topic_or_partition)
         self._creatable -= 1
-        return create_by_name(self._broker, name)
+        return (yield from create_by_name(self._broker, name))
 
     def _shows(self, topic: Topic) -> bool:
         return self._request.may_describe(ResourceType.TOPIC, topic.name)
@@ -154,7 +164,7 @@ def _partitions(
     )
 
 
-def describe_topic_partitions(broker: Broker, request: Request) -> Any:
+def describe_topic_partitions(broker: Broker, request: Request) -> Steps[Any]:
     """Answer DescribeTopicPartitions: sorted by name, a page at a time (KIP-966).
 
     Topics that may not be described count for no page; where they were named they stand behind all others.
@@ -169,10 +179,11 @@ def describe_topic_partitions(broker: Broker, request: Request) -> Any:
         if request.body.cursor is None
         else (request.body.cursor.topic_name, request.body.cursor.partition_index)
     )
-    names, hidden = _names_from(broker, request, start)
+    names, hidden = yield from _names_from(broker, request, start)
     described: list[Any] = []
     cursor = None
     for name in names:
+        yield
         topic = broker.topics.get(name)
         if topic is None:
             described.append(_undescribed(request, reply, name))
@@ -191,16 +202,21 @@ def describe_topic_partitions(broker: Broker, request: Request) -> Any:
     return reply.DescribeTopicPartitionsResponse(topics=tuple(described), next_cursor=cursor)
 
 
-def _names_from(broker: Broker, request: Request, start: str) -> tuple[list[str], list[str]]:
+def _names_from(broker: Broker, request: Request, start: str) -> Steps[tuple[list[str], list[str]]]:
     """List what may be described, and what is named though it may not."""
-    if not request.body.topics:
-        names = [topic.name for topic in broker.topics.all() if topic.name >= start]
-        return [name for name in names if request.may_describe(ResourceType.TOPIC, name)], []
     shown: list[str] = []
     hidden: list[str] = []
+    if not request.body.topics:
+        every = [topic.name for topic in broker.topics.all() if topic.name >= start]
+        for name in every:
+            if request.may_describe(ResourceType.TOPIC, name):
+                shown.append(name)
+            yield
+        return shown, []
     for name in sorted({topic.name for topic in request.body.topics if topic.name >= start}):
         denied = request.denial(Operation.DESCRIBE, ResourceType.TOPIC, name)
         (shown if denied is ErrorCode.none else hidden).append(name)
+        yield
     return shown, hidden
 
 

@@ -11,6 +11,7 @@ from tidemill_broker.apis.api import Api, Rejected
 from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.rejections import partition_of, reject_repeated
 from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.authorizer import Operation, ResourceType
 from tidemill_broker.log.errors import OffsetOutOfRange
 from tidemill_broker.log.partition import Partition
@@ -30,7 +31,7 @@ class Found(NamedTuple):
     leader_epoch: int = -1
 
 
-def list_offsets(broker: Broker, request: Request) -> Any:
+def list_offsets(broker: Broker, request: Request) -> Steps[Any]:
     """Answer ListOffsets."""
     reply = request.reply
     times = Counter(
@@ -48,6 +49,7 @@ def list_offsets(broker: Broker, request: Request) -> Any:
             except Rejected as rejected:
                 code = rejected.code
             partitions.append(_listed(reply, asked.partition_index, code, found))
+            yield
         topics.append(reply.ListOffsetsTopicResponse(name=topic.name, partitions=tuple(partitions)))
     return reply.ListOffsetsResponse(topics=tuple(topics))
 
@@ -84,7 +86,7 @@ def _listed(reply: ResponseSchema, index: int, code: ErrorCode, found: Found) ->
     )
 
 
-def offset_for_leader_epoch(broker: Broker, request: Request) -> Any:
+def offset_for_leader_epoch(broker: Broker, request: Request) -> Steps[Any]:
     """Answer OffsetForLeaderEpoch: where an epoch ended, so that a client sees what was cut off (KIP-320)."""
     reply = request.reply
     topics = []
@@ -104,11 +106,12 @@ def offset_for_leader_epoch(broker: Broker, request: Request) -> Any:
                     error_code=code, partition=asked.partition, leader_epoch=epoch, end_offset=end_offset
                 )
             )
+            yield
         topics.append(reply.OffsetForLeaderTopicResult(topic=topic.topic, partitions=tuple(partitions)))
     return reply.OffsetForLeaderEpochResponse(topics=tuple(topics))
 
 
-def delete_records(broker: Broker, request: Request) -> Any:
+def delete_records(broker: Broker, request: Request) -> Steps[Any]:
     """Answer DeleteRecords: move the log start up (KIP-107)."""
     reply = request.reply
     topics = []
@@ -126,6 +129,7 @@ def delete_records(broker: Broker, request: Request) -> Any:
                     partition_index=asked.partition_index, low_watermark=low_watermark, error_code=code
                 )
             )
+            yield
         topics.append(reply.DeleteRecordsTopicResult(name=topic.name, partitions=tuple(partitions)))
     return reply.DeleteRecordsResponse(topics=tuple(topics))
 

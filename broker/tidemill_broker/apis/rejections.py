@@ -12,6 +12,7 @@ from tidemill_broker.log.errors import (
     InvalidPartitions,
     InvalidTopicName,
     LogError,
+    TopicBusy,
     TopicExists,
     UnknownTopic,
 )
@@ -23,6 +24,8 @@ _CODES = {
     InvalidConfig: ErrorCode.invalid_config,
     InvalidPartitions: ErrorCode.invalid_partitions,
     InvalidTopicName: ErrorCode.invalid_topic_exception,
+    # Clients try again after it.
+    TopicBusy: ErrorCode.request_timed_out,
     TopicExists: ErrorCode.topic_already_exists,
     UnknownTopic: ErrorCode.unknown_topic_or_partition,
 }

@@ -5,7 +5,7 @@ stands in its handler, where Kafka's KafkaApis and ControllerApis check it; a de
 the type of the resource.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from tidemill_broker.apis.broker import Connection
 from tidemill_broker.auth.authorization_cache import AuthorizationCache
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.protocol.errors import ErrorCode
-from tidemill_broker.protocol.frames import RequestHeader
+from tidemill_broker.protocol.frames import RequestHeader, first_string
 from tidemill_broker.protocol.schema import ResponseSchema, response_schema
 
 # Of one request: each is decided and logged while all other requests wait. (Kafka has no limit.)
@@ -103,3 +103,27 @@ class Request:
     def may_create_any(self) -> bool:
         """Tell whether topics of all names may be created; if not, each name is authorized by itself."""
         return self.allows(Operation.CREATE, ResourceType.CLUSTER, CLUSTER_NAME, audited=False)
+
+
+# The right that a whole request needs, known before any of its elements is decoded (`Api.right`). The handler
+# answers the denial, and that is what the audit log tells.
+Right = Callable[[Connection, RequestHeader, memoryview | bytes], bool]
+
+
+def cluster_right(operation: Operation) -> Right:
+    """Make the check of a right on the cluster."""
+
+    def holds(connection: Connection, _header: RequestHeader, _frame: memoryview | bytes) -> bool:
+        return connection.rights.allows(operation, ResourceType.CLUSTER, CLUSTER_NAME, api="", audited=False)
+
+    return holds
+
+
+def group_right(operation: Operation) -> Right:
+    """Make the check of a right on the group that the body begins with."""
+
+    def holds(connection: Connection, header: RequestHeader, frame: memoryview | bytes) -> bool:
+        group_id = first_string(header, frame)
+        return connection.rights.allows(operation, ResourceType.GROUP, group_id, api="", audited=False)
+
+    return holds

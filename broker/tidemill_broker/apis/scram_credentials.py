@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tidemill_broker.apis.api import Api, Rejected
 from tidemill_broker.apis.broker import Broker
-from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.request import Request, cluster_right
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.auth.scram.keys import (
     ITERATIONS_MAX,
@@ -186,6 +186,7 @@ APIS: Final = (
         min_version=0,
         max_version=0,
         handle=describe_user_scram_credentials,
+        right=cluster_right(Operation.DESCRIBE),
     ),
     Api(
         key=51,
@@ -193,5 +194,6 @@ APIS: Final = (
         min_version=0,
         max_version=0,
         handle=alter_user_scram_credentials,
+        right=cluster_right(Operation.ALTER),
     ),
 )

@@ -14,6 +14,7 @@ from tidemill_broker.apis.broker import Broker
 from tidemill_broker.apis.configs import Entry, topic_entries
 from tidemill_broker.apis.rejections import reject_repeated, rejecting, topic_named
 from tidemill_broker.apis.request import Request
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.log.topics import Topic
 from tidemill_broker.protocol.errors import ErrorCode
@@ -39,7 +40,7 @@ class _Plan:
     configs: dict[str, str]
 
 
-def create_by_name(broker: Broker, name: str) -> Topic:
+def create_by_name(broker: Broker, name: str) -> Steps[Topic]:
     """Create a topic with the broker's defaults, as Metadata does. Raises Rejected."""
     if name in RESERVED:
         raise Rejected(ErrorCode.unknown_topic_or_partition)
@@ -50,10 +51,10 @@ def create_by_name(broker: Broker, name: str) -> Topic:
         configs={},
     )
     _check(broker, plan)
-    return _create(broker, plan)
+    return (yield from _create(broker, plan))
 
 
-def create_topics(broker: Broker, request: Request) -> Any:
+def create_topics(broker: Broker, request: Request) -> Steps[Any]:
     """Answer CreateTopics; each topic stands for itself."""
     reply = request.reply
     times = Counter(topic.name for topic in request.body.topics)
@@ -67,14 +68,15 @@ def create_topics(broker: Broker, request: Request) -> Any:
             plan = _planned(broker, topic)
             left = _spend(left, plan.partitions)
             _check(broker, plan)
-            created = None if request.body.validate_only else _create(broker, plan)
+            created = None if request.body.validate_only else (yield from _create(broker, plan))
             results.append(_created(broker, request, reply, plan, created))
         except Rejected as rejected:
             results.append(_not_created(reply, topic.name, rejected))
+        yield
     return reply.CreateTopicsResponse(topics=tuple(results))
 
 
-def delete_topics(broker: Broker, request: Request) -> Any:
+def delete_topics(broker: Broker, request: Request) -> Steps[Any]:
     """Answer DeleteTopics, by name or (v6) by id."""
     reply = request.reply
     if hasattr(request.body, "topics"):
@@ -91,16 +93,17 @@ def delete_topics(broker: Broker, request: Request) -> Any:
             result = {"name": topic.name, "topic_id": topic.topic_id}
             _authorize_deletion(request, topic)
             with rejecting():
-                broker.topics.delete(topic.name)
+                yield from broker.topics.delete_in_turns(topic.name)
             broker.groups.forget_topics((topic.name,))
             results.append(reply.DeletableTopicResult(error_code=ErrorCode.none, **result))
         except Rejected as rejected:
             error = {"error_code": rejected.code, "error_message": rejected.message}
             results.append(reply.DeletableTopicResult(**result, **error))
+        yield
     return reply.DeleteTopicsResponse(responses=tuple(results))
 
 
-def create_partitions(broker: Broker, request: Request) -> Any:
+def create_partitions(broker: Broker, request: Request) -> Steps[Any]:
     """Answer CreatePartitions."""
     reply = request.reply
     times = Counter(topic.name for topic in request.body.topics)
@@ -118,12 +121,13 @@ def create_partitions(broker: Broker, request: Request) -> Any:
             left = _spend(left, wanted.count - len(topic.partitions))
             if not request.body.validate_only:
                 with rejecting():
-                    broker.topics.add_partitions(topic.name, wanted.count)
+                    yield from broker.topics.add_partitions_in_turns(topic.name, wanted.count)
         except Rejected as rejected:
             code, message = rejected.code, rejected.message
         results.append(
             reply.CreatePartitionsTopicResult(name=wanted.name, error_code=code, error_message=message)
         )
+        yield
     return reply.CreatePartitionsResponse(results=tuple(results))
 
 
@@ -216,13 +220,15 @@ def _check(broker: Broker, plan: _Plan) -> None:
             )
 
 
-def _create(broker: Broker, plan: _Plan) -> Topic:
+def _create(broker: Broker, plan: _Plan) -> Steps[Topic]:
     with rejecting():
-        return broker.topics.create(
-            plan.name,
-            partitions=plan.partitions,
-            replication_factor=plan.replication_factor,
-            configs=plan.configs,
+        return (
+            yield from broker.topics.create_in_turns(
+                plan.name,
+                partitions=plan.partitions,
+                replication_factor=plan.replication_factor,
+                configs=plan.configs,
+            )
         )
 
 

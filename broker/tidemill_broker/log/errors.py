@@ -23,6 +23,10 @@ class TopicExists(LogError):
     """A topic of that name is there already."""
 
 
+class TopicBusy(LogError):
+    """Another request is making, widening or deleting the topic at this moment: try again."""
+
+
 class UnknownTopic(LogError):
     """There is no topic of that name."""
 

@@ -18,11 +18,11 @@ import re
 import resource
 import shutil
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided
@@ -30,7 +30,13 @@ from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 
 from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably
 from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.authorized import Decisions, TopicAuthorizer
-from tidemill_broker.log.errors import InvalidPartitions, InvalidTopicName, TopicExists, UnknownTopic
+from tidemill_broker.log.errors import (
+    InvalidPartitions,
+    InvalidTopicName,
+    TopicBusy,
+    TopicExists,
+    UnknownTopic,
+)
 from tidemill_broker.log.flusher import Flusher
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.partition import Partition
@@ -41,6 +47,7 @@ logger = logging.getLogger(__name__)
 PARTITIONS_MAX: Final = 10_000
 # Kafka's fetch.max.bytes.
 FETCH_BYTES_MAX: Final = 55 * 1024 * 1024
+Result = TypeVar("Result")
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -73,6 +80,7 @@ class Topics:
         self._clock_ms = clock_ms
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
+        self._changing: set[str] = set()  # names of topics that are changed in turns
         self._uncompacted: set[UUID] = set()  # topics of which the log says so
         self._removal = ThreadPoolExecutor(1, thread_name_prefix="removal")
         self._files = directory / "topics"
@@ -104,27 +112,52 @@ class Topics:
         internal: bool = False,
     ) -> Topic:
         """Create a topic, durably. Raises TopicExists, InvalidTopicName, InvalidPartitions, InvalidConfig."""
+        return _ended(
+            self.create_in_turns(
+                name,
+                partitions=partitions,
+                replication_factor=replication_factor,
+                configs=configs,
+                internal=internal,
+            )
+        )
+
+    def create_in_turns(
+        self,
+        name: str,
+        *,
+        partitions: int,
+        replication_factor: int = 1,
+        configs: Mapping[str, str] | None = None,
+        internal: bool = False,
+    ) -> Generator[None, None, Topic]:
+        """Do what `create` does, and yield between partitions; nobody sees the topic before it is whole."""
         self.check_create(name, partitions=partitions, configs=configs)
         topic = Topic(name, _new_topic_id(), replication_factor, internal, dict(configs or {}))
-        self._save(topic, partitions)
-        try:
-            self._open(topic, partitions)
-        except OSError:
-            self._take_back(topic, partitions)
-            raise
+        with self._changing_alone(name):
+            self._save(topic, partitions)
+            try:
+                yield from self._open(topic, partitions)
+            except (OSError, GeneratorExit):  # who asked for it is gone
+                self._take_back(topic, partitions)
+                raise
         return topic
 
     def check_create(self, name: str, *, partitions: int, configs: Mapping[str, str] | None = None) -> None:
         """Raise what `create` would raise, and change nothing (validate_only)."""
         validate_topic_name(name)
-        if name in self._topics:
+        if name in self._topics or name in self._changing:
             raise TopicExists(f"Topic '{name}' already exists.")
         _check_partitions(partitions)
         topic_configs.validate(configs or {})
 
     def delete(self, name: str) -> None:
-        """Delete a topic and its data, durably, and wake waiting fetches. Raises UnknownTopic."""
-        topic = self._known(name)
+        """Delete a topic and its data, durably, and wake waiting fetches. Raises UnknownTopic, TopicBusy."""
+        _ended(self.delete_in_turns(name))
+
+    def delete_in_turns(self, name: str) -> Generator[None, None, None]:
+        """Do what `delete` does: at once for everybody, but for the folders, between which it yields."""
+        topic = self._unchanging(name)
         self._file(name).unlink()
         sync_directory(self._files)
         self._table.remove(name)
@@ -134,15 +167,23 @@ class Topics:
         for partition in topic.partitions:
             partition.log.abandon()
             del self._logs[partition.handle]
-            self._discard(self._folder(name, partition.index))
         self.growth.grew([partition.handle for partition in topic.partitions])
+        with self._changing_alone(name):
+            for partition in topic.partitions:
+                self._discard(self._folder(name, partition.index))
+                yield
 
     def add_partitions(self, name: str, total: int) -> None:
-        """Raise the number of partitions to `total`. Raises UnknownTopic, InvalidPartitions."""
-        topic = self._known(name)
+        """Raise the number of partitions to `total`. Raises UnknownTopic, InvalidPartitions, TopicBusy."""
+        _ended(self.add_partitions_in_turns(name, total))
+
+    def add_partitions_in_turns(self, name: str, total: int) -> Generator[None, None, None]:
+        """Do what `add_partitions` does, and yield between partitions; all of them are seen at once."""
+        topic = self._unchanging(name)
         self.check_add_partitions(name, total)
-        self._save(topic, total)
-        self._open(topic, total)
+        with self._changing_alone(name):
+            self._save(topic, total)
+            yield from self._open(topic, total)
 
     def check_add_partitions(self, name: str, total: int) -> None:
         """Raise what `add_partitions` would raise, and change nothing."""
@@ -154,8 +195,8 @@ class Topics:
         _check_partitions(total)
 
     def set_configs(self, name: str, configs: Mapping[str, str]) -> None:
-        """Replace the topic's overrides; they hold at once. Raises UnknownTopic, InvalidConfig."""
-        topic = self._known(name)
+        """Replace the topic's overrides; they hold at once. Raises UnknownTopic, InvalidConfig, TopicBusy."""
+        topic = self._unchanging(name)
         topic_configs.validate(configs)
         topic.configs = dict(configs)
         self._save(topic, len(topic.partitions))
@@ -235,23 +276,43 @@ class Topics:
             raise UnknownTopic(f"There is no topic '{name}'.")
         return topic
 
+    def _unchanging(self, name: str) -> Topic:
+        if name in self._changing:
+            raise TopicBusy(f"Another request changes the topic '{name}'.")
+        return self._known(name)
+
+    @contextlib.contextmanager
+    def _changing_alone(self, name: str) -> Iterator[None]:
+        """Keep others from a topic that is made, widened or deleted in turns."""
+        self._changing.add(name)
+        try:
+            yield
+        finally:
+            self._changing.discard(name)
+
     def _file(self, name: str) -> Path:
         return self._files / f"{name}.json"
 
     def _folder(self, name: str, index: int) -> Path:
         return self.directory / f"{name}-{index}"
 
-    def _open(self, topic: Topic, total: int) -> None:
+    def _open(self, topic: Topic, total: int) -> Generator[None, None, None]:
         """Open the partitions that are not open yet, and make them all known, or raise OSError and none."""
         config = topic_configs.log_config(topic.configs, self._settings)
         partitions = list(topic.partitions)
         missing = range(len(partitions), total)
         folders = [self._folder(topic.name, index) for index in missing]
-        made = [folder for folder in folders if self._claim(folder, topic.topic_id)]
+        made = False
+        for folder in folders:
+            made |= self._claim(folder, topic.topic_id)
+            yield
         if made:
             # One flush of the parent covers them all.
             sync_directory(self.directory)
-        logs = [PartitionLog(str(folder), config, self._clock_ms()) for folder in folders]
+        logs = []
+        for folder in folders:
+            logs.append(PartitionLog(str(folder), config, self._clock_ms()))
+            yield
         for index, folder, log in zip(missing, folders, logs, strict=True):
             _tell_recovery(folder.name, log)
             handle = self._table.add(topic.name, topic.topic_id.bytes, index, log)
@@ -327,7 +388,17 @@ class Topics:
             content["internal"],
             content["configs"],
         )
-        self._open(topic, content["partitions"])
+        _ended(self._open(topic, content["partitions"]))
+
+
+def _ended(steps: Generator[None, None, Result]) -> Result:
+    """Take all steps at once."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
 
 
 def validate_topic_name(name: str) -> None:

@@ -5,6 +5,7 @@ are read here like everyone's. The dispatch of `tidemill_broker.apis` calls it.
 """
 
 import struct
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -13,8 +14,15 @@ from kio.index import KioIndexError, load_request_schema
 from kio.static.protocol import Entity
 
 from tidemill_broker.protocol.errors import MalformedFrame
-from tidemill_broker.protocol.reader import Reader, entity_reader, skip_tagged_fields
-from tidemill_broker.protocol.writer import entity_writer
+from tidemill_broker.protocol.reader import (
+    ELEMENTS_MAX,
+    Elements,
+    Reader,
+    entity_reader,
+    skip_tagged_fields,
+    string_reader,
+)
+from tidemill_broker.protocol.writer import entity_writer, entity_writer_in_turns
 
 API_VERSIONS: Final = 18
 LAST_API_VERSIONS: Final = 4  # the last version of ApiVersions that anybody here can read
@@ -85,15 +93,18 @@ def read_request_header(frame: memoryview | bytes) -> RequestHeader:
     )
 
 
-def decode_request(header: RequestHeader, frame: memoryview | bytes) -> Entity:
+def decode_request(
+    header: RequestHeader, frame: memoryview | bytes, *, elements_max: int = ELEMENTS_MAX
+) -> Entity:
     """Decode the body into kio's entity of that API and version. Raises MalformedFrame for whatever is wrong.
 
-    Bytes after the body are ignored, as Kafka ignores them.
+    More elements than `elements_max` are wrong before they become objects. Bytes after the body are ignored,
+    as Kafka ignores them.
     """
     read = _request_reader(header.api_key, header.api_version)
     try:
         entity: Entity
-        entity, _ = read(frame, header.body_offset)
+        entity, _ = read(frame, header.body_offset, Elements(elements_max))
     except (MalformedFrame, *_DECODE_ERRORS) as error:
         raise MalformedFrame(f"the body is not one of {_described(header)}: {error}") from error
     return entity
@@ -105,16 +116,39 @@ def encode_response(header: RequestHeader, response: Entity) -> bytes:
     The header is v0 or v1 as the version asks; ApiVersions always has v0, because a client reads that reply
     before it can know what the broker speaks (KIP-511).
     """
-    out = bytearray(header.correlation_id.to_bytes(4, "big", signed=True))
-    if type(response).__flexible__ and header.api_key != API_VERSIONS:
-        out.append(0)
+    out = _response_header(header, response)
     entity_writer(type(response))(out, response)
+    return bytes(out)
+
+
+def encode_response_in_turns(header: RequestHeader, response: Entity) -> Generator[None, None, bytes]:
+    """Encode the same bytes as `encode_response`; yields where others may have their turn."""
+    out = _response_header(header, response)
+    yield from entity_writer_in_turns(type(response))(out, response)
     return bytes(out)
 
 
 def framed(response: bytes) -> bytes:
     """Put the 4-byte length before it, as it goes over the wire."""
     return len(response).to_bytes(4, "big") + response
+
+
+def first_string(header: RequestHeader, frame: memoryview | bytes) -> str:
+    """Read the string that a body begins with, such as a group id. Raises MalformedFrame."""
+    flexible = header.api_version >= FIRST_FLEXIBLE_VERSION.get(header.api_key, NEVER)
+    read = string_reader(flexible=flexible)
+    try:
+        text, _ = read(frame, header.body_offset, Elements(0))
+    except (MalformedFrame, *_DECODE_ERRORS) as error:
+        raise MalformedFrame(f"the body is not one of {_described(header)}: {error}") from error
+    return str(text)
+
+
+def _response_header(header: RequestHeader, response: Entity) -> bytearray:
+    out = bytearray(header.correlation_id.to_bytes(4, "big", signed=True))
+    if type(response).__flexible__ and header.api_key != API_VERSIONS:
+        out.append(0)
+    return out
 
 
 def _from_the_future(api_key: int, api_version: int) -> bool:
@@ -142,7 +176,7 @@ def _client_id(frame: memoryview | bytes, end: int, length: int) -> str:
 
 def _skip_tags(frame: memoryview | bytes, offset: int) -> int:
     try:
-        return skip_tagged_fields(frame, offset)
+        return skip_tagged_fields(frame, offset, Elements())
     except IndexError:
         raise MalformedFrame("the tagged fields of the header are cut off") from None
 

@@ -2,7 +2,8 @@
 
 kio's own readers make room for as many items as an array's length claims before they look at the bytes:
 twenty bytes from anybody end the process (docs/decisions/0200). Here no length is believed beyond what the
-frame holds, and tagged fields that nobody defined are skipped, as KIP-482 asks.
+frame holds and what is left of the request's elements (docs/decisions/0204); tagged fields that nobody
+defined are skipped, as KIP-482 asks.
 """
 
 import struct
@@ -17,8 +18,31 @@ from uuid import UUID
 from tidemill_broker.protocol.errors import MalformedFrame
 
 Frame = memoryview | bytes
-# (frame, offset) -> (value, offset behind it); raises as frames.decode_request lists it
-Reader = Callable[[Frame, int], tuple[Any, int]]
+
+# What one request may hold of array items and tagged fields, all arrays together: each becomes objects while
+# all other requests wait. (Kafka has no limit.) A request for every partition of a topic has room in it.
+ELEMENTS_MAX: Final = 20_000
+# Of a string, in bytes, as in Kafka's generated readers ("string field had invalid length").
+STRING_BYTES_MAX: Final = 0x7FFF
+
+
+class Elements:
+    """How many more array items and tagged fields a request may have; taken before any of them is made."""
+
+    __slots__ = ("_left", "_most")
+
+    def __init__(self, most: int = ELEMENTS_MAX) -> None:
+        self._left = self._most = most
+
+    def take(self, count: int) -> None:
+        """Count what an array's length claims. Raises MalformedFrame if the request has no room for it."""
+        self._left -= count
+        if self._left < 0:
+            raise MalformedFrame(f"it has more than {self._most} elements: send several requests")
+
+
+# (frame, offset, elements) -> (value, offset behind it); raises as frames.decode_request lists it
+Reader = Callable[[Frame, int, Elements], tuple[Any, int]]
 
 NULL: Final = -1
 _MAX_VARINT_BYTES: Final = 5
@@ -39,20 +63,27 @@ def entity_reader(entity_type: type[Any]) -> Reader:
             (field.name, _field_reader(field.type, field.metadata.get("kafka_type"), flexible=flexible))
         )
 
-    def read(frame: Frame, offset: int) -> tuple[Any, int]:
+    def read(frame: Frame, offset: int, elements: Elements) -> tuple[Any, int]:
         values = {}
         for name, read_member in members:
-            values[name], offset = read_member(frame, offset)
+            values[name], offset = read_member(frame, offset, elements)
         if flexible:
-            offset = skip_tagged_fields(frame, offset)
+            offset = skip_tagged_fields(frame, offset, elements)
         return entity_type(**values), offset
 
     return read
 
 
-def skip_tagged_fields(frame: Frame, offset: int) -> int:
+@cache
+def string_reader(*, flexible: bool) -> Reader:
+    """Make the reader of a string that is never null."""
+    return _sized("string", nullable=False, flexible=flexible)
+
+
+def skip_tagged_fields(frame: Frame, offset: int, elements: Elements) -> int:
     """Find where the tagged fields end that begin here."""
     count, offset = unsigned_varint(frame, offset)
+    elements.take(count)
     for _ in range(count):
         _, offset = unsigned_varint(frame, offset)
         size, offset = unsigned_varint(frame, offset)
@@ -96,10 +127,10 @@ def _fixed(code: str, convert: Callable[[Any], Any] | None = None) -> Reader:
     form = struct.Struct(f">{code}")
     unpack, size = form.unpack_from, form.size
 
-    def read(frame: Frame, offset: int) -> tuple[Any, int]:
+    def read(frame: Frame, offset: int, _elements: Elements) -> tuple[Any, int]:
         return unpack(frame, offset)[0], offset + size
 
-    def read_and_convert(frame: Frame, offset: int) -> tuple[Any, int]:
+    def read_and_convert(frame: Frame, offset: int, _elements: Elements) -> tuple[Any, int]:
         return convert(unpack(frame, offset)[0]), offset + size  # type: ignore[misc]  # used with one only
 
     return read if convert is None else read_and_convert
@@ -131,7 +162,7 @@ def _length_reader(kafka_type: str, *, flexible: bool) -> Reader:
     if not flexible:
         return _FIXED["int16" if kafka_type == "string" else "int32"]
 
-    def read_compact(frame: Frame, offset: int) -> tuple[int, int]:
+    def read_compact(frame: Frame, offset: int, _elements: Elements) -> tuple[int, int]:
         value, offset = unsigned_varint(frame, offset)
         return value - 1, offset  # compact lengths are one more, 0 is null
 
@@ -142,10 +173,12 @@ def _sized(kafka_type: str, *, nullable: bool, flexible: bool) -> Reader:
     read_length = _length_reader(kafka_type, flexible=flexible)
     is_text = kafka_type == "string"
 
-    def read(frame: Frame, offset: int) -> tuple[str | bytes | None, int]:
-        length, offset = read_length(frame, offset)
+    def read(frame: Frame, offset: int, elements: Elements) -> tuple[str | bytes | None, int]:
+        length, offset = read_length(frame, offset, elements)
         if length == NULL and nullable:
             return None, offset
+        if is_text and length > STRING_BYTES_MAX:
+            raise MalformedFrame(f"a string of {length} bytes: {STRING_BYTES_MAX} are the most")
         end = _checked_end(frame, offset, length)
         part = frame[offset:end]
         return (str(part, "utf-8") if is_text else bytes(part)), end
@@ -156,14 +189,15 @@ def _sized(kafka_type: str, *, nullable: bool, flexible: bool) -> Reader:
 def _array(read_item: Reader, *, nullable: bool, flexible: bool) -> Reader:
     read_length = _length_reader("array", flexible=flexible)
 
-    def read(frame: Frame, offset: int) -> tuple[tuple[Any, ...] | None, int]:
-        count, offset = read_length(frame, offset)
+    def read(frame: Frame, offset: int, elements: Elements) -> tuple[tuple[Any, ...] | None, int]:
+        count, offset = read_length(frame, offset, elements)
         if count == NULL and nullable:
             return None, offset
         _checked_end(frame, offset, count)  # no item takes less than a byte
+        elements.take(count)
         items = []
         for _ in range(count):
-            item, offset = read_item(frame, offset)
+            item, offset = read_item(frame, offset, elements)
             items.append(item)
         return tuple(items), offset
 
@@ -171,8 +205,8 @@ def _array(read_item: Reader, *, nullable: bool, flexible: bool) -> Reader:
 
 
 def _nullable_struct(read_entity: Reader) -> Reader:
-    def read(frame: Frame, offset: int) -> tuple[Any, int]:
+    def read(frame: Frame, offset: int, elements: Elements) -> tuple[Any, int]:
         (mark,) = struct.unpack_from(">b", frame, offset)  # KIP-893
-        return (None, offset + 1) if mark < 0 else read_entity(frame, offset + 1)
+        return (None, offset + 1) if mark < 0 else read_entity(frame, offset + 1, elements)
 
     return read

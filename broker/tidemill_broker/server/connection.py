@@ -391,6 +391,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._unread
             or self._draining
             or self._resting
+            or self._info.in_turns
             or len(self._pending) >= PENDING_MAX
             or self._pending_bytes > PENDING_BYTES_MAX
             or (self._info.sasl is not None and self._info.sasl.busy)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tests.fakes.inner_broker import InnerBroker, finished, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import FETCH, PRODUCE, fetch_frame, fetch_partition, produce_frame
 from tests.fakes.record_batches import batch
@@ -202,7 +202,7 @@ def test_who_asks_for_ten_thousand_things_that_are_denied_is_sent_away(
     """Each denial is decided and told while everybody else waits."""
     authorizer.change(nothing)
     with pytest.raises(CloseConnection, match="denied"):
-        dispatch(inner.broker, inner.connection, memoryview(request_frame(asked)))
+        finished(dispatch(inner.broker, inner.connection, memoryview(request_frame(asked))))
     assert produce(inner) is DENIED
 
 

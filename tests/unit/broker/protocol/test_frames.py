@@ -19,6 +19,7 @@ from tidemill_broker.protocol.frames import (
     encode_response,
     read_request_header,
 )
+from tidemill_broker.protocol.reader import ELEMENTS_MAX
 from tidemill_broker.protocol.schema import response_schema
 
 METADATA, API_VERSIONS = 3, 18
@@ -133,3 +134,37 @@ def test_tagged_fields_that_nobody_defined_are_skipped() -> None:
     """KIP-482: a newer client may send what we do not know."""
     frame = struct.pack(">hhih", 15, 6, 7, -1) + b"\0" + b"\1" + b"\1" + b"\1\x41\3new"
     assert decode_request(read_request_header(frame), frame).groups == ()  # type: ignore[attr-defined]  # as above
+
+
+@pytest.mark.parametrize("count", [ELEMENTS_MAX + 1, 1 << 22])
+def test_more_elements_than_one_request_may_have_are_malformed_before_they_are_read(count: int) -> None:
+    frame = struct.pack(">hhih", METADATA, 4, 0, -1) + struct.pack(">i", count) + b"\0\1t" * count
+    with pytest.raises(MalformedFrame, match=f"more than {ELEMENTS_MAX} elements"):
+        decode_request(read_request_header(frame), frame)
+
+
+def test_the_elements_of_all_arrays_of_a_request_count_together() -> None:
+    topic = b"\0\1t" + struct.pack(">i", 999) + bytes(4 * 999)
+    many, less = (
+        struct.pack(">hhih", 9, 1, 0, -1) + b"\0\1g" + struct.pack(">i", n) + topic * n for n in (21, 20)
+    )
+    with pytest.raises(MalformedFrame, match=f"more than {ELEMENTS_MAX} elements"):
+        decode_request(read_request_header(many), many)
+    assert len(decode_request(read_request_header(less), less).topics) == 20  # type: ignore[attr-defined]  # as above
+
+
+def test_tagged_fields_count_as_elements_in_the_header_and_in_the_body() -> None:
+    tags = b"\x80\x80\x80\1" + b"\1\0" * (1 << 21)  # 2,097,152 of them, each empty
+    header = struct.pack(">hhih", 15, 6, 7, -1) + tags
+    with pytest.raises(MalformedFrame, match="more than"):
+        read_request_header(header)
+    body = struct.pack(">hhih", 15, 6, 7, -1) + b"\0" + b"\1\0" + tags
+    with pytest.raises(MalformedFrame, match="more than"):
+        decode_request(read_request_header(body), body)
+
+
+def test_a_string_has_32767_bytes_at_most_in_every_version_as_in_kafka() -> None:
+    text = b"\x81\x80\2" + bytes(0x8000)  # 32,768
+    frame = struct.pack(">hhih", 15, 6, 7, -1) + b"\0" + b"\2" + text + b"\0\0"
+    with pytest.raises(MalformedFrame, match="a string of 32768 bytes"):
+        decode_request(read_request_header(frame), frame)

@@ -17,7 +17,7 @@ from tidemill_broker.apis import APIS, Api
 from tidemill_broker.protocol.frames import RequestHeader, encode_response
 from tidemill_broker.protocol.reader import entity_reader
 from tidemill_broker.protocol.schema import response_schema
-from tidemill_broker.protocol.writer import entity_writer, write_unsigned_varint
+from tidemill_broker.protocol.writer import entity_writer, entity_writer_in_turns, write_unsigned_varint
 
 SEED = 20131231
 ROUNDS = 20
@@ -31,10 +31,12 @@ def test_it_writes_what_kio_writes_in_every_version(api: Api) -> None:
         schema = load_response_schema(api.key, version)
         for _ in range(ROUNDS):
             entity = random_entity(generator, schema)
-            ours, theirs = bytearray(), io.BytesIO()
+            ours, in_turns, theirs = bytearray(), bytearray(), io.BytesIO()
             entity_writer(schema)(ours, entity)
+            for _ in entity_writer_in_turns(schema)(in_turns, entity):
+                pass
             kio_writer(schema)(theirs, entity)
-            assert bytes(ours) == theirs.getvalue()
+            assert bytes(ours) == bytes(in_turns) == theirs.getvalue()
 
 
 @pytest.mark.parametrize(
