@@ -25,6 +25,8 @@ from tidemill_broker.settings import Settings
 KAFKA_VERSION: Final = "3.9.x.kraft"
 INSTANCE_TYPE: Final = "kafka.t3.small"  # MSK's smallest: the shape demands one
 DRAIN_S: Final = 2.0
+# What is read here has no bodies to speak of.
+REQUEST_BYTES_MAX: Final = 1024 * 1024
 # Kafka's clients need the descriptors.
 LIMITS: Final = ConnectionLimits(waiting_max=64, connections_max=256)
 BOOTSTRAP_MEMBERS: Final[Mapping[ListenerName, str]] = {
@@ -48,7 +50,8 @@ def application(broker: Broker) -> web.Application:
         "ListNodes": cluster.list_nodes,
     }
     settings = broker.settings
-    return Service("kafka", handlers, region=settings.region, account_id=settings.account_id).application()
+    service = Service("kafka", handlers, region=settings.region, account_id=settings.account_id)
+    return service.application(max_body_bytes=REQUEST_BYTES_MAX)
 
 
 async def serve(application: web.Application, listener: socket.socket) -> None:

@@ -59,6 +59,9 @@ PAGE_MAX: Final = 100
 REASON_HEADER: Final = "x-tidemill-reason"
 """More than AWS's text says of what is wrong; boto3 shows it among the HTTP headers of the error."""
 
+REQUEST_BYTES_MAX: Final = 1024 * 1024
+"""More than all members of a mapping can have by Lambda's limits."""
+
 FUNCTION_TIMEOUT_S_MAX: Final = 14 * 60
 """Kafka mappings take no function that may run longer (AWS: with-msk-configure)."""
 
@@ -76,7 +79,7 @@ def application(
     """
     api = ControlApi(store, functions, settings, check_access)
     service = Service("lambda", api.handlers(), region=settings.region, account_id=settings.account_id)
-    app = service.application()
+    app = service.application(max_body_bytes=REQUEST_BYTES_MAX)
     app.add_routes(extra_routes)
     return app
 

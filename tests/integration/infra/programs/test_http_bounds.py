@@ -89,6 +89,22 @@ def test_a_chunk_is_believed_as_far_as_its_bytes_come(name: str, tmp_path: Path)
         assert resident_bytes(pid) - before < 50_000_000
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("broker", 1_048_576), ("poller", 1_048_576), ("functions", 69_905_067), ("aws", 536_870_912)],
+)
+def test_a_body_beyond_the_limit_of_its_program_is_413(name: str, limit: int, tmp_path: Path) -> None:
+    path = PATHS[name] if name in {"functions", "poller"} else "/v1/clusters"
+    method = "GET" if name == "broker" else "POST"
+    with (
+        listening(name, tmp_path) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as client,
+    ):
+        head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {limit + 1}\r\n\r\n"
+        client.sendall(head.encode())
+        assert client.recv(12)[8:] == b" 413"
+
+
 def resident_bytes(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
