@@ -41,15 +41,20 @@ class KeptSecrets:
         return {"username": USER_NAME, "password": self.scram_password}
 
 
+class _NewerVersion(Exception):
+    """The file was written by a newer Tidemill; the message is its version."""
+
+
 def keep_secrets(file: Path) -> KeptSecrets:
     """Read what was made before; make and write it the first time.
 
     Raises:
-        ValueError: the file is damaged; the message names it and the fix, and quotes nothing of it.
+        ValueError: the file is damaged, or of a newer Tidemill; the message names it and the fix, and quotes
+            nothing of it.
 
     """
     try:
-        return KeptSecrets(**{name: value for name, value in _read(file).items() if name != "version"})
+        return _read(file)
     except FileNotFoundError:
         made = KeptSecrets(
             scram_password=_random(_PASSWORD_CHARACTERS, 32),
@@ -60,7 +65,13 @@ def keep_secrets(file: Path) -> KeptSecrets:
         write_kept(file, made)
         return made
     except (ValueError, TypeError, AttributeError):
-        raise ValueError(f"{file} is damaged: remove it, and new passwords and keys are made.") from None
+        raise ValueError(
+            f"{file} is damaged: restore a backup, or remove it, and new passwords and keys are made."
+        ) from None
+    except _NewerVersion as newer:
+        raise ValueError(
+            f"{file} has version {newer}, and this Tidemill reads {_VERSION}: start the one that wrote it."
+        ) from None
 
 
 def write_kept(file: Path, kept: KeptSecrets) -> None:
@@ -101,9 +112,15 @@ def _allow(resources: list[str]) -> Mapping[str, Any]:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def _read(file: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found
+def _read(file: Path) -> KeptSecrets:
+    """Read them. Raises ValueError, TypeError or AttributeError if the file is damaged, and _NewerVersion."""
+    found: dict[str, Any] = dict(json.loads(file.read_text()).items())
+    version = found.pop("version", None)
+    if isinstance(version, int) and version > _VERSION:
+        raise _NewerVersion(version)
+    if not all(isinstance(value, str) and value for value in found.values()):
+        raise TypeError(file)
+    return KeptSecrets(**found)
 
 
 def _random(characters: str, length: int) -> str:
