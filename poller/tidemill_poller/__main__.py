@@ -125,6 +125,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
     clients = AwsClients(aws)
     access = KafkaAccess(clients, ca_file=settings.ca_file, version_age_s=settings.secret_refresh_s / 10)
     board = StatusBoard()
+    budget = ByteBudget(settings.fetch_budget_bytes)
     async with AsyncExitStack() as closing:
         store = MappingStore(settings.data_dir)
         closing.callback(store.close)
@@ -139,9 +140,11 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 function_updates=FunctionUpdates(invoker.revision, interval_s=settings.function_check_s),
                 open_destination=lambda arn: open_destination(arn, clients),
                 access=access,
-                open_client=lambda options, mapping, number: _open_client(options, mapping, number, settings),
+                open_client=lambda options, mapping, number: _open_client(
+                    options, mapping, number, settings, budget
+                ),
                 telemetry=Telemetry(tracing=tracing, metrics=metrics, board=board, now_ms=_now_ms),
-                budget=ByteBudget(settings.fetch_budget_bytes),
+                budget=budget,
                 now_ms=_now_ms,
                 random=random.random,
             )
@@ -174,7 +177,11 @@ async def _listen(app: web.Application, settings: Settings, closing: AsyncExitSt
 
 
 def _open_client(
-    options: ClientOptions, mapping: EventSourceMapping, number: int, settings: Settings
+    options: ClientOptions,
+    mapping: EventSourceMapping,
+    number: int,
+    settings: Settings,
+    budget: ByteBudget,
 ) -> GroupClient:
     return KafkaGroupClient(
         options,
@@ -183,6 +190,7 @@ def _open_client(
         client_id=f"tidemill-{mapping.uuid}-{number}",
         isolation_level=settings.isolation_level,
         drain_timeout_s=settings.drain_timeout_s,
+        budget=budget,
     )
 
 

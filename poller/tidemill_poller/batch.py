@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tidemill_poller.event import EventSource, Record, event_bytes, event_json
+from tidemill_poller.event import EventSource, Record, UndeliverableRecord, event_bytes, event_json
 
 # The request limit of a synchronous Invoke, in the service's own words:
 # "Request must be smaller than 6291456 bytes for the InvokeFunction operation".
@@ -60,7 +60,13 @@ class Batch:
     @property
     def last_offset(self) -> int:
         """The highest offset in the batch."""
-        return self.records[-1].offset
+        return last_offset(self.records[-1])
+
+    @property
+    def undeliverable(self) -> UndeliverableRecord | None:
+        """The batch's only record if it must not be invoked; such a record has a batch of its own."""
+        first = self.records[0]
+        return first if isinstance(first, UndeliverableRecord) else None
 
     @property
     def payload_bytes(self) -> int:
@@ -77,7 +83,7 @@ class Batch:
         start = 0
         for i in range(1, len(self.records) + 1):
             if i == len(self.records) or self.places[i] != self.places[i - 1] + 1:
-                runs.append((self.records[start].offset, self.records[i - 1].offset))
+                runs.append((self.records[start].offset, last_offset(self.records[i - 1])))
                 start = i
         return runs
 
@@ -109,6 +115,11 @@ class Batch:
         )
 
 
+def last_offset(record: Record) -> int:
+    """Return the last offset that a record covers: its own, but for what stands for a whole batch."""
+    return record.last_offset if isinstance(record, UndeliverableRecord) else record.offset
+
+
 def held_bytes(count: int, parts_bytes: int) -> int:
     """Estimate what records cost in memory: their JSON, the raw value beside it, and the objects."""
     return 2 * parts_bytes + _RECORD_OBJECT_BYTES * count
@@ -125,6 +136,11 @@ class ByteBudget:
     def spent(self) -> bool:
         """Whether lanes that hold something may fetch no more; one that holds nothing always may."""
         return self.used_bytes >= self._limit_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What may still be fetched; never negative."""
+        return max(self._limit_bytes - self.used_bytes, 0)
 
     def take(self, amount_bytes: int) -> None:
         """Count bytes in."""
@@ -146,6 +162,7 @@ class Buffer:
         self._parts: list[bytes] = []
         self._start = 0
         self._arrivals: deque[tuple[int, float]] = deque()  # (last offset of a poll, when it came)
+        self._alone: deque[int] = deque()  # offsets of undeliverable records: each is a batch
         self._parts_bytes = 0
         self._filtered = 0
 
@@ -165,9 +182,14 @@ class Buffer:
         parts_bytes: int,
         now_s: float,
         filtered: int,
+        undeliverable: Sequence[int] = (),
     ) -> None:
-        """Append what a poll brought and the filter let through; `filtered` it did not."""
+        """Append what a poll brought and the filter let through; `filtered` it did not.
+
+        `undeliverable` are the offsets of records that must be in a batch of their own.
+        """
         self._filtered += filtered
+        self._alone += undeliverable
         if not records:
             return
         self._records += records
@@ -184,7 +206,7 @@ class Buffer:
         """
         if not len(self):
             return None
-        if len(self) >= self._limits.records:
+        if self._alone or len(self) >= self._limits.records:
             return "size"
         if full or event_bytes(self._source, len(self), self._parts_bytes) >= self._limits.payload_bytes:
             return "bytes"
@@ -201,6 +223,8 @@ class Buffer:
         """
         wanted = len(self) if up_to_offset is None else self._count_up_to(up_to_offset)
         wanted = min(wanted, self._limits.records)
+        if self._alone:
+            wanted = min(wanted, self._count_up_to(self._alone[0] - 1) or 1)
         parts = self._parts[self._start : self._start + wanted]
         count, parts_bytes = self._fitting(parts)
         if not count:
@@ -238,6 +262,8 @@ class Buffer:
         self._parts_bytes -= batch.parts_bytes
         self._filtered = 0
         self._start = stop
+        while self._alone and self._alone[0] <= batch.last_offset:
+            self._alone.popleft()
         if stop == len(self._records):
             self._records, self._parts, self._start = [], [], 0
             self._arrivals.clear()

@@ -10,7 +10,7 @@ from array import array
 from binascii import b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import orjson
 
@@ -26,7 +26,7 @@ _SELF_MANAGED: Final = (
 
 
 class Record(Protocol):
-    """What is read of a Kafka record; aiokafka's ConsumerRecord fits as it is."""
+    """What is read of a Kafka record; `source.record_batches` makes them."""
 
     topic: str
     partition: int
@@ -36,6 +36,31 @@ class Record(Protocol):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+
+
+UndeliverableCondition = Literal["BatchUnreadable", "RecordUnreadable", "MaximumPayloadSizeExceeded"]
+
+
+@dataclass(slots=True, kw_only=True)
+class UndeliverableRecord:
+    """A Record that stands for what no function can be given: what cannot be decoded, or is too large.
+
+    It covers `offset` to `last_offset`, and goes to the failure destination by itself.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    last_offset: int
+    timestamp: int  # -1: not known
+    condition: UndeliverableCondition
+    error: str
+    size_bytes: int
+    raw: bytes  # the record or the batch as Kafka holds it; empty when it is too large to keep
+    timestamp_type: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +124,24 @@ def records_json(records: Sequence[Record]) -> list[bytes]:
     return parts
 
 
+def _undeliverable_json(record: UndeliverableRecord) -> bytes:
+    """What stands in the failure record's payload for a record without an event."""
+    return orjson.dumps(
+        {
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "lastOffset": record.last_offset,
+            "error": record.error,
+            "raw": b2a_base64(record.raw, newline=False).decode(),
+        }
+    )
+
+
 def _odd_record_json(head: bytes, record: Record) -> bytes:
     """Any record: a null key or value is an absent field, not a JSON null; an empty one is ""."""
+    if isinstance(record, UndeliverableRecord):
+        return _undeliverable_json(record)
     return b'%b%d,"timestamp":%d,"timestampType":"%b"%b%b,"headers":[%b]}' % (
         head,
         record.offset,

@@ -118,8 +118,11 @@ def encode(offset: int, pending: Sequence[Pending]) -> str:
     return text if len(text) <= METADATA_BYTES_MAX else ""
 
 
-def decode(offset: int, metadata: str) -> list[Pending]:
-    """Read what `encode` wrote; whatever somebody else wrote there, or a newer version did, is nothing."""
+def decode(offset: int, metadata: str, *, end: int | None = None) -> list[Pending]:
+    """Read what `encode` wrote; whatever somebody else wrote there, or a newer version did, is nothing.
+
+    So is a sub-batch that ends at or behind the log's `end`: nobody can have polled it.
+    """
     try:
         found = orjson.loads(metadata)
     except orjson.JSONDecodeError:
@@ -136,6 +139,8 @@ def decode(offset: int, metadata: str) -> list[Pending]:
         )
         for part in parts
     ]
+    if end is not None:
+        pending = [part for part in pending if part.last_offset < end]
     return pending if _ascending(pending) else []
 
 

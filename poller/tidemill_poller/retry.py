@@ -21,7 +21,13 @@ from typing import Any, Final, Literal, assert_never
 
 import orjson
 
-Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "MaximumPayloadSizeExceeded"]
+Condition = Literal[
+    "RetryAttemptsExhausted",
+    "RecordAgeExceeded",
+    "MaximumPayloadSizeExceeded",
+    "BatchUnreadable",  # ours, and so is what follows: AWS documents none
+    "RecordUnreadable",
+]
 
 # What a Lambda endpoint answers (413) to an event that is too large for it; waiting does not help.
 _TOO_LARGE: Final = frozenset({"RequestTooLargeException", "RequestEntityTooLargeException"})

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from tests.fakes.poller import TOPIC, FakeRecord, poller_reporter, telemetry, until
 from tests.fakes.virtual_time import now_ms
 from tidemill_poller.errors import AccessDenied, SourceUnavailable
-from tidemill_poller.event import Record
+from tidemill_poller.event import Record, UndeliverableRecord
 from tidemill_poller.lane import LaneDependencies
 from tidemill_poller.mapping import StartingPosition
 from tidemill_poller.offsets import CommitPoint
 from tidemill_poller.reporting import Telemetry
 from tidemill_poller.reporting.status import MappingStatus, PollerStatus
 from tidemill_poller.source import Source, SourceDependencies
-from tidemill_poller.source.client import Listener, OffsetsOutOfRange, RecordsUnreadable
+from tidemill_poller.source.client import Listener, OffsetsOutOfRange
 
 SESSION_TIMEOUT_S = 10.0
 POLL_RECORDS_MAX = 50
@@ -160,12 +160,8 @@ class FakeGroupClient:
                 raise OffsetsOutOfRange({partition: position})
             found = [record for record in self.kafka.logs[partition] if record.offset >= position][:room]
             bad = self.kafka.unreadable.get(partition)
-            if bad is not None and any(record.offset == bad for record in found):
-                # As the real one: what others gave in this call is lost, their positions have moved.
-                self.positions |= {p: records[-1].offset + 1 for p, records in polled.items()}
-                raise RecordsUnreadable(f"CorruptRecordException: {TOPIC}-{partition}")
             if found:
-                polled[partition] = list(found)
+                polled[partition] = [unreadable(r) if r.offset == bad else r for r in found]
                 room -= len(found)
         self.positions |= {p: records[-1].offset + 1 for p, records in polled.items()}
         return polled
@@ -223,6 +219,21 @@ class FakeGroupClient:
             await asyncio.sleep(SESSION_TIMEOUT_S)
             self.kafka.members.remove(self)
             await self.kafka.rebalance()
+
+
+def unreadable(record: FakeRecord) -> UndeliverableRecord:
+    """What stands for a record that cannot be decoded."""
+    return UndeliverableRecord(
+        topic=TOPIC,
+        partition=record.partition,
+        offset=record.offset,
+        last_offset=record.offset,
+        timestamp=record.timestamp,
+        condition="RecordUnreadable",
+        error="ValueError: 99 headers",
+        size_bytes=len(record.value or b""),
+        raw=record.value or b"",
+    )
 
 
 @dataclass

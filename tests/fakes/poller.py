@@ -216,6 +216,7 @@ class LaneWorld:
     setup: LaneDependencies
     telemetry: Telemetry = field(default_factory=telemetry)
     committed: CommitPoint = field(default_factory=lambda: CommitPoint(0))
+    end: int | None = None  # the log's, when the lane opens
     lane: Lane = field(init=False)
     status: PartitionStatus = field(init=False)
     commits: list[CommitPoint] = field(default_factory=list)
@@ -224,7 +225,12 @@ class LaneWorld:
         reporter = poller_reporter(self.telemetry).partition_opened(0, committed=self.committed.offset)
         self.status = reporter.status
         self.lane = Lane(
-            self.setup, SOURCE, committed=self.committed, reporter=reporter, on_progress=self.commit
+            self.setup,
+            SOURCE,
+            committed=self.committed,
+            end=self.end,
+            reporter=reporter,
+            on_progress=self.commit,
         )
 
     def commit(self) -> None:

@@ -8,6 +8,7 @@ import uuid
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
+from tidemill_poller.batch import ByteBudget
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.source import GroupClient, KafkaGroupClient
 
@@ -40,4 +41,5 @@ class RealCluster:
             client_id="test",
             isolation_level="read_uncommitted",
             drain_timeout_s=drain_timeout_s,
+            budget=ByteBudget(64 << 20),
         )

@@ -17,7 +17,7 @@ def failure_record(
     outcome: Outcome | None,
 ) -> FailureRecord:
     """Return what was given up, and why; `outcome` is the last one, None when nothing was invoked."""
-    payload = batch.payload()
+    payload, undeliverable = batch.payload(), batch.undeliverable
     return FailureRecord(
         mapping_uuid=dependencies.mapping.uuid,
         function_arn=dependencies.mapping.function_arn,
@@ -29,7 +29,7 @@ def failure_record(
         batch_size=len(batch),
         event_source_arn=dependencies.event_source_arn,
         bootstrap_servers=",".join(dependencies.bootstrap_servers),
-        payload_bytes=len(payload),
+        payload_bytes=len(payload) if undeliverable is None else undeliverable.size_bytes,
         partition_key=batch.source.key,
         first_offset=batch.first_offset,
         last_offset=batch.last_offset,

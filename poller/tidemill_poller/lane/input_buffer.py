@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from tidemill_poller.batch import Batch, Buffer, ByteBudget, held_bytes
-from tidemill_poller.event import EventSource, Record, records_json
-from tidemill_poller.lane.dependencies import LaneDependencies
+from tidemill_poller.event import EventSource, Record, UndeliverableRecord, records_json
+from tidemill_poller.lane.dependencies import Filtering, LaneDependencies
 from tidemill_poller.offsets import Pending
 from tidemill_poller.retry import Attempts, resumed
 
@@ -31,6 +31,7 @@ class InputBuffer:
         self._policy = dependencies.policy
         self._buffer = Buffer(source, dependencies.limits)
         self._budget: ByteBudget = dependencies.budget
+        self._batch_records_max = dependencies.limits.records
         self._buffer_bytes_max = dependencies.buffer_bytes
         self._waiting_bytes = 0  # fed, not taken
         self._taken_bytes = 0  # taken, not released
@@ -54,13 +55,21 @@ class InputBuffer:
     def feed(self, records: Sequence[Record], *, now_s: float) -> int:
         """Keep the records that the filter wants; gives their number."""
         wanted = self._filter
-        kept = records if wanted is None else [r for r in records if wanted.matches(r.value)]
+        undeliverable = [r.offset for r in records if isinstance(r, UndeliverableRecord)]
+        kept = records if wanted is None else [r for r in records if _wanted(wanted, r)]
         parts = records_json(kept)
         parts_bytes = sum(map(len, parts))
         held = held_bytes(len(parts), parts_bytes)
         self._waiting_bytes += held
         self._budget.take(held)
-        self._buffer.add(kept, parts, parts_bytes=parts_bytes, now_s=now_s, filtered=len(records) - len(kept))
+        self._buffer.add(
+            kept,
+            parts,
+            parts_bytes=parts_bytes,
+            now_s=now_s,
+            filtered=len(records) - len(kept),
+            undeliverable=undeliverable,
+        )
         return len(kept)
 
     def deadline_s(self, opened_s: float) -> float | None:
@@ -94,7 +103,8 @@ class InputBuffer:
         head = self.restored[0]
         deadline_s = self.deadline_s(opened_s)
         whole = polled_to > head.last_offset
-        if not whole and self.wants_records and (deadline_s is None or now_s < deadline_s):
+        full = len(self._buffer) >= self._batch_records_max or not self.wants_records
+        if not whole and not full and (deadline_s is None or now_s < deadline_s):
             return None
         batch = self._buffer.take("size", up_to_offset=head.last_offset)
         self._shorten_head(head, batch, whole=whole)
@@ -118,3 +128,8 @@ class InputBuffer:
     def _count_out(self, batch: Batch) -> None:
         self._taken_bytes = held_bytes(len(batch), batch.parts_bytes)
         self._waiting_bytes -= self._taken_bytes
+
+
+def _wanted(wanted: Filtering, record: Record) -> bool:
+    """Whether a record is kept; no filter can tell of one that cannot be read."""
+    return isinstance(record, UndeliverableRecord) or wanted.matches(record.value)

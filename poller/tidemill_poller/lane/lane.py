@@ -34,7 +34,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import assert_never
 
-from tidemill_poller.batch import PAYLOAD_BYTES_MAX, Batch
+from tidemill_poller.batch import PAYLOAD_BYTES_MAX, Batch, last_offset
 from tidemill_poller.errors import DestinationUnavailable
 from tidemill_poller.event import EventSource, Record
 from tidemill_poller.lane.dependencies import LaneDependencies
@@ -86,16 +86,21 @@ class Lane:
         source: EventSource,
         *,
         committed: CommitPoint,
+        end: int | None = None,
         reporter: PartitionReporter,
         on_progress: Callable[[], None],
     ) -> None:
-        """Open at a committed offset, with the attempts in its metadata; `on_progress` asks for a commit."""
+        """Open at a committed offset, with the attempts in its metadata; `on_progress` asks for a commit.
+
+        `end` is the log's at that time, if it is known.
+        """
         self.offsets = PartitionOffsets(committed)
         self._dependencies = dependencies
         self._source = source
         self._reporter = reporter
         self._on_progress = on_progress
-        self._input = InputBuffer(dependencies, source, decode(committed.offset, committed.metadata))
+        restored = decode(committed.offset, committed.metadata, end=end)
+        self._input = InputBuffer(dependencies, source, restored)
         self._sub_batches: deque[_SubBatch] = deque()  # of the batch in progress, in offset order
         self._opened_s = 0.0  # when the present window opened, by the event loop's clock
         self._closing = False
@@ -114,7 +119,7 @@ class Lane:
         """Take what a poll brought, in offset order."""
         if self._closing or not records:
             return
-        self.offsets.polled(records[-1].offset)
+        self.offsets.polled(last_offset(records[-1]))
         kept = self._input.feed(records, now_s=_now_s())
         self._reporter.polled(len(records), kept=kept)
         if kept < len(records):
@@ -278,6 +283,9 @@ class Lane:
     async def _discard_unwanted(self, part: _SubBatch, node: DeliveryReporter) -> bool:
         """Discard what must not be invoked (again); False when the lane closed first."""
         batch, given = part.batch, self._dependencies
+        if batch.undeliverable is not None:
+            self._reporter.undeliverable(batch.undeliverable)
+            return await self._discard(part, batch.undeliverable.condition, node)
         if exhausted(given.policy, part.attempts):  # given up before a restart, not yet in the destination
             return await self._discard(part, "RetryAttemptsExhausted", node)
         if len(batch) == 1 and batch.payload_bytes > PAYLOAD_BYTES_MAX:

@@ -5,10 +5,30 @@ The lane is given one of these by its source, and writes the partition's status 
 
 from __future__ import annotations
 
+import logging
+from typing import Protocol
+
 from tidemill_poller.reporting.delivery import BatchView, DeliveryReporter, RecordView, Sinks
 from tidemill_poller.reporting.status import PartitionStatus
 from tidemill_poller.reporting.telemetry import Telemetry
 from tidemill_poller.reporting.tracing import MappingView
+
+logger = logging.getLogger(__name__)
+
+
+class UndeliverableView(Protocol):
+    """What is reported of what cannot be delivered."""
+
+    topic: str
+    partition: int
+    offset: int
+    last_offset: int
+    error: str
+
+    @property
+    def condition(self) -> str:
+        """Why, as in the failure record."""
+        ...
 
 
 class PartitionReporter:
@@ -30,6 +50,18 @@ class PartitionReporter:
         """Note what is fetched and not settled, and whether no more is fetched for now."""
         self.status.buffered_bytes = held_bytes
         self.status.fetch_paused = paused
+
+    def undeliverable(self, record: UndeliverableView) -> None:
+        """Note that a record or a batch cannot be given to any function."""
+        logger.error(
+            "undeliverable partition=%s-%d first_offset=%d last_offset=%d condition=%s reason=%s",
+            record.topic,
+            record.partition,
+            record.offset,
+            record.last_offset,
+            record.condition,
+            record.error,
+        )
 
     def batch_opened(self, batch: BatchView) -> DeliveryReporter:
         """Open the delivery of one batch."""

@@ -125,13 +125,6 @@ class PollerReporter:
         """Count a poll, or a look at the partitions' ends, that failed."""
         self._count("esm.errors.polling")
 
-    def unreadable(self, reporter: PartitionReporter, *, offset: int, error: SourceUnavailable) -> None:
-        """Note that a partition's next records cannot be decoded."""
-        status = reporter.status
-        status.reason = f"unreadable at or after offset {offset}: {error}"
-        status.problem = f"PROBLEM: Records cannot be read. {error}"
-        logger.error("partition unreadable partition=%d reason=%s", status.partition, status.reason)
-
     def out_of_range(self, partition: int, *, offset: int, start: int, end: int) -> None:
         """Note that the log no longer has an offset, and that reading goes on at its start."""
         logger.warning(

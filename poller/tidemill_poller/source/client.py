@@ -9,7 +9,7 @@ Owns what has to be known of that client's calls: their options, their errors, a
   polled does not mean a dead member. Heartbeats come from a task of their own.
 - With two assignors it sends two JoinGroups; the one here is Java's default.
 - `commit()` retries for ever, and under whatever generation holds by then: callers bound it by a timeout.
-- An exception inside `getmany` loses what other partitions had given in the same call: seek back after any.
+- What it fetched is read by `fetched`, not by `getmany`: an exception there loses what others gave.
 - It does not log in again (KIP-368): a broker ends the connection when the session has expired, and aiokafka
   connects anew and repeats what was under way. What a caller sees of it is at most a retriable error.
 
@@ -20,28 +20,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
-    CorruptRecordException,
     IllegalStateError,
     KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
-    RecordTooLargeError,
-    UnsupportedCodecError,
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from tidemill_poller.batch import ByteBudget
 from tidemill_poller.errors import AccessDenied, SourceUnavailable
 from tidemill_poller.event import Record
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.offsets import CommitPoint
-from tidemill_poller.source.connecting import CLIENT_ERRORS, connection_options, diagnose, kind_of, sentence
+from tidemill_poller.source.connecting import (
+    CLIENT_ERRORS,
+    connection_options,
+    diagnose,
+    kind_of,
+    never_create_topics,
+    sentence,
+)
+from tidemill_poller.source.fetched import Fetches
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +61,6 @@ _NEVER_MS: Final = 2**31 - 1
 _JOIN_LOOK_S: Final = 5.0  # a longer join: others drain, or the advertised brokers are out of reach
 _CALL_TIMEOUT_S: Final = 5.0
 _STOP_TIMEOUT_S: Final = 10.0
-
-
-class RecordsUnreadable(SourceUnavailable):
-    """What a partition holds cannot be decoded; the other partitions are well."""
 
 
 class OffsetsOutOfRange(SourceUnavailable):
@@ -91,7 +93,8 @@ class GroupClient(Protocol):
     async def poll(self, partitions: Collection[int], *, timeout_s: float) -> Mapping[int, list[Record]]:
         """Return new records of these partitions, in offset order. Safe to cancel.
 
-        Raises RecordsUnreadable and OffsetsOutOfRange too; after any of them, seek every partition back.
+        What cannot be decoded is an UndeliverableRecord in its place. Raises OffsetsOutOfRange too; after it,
+        seek every partition back.
         """
         ...
 
@@ -140,6 +143,7 @@ class KafkaGroupClient:
         client_id: str,
         isolation_level: str,
         drain_timeout_s: float,
+        budget: ByteBudget,
     ) -> None:
         self._topic = topic
         self._group = group
@@ -164,10 +168,12 @@ class KafkaGroupClient:
             fetch_max_bytes=_FETCH_BYTES_MAX,
             max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
         )
+        self._fetches = Fetches(self._consumer, budget, read_committed=isolation_level == "read_committed")
+        never_create_topics(self._consumer._client)  # noqa: SLF001 - aiokafka has no option for it
 
     async def start(self, listener: Listener) -> None:
         """See GroupClient."""
-        self._consumer.subscribe([self._topic], listener=_Rebalances(listener))
+        self._consumer.subscribe([self._topic], listener=_Rebalances(listener, self._fetches.attach))
         try:
             async with asyncio.timeout(self._start_timeout_s):
                 await self._started()
@@ -197,19 +203,13 @@ class KafkaGroupClient:
         """See GroupClient."""
         wanted = [TopicPartition(self._topic, partition) for partition in partitions]
         try:
-            polled = await self._consumer.getmany(
-                *wanted, timeout_ms=int(timeout_s * 1000), max_records=_POLL_RECORDS_MAX
-            )
+            polled = await self._fetches.poll(wanted, timeout_s=timeout_s, records_max=_POLL_RECORDS_MAX)
         except NoOffsetForPartitionError:
             return {}  # just assigned: the listener is about to set the position
         except OffsetOutOfRangeError as error:
             raise OffsetsOutOfRange({tp.partition: at for tp, at in error.args[0].items()}) from error
-        except (CorruptRecordException, RecordTooLargeError, UnsupportedCodecError) as error:
-            raise RecordsUnreadable(sentence(error)) from error
         except KafkaError as error:
             raise self._unavailable("polling", error) from error
-        except (ValueError, RuntimeError) as error:  # header names that are no UTF-8, codecs not installed
-            raise RecordsUnreadable(sentence(error)) from error
         return {tp.partition: records for tp, records in polled.items()}
 
     async def commit(self, points: Mapping[int, CommitPoint]) -> None:
@@ -267,6 +267,7 @@ class KafkaGroupClient:
 
     async def stop(self) -> None:
         """See GroupClient. aiokafka waits for a join in progress, which may take as long as others drain."""
+        self._fetches.close()
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self._consumer.stop()
@@ -296,12 +297,14 @@ class KafkaGroupClient:
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no type information
     """Hands aiokafka's callbacks on; it would swallow what they raise."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, on_assigning: Callable[[], None]) -> None:
         self._listener = listener
+        self._on_assigning = on_assigning
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         if revoked:
             await self._listener.on_revoked()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._on_assigning()
         await self._listener.on_assigned([tp.partition for tp in assigned])

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from aiokafka.abc import AbstractTokenProvider
@@ -78,6 +78,28 @@ def connection_options(options: ClientOptions) -> dict[str, Any]:
     elif options.sasl_mechanism is not None:
         spelled |= {"sasl_plain_username": options.username, "sasl_plain_password": options.password}
     return spelled
+
+
+def never_create_topics(client: Any) -> None:
+    """Let no Metadata request of an AIOKafkaClient create a topic: a deleted one would come back by it."""
+    connect = client._get_conn  # noqa: SLF001 - its version is pinned
+
+    async def connected(*args: Any, **options: Any) -> Any:
+        connection = await connect(*args, **options)
+        if connection is not None and "send" not in vars(connection):
+            connection.send = _without_creation(connection.send)
+        return connection
+
+    client._get_conn = connected  # noqa: SLF001 - its version is pinned
+
+
+def _without_creation(send: Callable[..., Any]) -> Callable[..., Any]:
+    def sending(request: Any, *args: Any, **options: Any) -> Any:
+        if isinstance(request, MetadataRequest):
+            request._allow_auto_topic_creation = False  # noqa: SLF001 - nothing else sets it afterwards
+        return send(request, *args, **options)
+
+    return sending
 
 
 class _Tokens(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka ships no type information

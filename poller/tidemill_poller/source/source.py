@@ -27,15 +27,13 @@ from tidemill_poller.lane import Lane, LaneDependencies
 from tidemill_poller.mapping import StartingPosition
 from tidemill_poller.offsets import CommitPoint
 from tidemill_poller.reporting import PartitionReporter, PollerReporter
-from tidemill_poller.source.client import GroupClient, OffsetsOutOfRange, RecordsUnreadable
+from tidemill_poller.source.client import GroupClient, OffsetsOutOfRange
 
 _POLL_TIMEOUT_S: Final = 0.5
 _POLL_AGAIN_S: Final = 0.1  # while some lanes are full: they may want records before others get any
 _WATCH_INTERVAL_S: Final = 5.0
 _COMMIT_RETRY_S: Final = 0.5
 _CANCEL_TIMEOUT_S: Final = 5.0
-_SUSPECT_POLL_S: Final = 0.2
-_SUSPECT_RETRY_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +81,6 @@ class Source:
         self._room = asyncio.Event()  # a lane may want records again
         self._committing = asyncio.Lock()
         self._draining = asyncio.Lock()
-        self._suspects: dict[int, float] = {}  # partitions to be polled alone, and when
 
     def stop(self) -> None:
         """Ask `run` to drain, leave and return."""
@@ -131,8 +128,6 @@ class Source:
     async def _poll(self) -> None:
         while self._failure is None:
             wanted = [p for p, running in self._running.items() if running.lane.wants_records]
-            if self._suspects:
-                wanted = await self._poll_suspects(wanted)
             if not wanted:
                 self._room.clear()
                 with suppress(TimeoutError):
@@ -143,16 +138,13 @@ class Source:
             await self._poll_once(wanted, _POLL_TIMEOUT_S if everyone else _POLL_AGAIN_S)
             await asyncio.sleep(0)  # a poll that finds records does not suspend: let the lanes run
 
-    async def _poll_once(self, wanted: Collection[int], timeout_s: float) -> bool:
-        """Poll and feed; False when nothing came."""
+    async def _poll_once(self, wanted: Collection[int], timeout_s: float) -> None:
+        """Poll and feed."""
         try:
             polled = await self._client.poll(wanted, timeout_s=timeout_s)
         except OffsetsOutOfRange as error:
             self._seek_back()
             await self._reset(error.positions)
-        except RecordsUnreadable as error:
-            self._seek_back()
-            self._suspect(wanted, error)
         except SourceUnavailable as error:
             self._reporter.poll_failed()
             self._fail(error)
@@ -163,36 +155,11 @@ class Source:
                     running.lane.feed(records)
             if polled:
                 self._reporter.polled(polled)
-            return bool(polled)
-        return False
 
     def _seek_back(self) -> None:
         """Read on where the lanes stand: what the failed poll had from other partitions is lost otherwise."""
         for partition, running in self._running.items():
             self._client.seek(partition, running.lane.offsets.polled_to)
-
-    async def _poll_suspects(self, wanted: list[int]) -> list[int]:
-        """Poll each partition alone that may be the unreadable one; gives the others."""
-        now_s = asyncio.get_running_loop().time()
-        for partition in [p for p in wanted if self._suspects.get(p, now_s + 1) <= now_s]:
-            before = dict(self._suspects)
-            await self._poll_once([partition], _SUSPECT_POLL_S)
-            if self._suspects == before:
-                del self._suspects[partition]
-        return [p for p in wanted if p not in self._suspects]
-
-    def _suspect(self, polled: Collection[int], error: RecordsUnreadable) -> None:
-        self._reporter.poll_failed()
-        now_s = asyncio.get_running_loop().time()
-        if len(polled) > 1:
-            self._suspects.update(dict.fromkeys(polled, now_s))
-            return
-        (partition,) = polled
-        self._suspects[partition] = now_s + _SUSPECT_RETRY_S
-        running = self._running.get(partition)
-        if running is not None:
-            offset = running.lane.offsets.polled_to
-            self._reporter.unreadable(running.reporter, offset=offset, error=error)
 
     async def _reset(self, positions: Mapping[int, int]) -> None:
         """Go on at the log's start: retention took the records before it, or the topic was made anew."""
@@ -253,12 +220,14 @@ class Source:
             # Committed at once: a poller that dies before its first record must not start later.
             await self._client.commit(starts)
             points |= starts
+        noted = [p for p in partitions if points[p].metadata]
+        bounds = await self._client.bounds(noted) if noted else {}
         if self._ending.is_set():
             return  # it leaves again at once
         for partition in partitions:
             self._client.seek(partition, points[partition].offset)
-            self._open(partition, points[partition])
-        self._suspects.clear()
+            end = bounds[partition][1] if partition in bounds else None
+            self._open(partition, points[partition], end=end)
         self._reporter.assigned(partitions)
         self._on_joined()
 
@@ -280,13 +249,14 @@ class Source:
         # No record is that young: begin with the next one, as Kafka's own tools do.
         return {p: CommitPoint(bounds[p][1] if (at := found[p]) is None else at) for p in partitions}
 
-    def _open(self, partition: int, point: CommitPoint) -> None:
+    def _open(self, partition: int, point: CommitPoint, *, end: int | None = None) -> None:
         assert self._tasks is not None, "partitions are assigned while the source runs"
         reporter = self._reporter.partition_opened(partition, committed=point.offset)
         lane = Lane(
             self._dependencies.lanes,
             self._event_source(partition),
             committed=point,
+            end=end,
             reporter=reporter,
             on_progress=self._on_progress,
         )

@@ -122,6 +122,7 @@ class SecureWorld:
             client_id=f"{mapping.uuid}-{number}",
             isolation_level="read_uncommitted",
             drain_timeout_s=self.settings.drain_timeout_s,
+            budget=ByteBudget(64 << 20),
         )
 
     def add(

@@ -22,6 +22,7 @@ from tests.fakes.poller import (
 )
 from tests.fakes.real_cluster import RealCluster
 from tests.harness.tidemill_broker import TidemillBroker
+from tidemill_poller.batch import ByteBudget
 from tidemill_poller.errors import SourceUnavailable
 from tidemill_poller.kafka_auth import ClientOptions
 from tidemill_poller.mapping import StartingPosition
@@ -138,6 +139,7 @@ async def test_a_broker_that_is_not_there_is_named_with_the_step_and_the_error()
         client_id="c",
         isolation_level="read_uncommitted",
         drain_timeout_s=1.0,
+        budget=ByteBudget(64 << 20),
     )
     with pytest.raises(SourceUnavailable) as raised:
         await client.start(RecordingListener(client))
@@ -163,6 +165,7 @@ async def test_a_cluster_that_was_not_reached_is_not_said_to_lack_the_topic(
         client_id="c",
         isolation_level="read_uncommitted",
         drain_timeout_s=1.0,
+        budget=ByteBudget(64 << 20),
     )
     with pytest.raises(SourceUnavailable, match=f"127.0.0.1:{port}: connecting: KafkaConnectionError"):
         await client.start(RecordingListener(client))
@@ -183,6 +186,7 @@ async def test_an_advertised_address_that_nobody_reaches_is_told_long_before_a_j
         client_id="c",
         isolation_level="read_uncommitted",
         drain_timeout_s=30.0,
+        budget=ByteBudget(64 << 20),
     )
     with pytest.raises(SourceUnavailable) as raised:
         async with asyncio.timeout(10):

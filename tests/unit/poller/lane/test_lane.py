@@ -27,6 +27,7 @@ from tests.fakes.poller import (
 )
 from tests.fakes.virtual_time import now_ms, now_s
 from tidemill_poller.batch import ByteBudget
+from tidemill_poller.event import Record, UndeliverableRecord
 from tidemill_poller.filters import compile_filters
 from tidemill_poller.offsets import CommitPoint, Pending, encode
 from tidemill_poller.retry import Attempts, Outcome
@@ -730,3 +731,83 @@ def test_every_byte_is_given_back() -> None:
 
     virtual_time.run(scenario())
     assert budget.used_bytes == 0
+
+
+# What no function can be given
+
+
+def undeliverable(first: int, last: int) -> UndeliverableRecord:
+    return UndeliverableRecord(
+        topic="orders",
+        partition=0,
+        offset=first,
+        last_offset=last,
+        timestamp=-1,
+        condition="BatchUnreadable",
+        error="DecompressionError: junk",
+        size_bytes=77,
+        raw=b"\x00\xff",
+    )
+
+
+def test_what_cannot_be_read_goes_to_the_destination_alone_and_is_committed() -> None:
+    function, destination = ScriptedFunction(), RecordingDestination()
+    polled: list[Record] = [*records(0, 1), undeliverable(2, 5), undeliverable(6, 6), *records(7)]
+
+    async def scenario() -> LaneWorld:
+        world = LaneWorld(
+            lane_dependencies(function, destination=destination, filter=compile_filters(['{"value":["v0"]}']))
+        )
+        world.lane.feed(polled)
+        await world.run_until(lambda: world.committed.offset == 8)
+        return world
+
+    virtual_time.run(scenario())
+    assert function.batches == [[0]]
+    assert destination.offsets == [(2, 5), (6, 6)]
+    first = destination.sent[0]
+    assert (first.condition, first.payload_bytes, first.batch_size) == ("BatchUnreadable", 77, 1)
+    assert b'"raw":"AP8="' in first.payload
+
+
+def test_what_cannot_be_read_is_given_up_under_every_policy_and_never_bisected() -> None:
+    function, destination = ScriptedFunction(), RecordingDestination(away=2)
+
+    async def scenario() -> None:
+        world = LaneWorld(lane_dependencies(function, destination=destination, window_s=300.0))
+        world.lane.feed([undeliverable(0, 9)])
+        await world.run_until(lambda: world.committed.offset == 10)
+
+    virtual_time.run(scenario())
+    assert function.calls == []
+    assert destination.offsets == [(0, 9)]
+
+
+def test_pending_work_behind_the_end_of_the_log_is_nobodys() -> None:
+    """Any tool can write such metadata; every batch waited five seconds for records that never come."""
+    function = ScriptedFunction()
+
+    async def scenario() -> float:
+        foreign = '{"tidemill":1,"pending":[[0,0,1000000000000000]]}'
+        world = LaneWorld(lane_dependencies(function, records=10), committed=CommitPoint(0, foreign), end=50)
+        for at in range(0, 50, 5):
+            world.lane.feed(records(*range(at, at + 5)))
+        await world.run_until(lambda: world.committed.offset == 50)
+        return now_s() - virtual_time.START_S
+
+    assert virtual_time.run(scenario()) < 1
+
+
+def test_pending_work_that_is_larger_than_a_batch_waits_for_no_more_than_one() -> None:
+    function = ScriptedFunction()
+
+    async def scenario() -> float:
+        foreign = '{"tidemill":1,"pending":[[0,0,999999]]}'
+        world = LaneWorld(
+            lane_dependencies(function, records=10), committed=CommitPoint(0, foreign), end=1_000_000
+        )
+        world.lane.feed(records(*range(40)))
+        await world.run_until(lambda: world.committed.offset == 40)
+        return now_s() - virtual_time.START_S
+
+    assert virtual_time.run(scenario()) < 1

@@ -13,6 +13,7 @@ from tests.fakes.poller import BROKEN, RecordingDestination, ScriptedFunction, l
 from tests.fakes.virtual_time import now_ms, now_s
 from tidemill_poller.errors import AccessDenied, LoginFailed, SourceUnavailable
 from tidemill_poller.mapping import StartingPosition
+from tidemill_poller.offsets import CommitPoint
 from tidemill_poller.retry import Outcome
 
 
@@ -386,27 +387,39 @@ def test_a_topic_that_is_gone_ends_the_source_with_the_reason() -> None:
     virtual_time.run(scenario())
 
 
-def test_unreadable_records_block_their_partition_and_lose_nothing_of_the_others() -> None:
-    """An exception in aiokafka's getmany drops what other partitions had given in the same call."""
-    function = ScriptedFunction()
+def test_what_cannot_be_read_goes_to_the_destination_and_nothing_else_suffers() -> None:
+    function, destination = ScriptedFunction(), RecordingDestination()
 
     async def scenario() -> None:
-        w = world(function, partitions=3)
+        w = world(function, partitions=3, destination=destination)
         w.kafka.unreadable[1] = 2
         for partition in range(3):
             w.kafka.produce(partition, *values(30))
         poller = w.start()
-        await until(lambda: w.at(0) == 30 and w.at(2) == 30)
-        await until(lambda: w.board.partitions[1].problem is not None)
-        assert "CorruptRecordException" in w.board.partitions[1].reason
-        assert w.at(1) == 0
-        del w.kafka.unreadable[1]
-        await w.caught_up(poller)
+        await w.caught_up(poller, within_s=20)
         await poller.stop()
 
     virtual_time.run(scenario())
     delivered = sorted((call.partition, offset) for call in function.calls for offset in call.offsets)
-    assert delivered == sorted((f"orders-{p}", o) for p in range(3) for o in range(30))
+    expected = [(f"orders-{p}", o) for p in range(3) for o in range(30) if (p, o) != (1, 2)]
+    assert delivered == sorted(expected)
+    assert [(r.partition_key, r.first_offset, r.condition) for r in destination.sent] == [
+        ("orders-1", 2, "RecordUnreadable")
+    ]
+
+
+def test_metadata_of_a_commit_that_names_work_behind_the_log_slows_nothing() -> None:
+    function = ScriptedFunction()
+
+    async def scenario() -> None:
+        w = world(function)
+        w.kafka.produce(0, *values(100))
+        w.kafka.committed[0] = CommitPoint(0, '{"tidemill":1,"pending":[[0,0,1000000000000000]]}')
+        poller = w.start()
+        await w.caught_up(poller, within_s=4)
+        await poller.stop()
+
+    virtual_time.run(scenario())
 
 
 def test_gaps_in_the_log_are_no_reason_to_wait() -> None:
