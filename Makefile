@@ -1,5 +1,5 @@
 # The one place for commands; .ci/run calls the same targets.
-.PHONY: install demo test unit one floor lint format rust docs bench soak wheel clean help same-python
+.PHONY: install demo test unit one floor lint format rust docs bench fuzz soak wheel clean help same-python
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
@@ -95,6 +95,10 @@ wheel: .venv/installed ## Build the one wheel, for Python 3.11 and newer, into d
 
 soak: .venv/installed-test ## Minutes of traffic with every login while programs are killed and keys rotated (MINUTES=5)
 	$(BIN)/python -m tests.soak $(or $(MINUTES),5)
+
+fuzz: .venv/installed-test ## Random bytes for the servers, with another seed each time (REQUESTS=100000, BATCHES=100000, SEED=…)
+	TIDEMILL_FUZZ_SEED=$${SEED:-$$RANDOM} TIDEMILL_FUZZ_REQUESTS=$(or $(REQUESTS),100000) TIDEMILL_FUZZ_BATCHES=$(or $(BATCHES),100000) \
+		$(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 
 clean: ## Remove what the targets made
 	rm -rf .venv target .mypy_cache .ruff_cache .hypothesis .import_linter_cache broker/rust/Cargo.lock broker/tidemill_broker/_core*.so build dist *.egg-info

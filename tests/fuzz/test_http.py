@@ -540,6 +540,6 @@ async def test_every_request_is_answered_and_none_by_500(programs: Programs, nam
     generator = random.Random(f"{SEED} {name}")
     requests = [random_request(generator) for _ in range(REQUESTS)]
     found = await faults(programs.ports[name], requests, generator)
-    assert not found, f"{len(found)} of {REQUESTS}: {found[0][1]!r} to {found[0][0][:2000]!r}"
+    assert not found, f"seed {SEED}: {len(found)} of {REQUESTS}: {found[0][1]!r} to {found[0][0][:2000]!r}"
     said = "".join(programs.logs[name])
     assert "Traceback" not in said, said[said.index("Traceback") - 300 :][:3000]

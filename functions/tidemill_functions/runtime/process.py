@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,10 @@ _SIGNALS: Final[Mapping[int, str]] = {
     signal.SIGSEGV: "segmentation fault",
     signal.SIGABRT: "aborted",
 }
+
+
+# Lambda's quota; the server itself takes what the system lets it.
+_FILES_MAX: Final = 1024
 
 
 class Owner(Protocol):
@@ -66,6 +72,7 @@ class HandlerProcess:
             start_new_session=True,
         )
         self._guard.watch(self._process.pid)
+        _limit_files(self._process.pid)
         with contextlib.suppress(OSError):  # not Linux
             self._memory_file = os.open(f"/proc/{self._process.pid}/statm", os.O_RDONLY)
         self._await_exit(self._process)
@@ -129,3 +136,12 @@ def exit_reason(code: int) -> str:
         return f"Runtime exited with error: exit status {code}"
     name = _SIGNALS.get(-code) or (signal.strsignal(-code) or f"signal {-code}").lower()
     return f"Runtime exited with error: signal: {name}"
+
+
+def _limit_files(pid: int) -> None:
+    """Give a handler Lambda's limit of open files again, which the server has raised for itself."""
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):  # it has ended already
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(_FILES_MAX, hard), hard))

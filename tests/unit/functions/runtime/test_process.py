@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -80,3 +81,18 @@ async def test_a_process_has_three_descriptors_whatever_the_server_was_given(
 )
 def test_ends_are_told_in_lambdas_words(code: int, text: str) -> None:
     assert exit_reason(code) == text
+
+
+async def test_a_process_may_open_as_many_files_as_on_lambda(guard: Guard, tmp_path: Path) -> None:
+    """Not as many as the server, which raises its own limit for its clients' connections."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    program = (
+        "import resource, time\n"  # 7 is RLIMIT_NOFILE
+        "end_s = time.monotonic() + 10\n"
+        "while (limit := resource.getrlimit(7)[0]) > 1024 and time.monotonic() < end_s:\n"
+        "    pass\n"
+        "print(limit)"
+    )
+    assert await run(guard, tmp_path, program) == (0, "1024\n")
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
