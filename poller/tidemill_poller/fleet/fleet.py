@@ -18,6 +18,7 @@ from tidemill_poller.fleet.reconciler import Dependencies, Reconciler
 logger = logging.getLogger(__name__)
 
 _STORE_RETRY_S: Final = 1.0
+_LOGGED_EVERY: Final = 60  # attempts
 
 
 class Fleet:
@@ -81,5 +82,8 @@ class Fleet:
 
 
 def _log_unreadable(state: RetryCallState) -> None:
+    """Log the first failure in a row, and then one a minute."""
+    if state.attempt_number % _LOGGED_EVERY != 1:
+        return
     reason = state.outcome.exception() if state.outcome else None
     logger.error("mapping store unreadable, reading it again reason=%s", reason)

@@ -103,13 +103,16 @@ class Reconciler:
 
     async def run(self) -> None:
         """Run the mapping through its life."""
+        logged = ""
         while not self._stopping:
             self._changed.clear()
             try:
                 if not await self._keep():
                     return
             except StoreError as error:
-                logger.error("mapping=%s store: %s", self._uuid, error)  # noqa: TRY400 - the sentence says it all
+                if str(error) != logged:  # once, not at every attempt
+                    logged = str(error)
+                    logger.error("mapping=%s store: %s", self._uuid, error)  # noqa: TRY400 - the sentence says it all
                 await asyncio.sleep(_STORE_RETRY_S)
 
     async def _keep(self) -> bool:
@@ -142,6 +145,7 @@ class _Pollers:
         self._joined = asyncio.Event()
         self._partitions = 1
         self._last_result = mapping.last_processing_result
+        self._unwritten = ""  # why the last result could not be written
 
     async def run(self) -> None:
         """Run pollers until the mapping changes or the fleet stops, and drain them."""
@@ -292,8 +296,11 @@ class _Pollers:
         try:
             self._given.store.set_status(uuid, last_processing_result=result, version=self._mapping.version)
             self._last_result = result
+            self._unwritten = ""
         except StoreError as error:
-            logger.warning("status not written mapping=%s reason=%s", uuid, error)
+            if str(error) != self._unwritten:  # once, not at every attempt
+                self._unwritten = str(error)
+                logger.warning("status not written mapping=%s reason=%s", uuid, error)
         self._reporter.set_gauges()
 
     # What pollers and lanes are given

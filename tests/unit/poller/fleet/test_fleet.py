@@ -167,6 +167,40 @@ def test_a_mapping_whose_row_becomes_damaged_goes_on_until_it_is_deleted(directo
     virtual_time.run(scenario())
 
 
+def test_a_store_that_cannot_be_written_is_logged_once_and_delays_no_record(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        world = FleetWorld(directory)
+        world.store.create(MAPPING)
+        async with world.running():
+            await until(lambda: world.state() is State.ENABLED)
+            world.store._db.execute("PRAGMA query_only = ON")
+            world.kafka().produce(0, b"1")
+            await asyncio.sleep(60)
+            assert len(world.function.calls) == 1
+            world.store._db.execute("PRAGMA query_only = OFF")
+            await until(lambda: world.result() == "OK")
+
+    virtual_time.run(scenario())
+    assert len([line for line in caplog.messages if "status not written" in line]) == 1
+
+
+def test_a_store_that_stays_unreadable_is_logged_once_a_minute(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreadable(MappingStore):
+        async def changed(self, after_revision: int) -> int:
+            raise StoreUnavailable("mappings.db: disk I/O error")
+
+    async def scenario() -> None:
+        async with FleetWorld(directory, Unreadable).running():
+            await asyncio.sleep(179)
+
+    virtual_time.run(scenario())
+    assert len([line for line in caplog.messages if "mapping store unreadable" in line]) == 3
+
+
 class LockedAtFirst(MappingStore):
     """A store that another process locks for the first few reads."""
 
