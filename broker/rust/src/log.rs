@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::batch::{self, ASSIGNED_BYTES, HEADER_BYTES, Header, NO_TIMESTAMP, Rules};
@@ -31,6 +32,28 @@ const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 const WINDOW_BYTES: usize = 8 << 10;
 const CURSORS: usize = 8;
 const OPEN_CLOSED_SEGMENTS: usize = 4;
+
+/// Of all logs together; a log that finds none left opens its file for each read.
+const KEPT_OPEN_MAX: usize = 128;
+static KEPT_OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A file of a closed segment that is kept open, counted as long as this lives.
+#[derive(Debug)]
+struct KeptOpen;
+
+impl KeptOpen {
+    fn one_more() -> Option<KeptOpen> {
+        let counted = KEPT_OPEN.fetch_add(1, Ordering::Relaxed) < KEPT_OPEN_MAX;
+        let kept = KeptOpen;
+        counted.then_some(kept)
+    }
+}
+
+impl Drop for KeptOpen {
+    fn drop(&mut self) {
+        KEPT_OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The topic configs that the core obeys; -1 is "no limit".
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +107,7 @@ struct State {
     cursors: [Option<Place>; CURSORS],
     next_cursor: usize,
     /// Files of closed segments that were read lately, oldest first.
-    open_closed: Vec<(i64, Arc<File>)>,
+    open_closed: Vec<(i64, Arc<File>, KeptOpen)>,
 }
 
 pub struct Log {
@@ -180,14 +203,16 @@ impl State {
         if let Some(file) = &segment.file {
             return Ok(file.clone());
         }
-        if let Some(at) = self.open_closed.iter().position(|(base, _)| *base == segment.base) {
+        if let Some(at) = self.open_closed.iter().position(|(base, ..)| *base == segment.base) {
             return Ok(self.open_closed[at].1.clone());
         }
         let file = Arc::new(File::open(&segment.path)?);
         if self.open_closed.len() == OPEN_CLOSED_SEGMENTS {
             self.open_closed.remove(0);
         }
-        self.open_closed.push((segment.base, file.clone()));
+        if let Some(kept) = KeptOpen::one_more() {
+            self.open_closed.push((segment.base, file.clone(), kept));
+        }
         Ok(file)
     }
 
@@ -216,6 +241,7 @@ impl State {
         let segment = Segment::create(directory, self.next_offset, now_ms)?;
         // Memory only: until a checkpoint saves its index, recovery scans the closed segment and rebuilds it.
         self.active().seal();
+        self.active().file = None;
         self.segments.push(segment);
         Ok(())
     }
@@ -276,8 +302,8 @@ impl Log {
         if config.flush_messages <= 1 && recovered.report.scanned_bytes > 0 {
             // What a killed broker had acknowledged is on disk; what it had not may be in the page cache only. It is
             // flushed before anybody reads it, or a power cut could take it from consumers that have seen it.
-            for file in state.segments.iter().filter_map(|segment| segment.file.as_ref()) {
-                file.sync_data()?;
+            for segment in state.segments.iter().filter(|segment| segment.index.is_some()) {
+                segment.unflushed().sync()?;
             }
             File::open(directory)?.sync_all()?;
         } else if recovered.report.scanned_bytes > 0 {

@@ -148,6 +148,9 @@ impl Recovery {
             }
             segments.push(segment);
         }
+        for closed in segments.iter_mut().rev().skip(1) {
+            closed.file = None;
+        }
         Ok(segments)
     }
 

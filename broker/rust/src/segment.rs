@@ -24,11 +24,31 @@ pub struct Segment {
     pub first_timestamp: i64,
     pub created_ms: i64,
     pub path: PathBuf,
-    /// Open while there may be something to flush: the active segment, and closed ones until the next checkpoint.
+    /// Open in the active segment only: records may be segments of their own, and descriptors are few.
     pub file: Option<Arc<File>>,
-    /// In memory under the same rule.
+    /// In memory while there may be something to flush: the active segment, and closed ones until the next checkpoint.
     pub index: Option<Index>,
     unindexed_bytes: u64,
+}
+
+/// A segment that may have to be flushed.
+pub enum Unflushed {
+    Open(Arc<File>),
+    Closed(PathBuf),
+}
+
+impl Unflushed {
+    /// Fsyncs it, by any descriptor: the kernel flushes the file, not what one descriptor wrote.
+    pub fn sync(&self) -> io::Result<()> {
+        match self {
+            Unflushed::Open(file) => file.sync_data(),
+            Unflushed::Closed(path) => match File::open(path) {
+                // Retention took it meanwhile.
+                Err(fault) if fault.kind() == io::ErrorKind::NotFound => Ok(()),
+                opened => opened?.sync_data(),
+            },
+        }
+    }
 }
 
 /// A batch's place and times, as the index learns them.
@@ -123,6 +143,14 @@ impl Segment {
         }
         self.unindexed_bytes += placed.size;
         self.size = placed.position + placed.size;
+    }
+
+    /// What to flush it by, under no lock.
+    pub fn unflushed(&self) -> Unflushed {
+        match &self.file {
+            Some(file) => Unflushed::Open(file.clone()),
+            None => Unflushed::Closed(self.path.clone()),
+        }
     }
 
     /// The segment is closed: its time index ends with its largest timestamp.

@@ -265,6 +265,9 @@ def _alter(
     if resource.resource_type != ResourceType.TOPIC:
         raise _no_configs(resource.resource_type)
     topic = topic_named(broker, resource.resource_name)
+    if topic.internal:
+        # Kafka lets a super user delete all committed offsets so.
+        raise Rejected(ErrorCode.invalid_request, f"Topic '{topic.name}' belongs to the broker.")
     repeated = [
         name for name, count in Counter(config.name for config in resource.configs).items() if count > 1
     ]
@@ -272,7 +275,7 @@ def _alter(
         raise Rejected(ErrorCode.invalid_request, f"The request changes {repeated[0]} more than once.")
     configs = change(topic.configs, resource.configs, broker.settings.kafka_values())
     with rejecting():
-        topic_configs.validate(configs)
+        topic_configs.validate_for_clients(configs, topic.configs)
         if not validate_only:
             broker.topics.set_configs(topic.name, configs)
 

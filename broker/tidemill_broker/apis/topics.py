@@ -16,6 +16,7 @@ from tidemill_broker.apis.rejections import reject_repeated, rejecting, topic_na
 from tidemill_broker.apis.request import Request
 from tidemill_broker.apis.turns import Steps
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
+from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.topics import Topic
 from tidemill_broker.protocol.errors import ErrorCode
 from tidemill_broker.protocol.schema import ResponseSchema
@@ -209,6 +210,7 @@ def _check(broker: Broker, plan: _Plan) -> None:
     if plan.name in RESERVED:
         raise Rejected(ErrorCode.invalid_request, f"Topic '{plan.name}' belongs to the broker.")
     with rejecting():
+        topic_configs.validate_for_clients(plan.configs, {})
         broker.topics.check_create(plan.name, partitions=plan.partitions, configs=plan.configs)
     # Kafka's metric names cannot tell "." from "_" (Topic.hasCollision).
     alike = plan.name.replace(".", "_")

@@ -160,7 +160,7 @@ _ROWS: Final = (
         ("log.retention.hours", HOUR_MS),
         least=-1,
     ),
-    # Kafka 4.1 asks for at least 1 MiB; older ones, MSK's among them, take 14 bytes.
+    # The broker's own setting may be less, as in Kafka 3; for clients see CLIENTS_LEAST.
     _row("segment.bytes", _INT, 2**30, "log.segment.bytes", least=14, most=INT_MAX),
     _row(
         "segment.index.bytes",
@@ -189,6 +189,9 @@ _ROWS: Final = (
     ),
 )
 
+# Kafka 4's floor (LogConfig): with 14 bytes each record would be a segment, a file that is opened and kept.
+CLIENTS_LEAST: Final = {"segment.bytes": 1024 * 1024}
+
 TOPIC_CONFIGS: Final[Mapping[str, TopicConfig]] = {row.name: row for row in _ROWS}
 
 
@@ -203,6 +206,20 @@ def validate(configs: Mapping[str, str]) -> None:
         fault = _fault(row, value)
         if fault:
             raise InvalidConfig(name, f"Invalid value {value} for configuration {name}: {fault}")
+
+
+def validate_for_clients(configs: Mapping[str, str], present: Mapping[str, str]) -> None:
+    """Check what a client asks for, also against the least values that the broker itself may go below.
+
+    What a topic has already (`present`) may stay. Raises InvalidConfig.
+    """
+    validate(configs)
+    for name, least in CLIENTS_LEAST.items():
+        value = configs.get(name)
+        if value is not None and value != present.get(name) and int(value) < least:
+            raise InvalidConfig(
+                name, f"Invalid value {value} for configuration {name}: must be at least {least}"
+            )
 
 
 def effective(overrides: Mapping[str, str], broker: Mapping[str, object]) -> dict[str, str]:
@@ -225,8 +242,14 @@ def default(row: TopicConfig, broker: Mapping[str, object]) -> str:
     return row.default
 
 
-def log_config(overrides: Mapping[str, str], broker: Mapping[str, object]) -> LogConfig:
-    """Return the values that the core obeys."""
+def log_config(
+    overrides: Mapping[str, str], broker: Mapping[str, object], *, internal: bool = False
+) -> LogConfig:
+    """Return the values that the core obeys.
+
+    Retention deletes nothing from an internal topic, whatever its configs or the broker's defaults say: its
+    records are the state of all groups (docs/decisions/0301).
+    """
     values = effective(overrides, broker)
     policies = _items(values["cleanup.policy"])
     expiration = broker.get("producer.id.expiration.ms")
@@ -234,9 +257,9 @@ def log_config(overrides: Mapping[str, str], broker: Mapping[str, object]) -> Lo
         segment_bytes=int(values["segment.bytes"]),
         segment_ms=int(values["segment.ms"]),
         index_interval_bytes=int(values["index.interval.bytes"]),
-        retention_ms=int(values["retention.ms"]),
-        retention_bytes=int(values["retention.bytes"]),
-        delete="delete" in policies,
+        retention_ms=-1 if internal else int(values["retention.ms"]),
+        retention_bytes=-1 if internal else int(values["retention.bytes"]),
+        delete="delete" in policies and not internal,
         compact="compact" in policies,
         max_message_bytes=int(values["max.message.bytes"]),
         log_append_time=values["message.timestamp.type"] == "LogAppendTime",

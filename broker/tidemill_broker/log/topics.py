@@ -37,6 +37,7 @@ from tidemill_broker.log.errors import (
     TopicExists,
     UnknownTopic,
 )
+from tidemill_broker.log.faults import Faults
 from tidemill_broker.log.flusher import Flusher
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.partition import Partition
@@ -75,6 +76,7 @@ class Topics:
         self.growth = Growth()
         self._table = LogTable(int(str(broker_settings.get("fetch.max.bytes") or FETCH_BYTES_MAX)))
         self._flusher = Flusher(self.growth)
+        self._faults = Faults()
         self._logs: dict[int, PartitionLog] = {}
         self._settings = broker_settings
         self._clock_ms = clock_ms
@@ -200,7 +202,7 @@ class Topics:
         topic_configs.validate(configs)
         topic.configs = dict(configs)
         self._save(topic, len(topic.partitions))
-        config = topic_configs.log_config(topic.configs, self._settings)
+        config = topic_configs.log_config(topic.configs, self._settings, internal=topic.internal)
         for partition in topic.partitions:
             partition.configure(config)
         self._warn_of_compaction(topic)
@@ -221,7 +223,7 @@ class Topics:
                 answer = self._table.produce(frame, now_ms, allowed, decisions.about(answer))
         reply, failed, grew, unflushed, fault = answer
         if fault is not None:
-            logger.error("a batch could not be written: %s", fault)
+            self._faults.tell(fault)
         if grew:
             self.growth.grew_soon(grew)
         if not unflushed:
@@ -298,7 +300,7 @@ class Topics:
 
     def _open(self, topic: Topic, total: int) -> Generator[None, None, None]:
         """Open the partitions that are not open yet, and make them all known, or raise OSError and none."""
-        config = topic_configs.log_config(topic.configs, self._settings)
+        config = topic_configs.log_config(topic.configs, self._settings, internal=topic.internal)
         partitions = list(topic.partitions)
         missing = range(len(partitions), total)
         folders = [self._folder(topic.name, index) for index in missing]

@@ -40,6 +40,9 @@ UNREAD_BYTES_MAX: Final = 1024 * 1024
 # Requests of one connection that may be in work at a time, and bytes of replies that wait for an earlier one.
 PENDING_MAX: Final = 64
 PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
+# Of all connections together, bytes of replies that clients have not taken yet: above it those with most
+# are closed. One reply may have 55 MiB (fetch.max.bytes), and a client that takes none gets no second.
+REPLIES_BYTES_MAX: Final = 512 * 1024 * 1024
 _LENGTH: Final = struct.Struct(">i")
 # Those whose clients must log in first.
 SASL_LISTENERS: Final = frozenset({"scram", "iam"})
@@ -87,6 +90,16 @@ class Connections:
     def discard(self, connection: ClientConnection) -> None:
         """Remove a connection that is lost."""
         self._all.discard(connection)
+
+    def bound_replies(self) -> None:
+        """Close the connections whose clients leave most unread, while all of them together hold too much."""
+        held = {each: each.unread_bytes for each in self._all}
+        total = sum(held.values())
+        for each in sorted(held, key=held.__getitem__, reverse=True):
+            if total <= REPLIES_BYTES_MAX:
+                return
+            total -= held[each]
+            each.end_unread(total + held[each])
 
     def admits(self, *, anonymous: bool) -> bool:
         """Tell whether one more may stay: half of the open files are the log's, a quarter is for logins."""
@@ -183,6 +196,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         """The client does not read its replies: its requests wait."""
         self._unread = True
         self._hold_if_needed()
+        # Not from within a write: this one may be the one that ends.
+        self._connections.loop.call_soon(self._connections.bound_replies)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -244,6 +259,21 @@ class ClientConnection(asyncio.BufferedProtocol):
         """End now."""
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of replies that the client has not taken, or that wait for an earlier one."""
+        if self._transport is None:
+            return 0
+        return self._transport.get_write_buffer_size() + self._pending_bytes
+
+    def end_unread(self, total_bytes: int) -> None:
+        """End now, and throw away what the client does not read."""
+        self._end(
+            f"{self.unread_bytes} bytes of replies are not read, of all connections {total_bytes};"
+            f" together they may be {REPLIES_BYTES_MAX}"
+        )
+        self.abort()
 
     def end_if_idle(self, since_s: float) -> None:
         """End a connection that has been silent since then, unless it waits for us; a quiet one shrinks."""

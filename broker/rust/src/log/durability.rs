@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use super::{Log, State, Status};
 use crate::checkpoint::Checkpoint;
 use crate::error::Result;
+use crate::segment::{Segment, Unflushed};
 
 impl Log {
     /// Fsyncs all that is appended so far; the high watermark after it.
@@ -13,13 +14,13 @@ impl Log {
         let (files, place, is_named) = {
             let state = self.state();
             let unflushed = state.segments.iter().filter(|segment| segment.base >= state.flushed.base);
-            let files: Vec<_> = unflushed.filter_map(|segment| segment.file.clone()).collect();
+            let files: Vec<_> = unflushed.map(Segment::unflushed).collect();
             let place = state.end();
             (files, place, state.named == Some(place.base))
         };
         // Power cut in here: any part of what is not flushed yet may be missing; recovery cuts at the first batch that is
         // not whole. Nobody was told that it is flushed, and with flush.messages=1 nobody has read it.
-        let flushed = files.iter().try_for_each(|file| file.sync_data());
+        let flushed = files.iter().try_for_each(Unflushed::sync);
         // A new segment's name is the folder's, not the file's (UnifiedLog.flush does the same).
         let flushed = if is_named { flushed } else { flushed.and_then(|()| self.sync_folder()) };
         let mut state = self.state();
@@ -87,8 +88,8 @@ impl Log {
         state.checkpointed = Some(mark);
         let active_base = checkpoint.active_base;
         for segment in state.segments.iter_mut().filter(|segment| segment.base < active_base) {
-            // Closed, flushed and indexed on disk: nothing of it needs to stay open or in memory.
-            (segment.file, segment.index) = (None, None);
+            // Closed, flushed and indexed on disk: nothing of it needs to stay in memory.
+            segment.index = None;
         }
         Ok(())
     }

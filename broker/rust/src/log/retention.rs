@@ -62,7 +62,7 @@ impl Log {
             }
             let log_start = state.log_start;
             let count = state.segments.windows(2).take_while(|pair| pair[1].base <= log_start).count();
-            state.open_closed.retain(|(base, _)| *base >= log_start);
+            state.open_closed.retain(|(base, ..)| *base >= log_start);
             state.epochs.forget_before(log_start);
             state.segments.drain(..count).collect::<Vec<_>>()
         };

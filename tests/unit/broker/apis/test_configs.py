@@ -215,3 +215,50 @@ def test_a_resource_that_is_named_twice_is_refused_both_times(inner: InnerBroker
     described = inner.ask(DESCRIBE, 4, resources=[asked, asked])
     assert {each.error_code for each in described.results} == {ErrorCode.invalid_request}
     assert overrides(inner) == {"max.message.bytes": "5000"}
+
+
+@pytest.mark.parametrize(("key", "version"), [(33, 2), (44, 1)])
+@pytest.mark.parametrize("validate_only", [True, False])
+def test_no_client_changes_the_configs_of_an_internal_topic(
+    inner: InnerBroker, key: int, version: int, *, validate_only: bool
+) -> None:
+    topic = inner.broker.topics.create("__consumer_offsets", partitions=1, internal=True)
+    change = {"name": "cleanup.policy", "value": "delete", "config_operation": 0}
+    if key == 33:
+        del change["config_operation"]
+    resource = {"resource_type": 2, "resource_name": "__consumer_offsets", "configs": [change]}
+    (altered,) = inner.ask(key, version, resources=[resource], validate_only=validate_only).responses
+    assert altered.error_code is ErrorCode.invalid_request
+    assert "belongs to the broker" in altered.error_message
+    assert topic.configs == {}
+
+
+def test_a_client_gets_segments_of_a_mebibyte_at_least(inner: InnerBroker) -> None:
+    """Kafka 4's floor: each segment is a file."""
+    small, enough = (
+        {"name": "segment.bytes", "value": str(bytes_), "config_operation": 0}
+        for bytes_ in (2**20 - 1, 2**20)
+    )
+    old = inner.broker.topics.create("old", partitions=1, configs={"segment.bytes": "100"})
+    topic = inner.broker.topics.create("t", partitions=1)
+
+    def altered(name: str, *configs: dict[str, Any]) -> ErrorCode:
+        resource = {"resource_type": 2, "resource_name": name, "configs": list(configs)}
+        (response,) = inner.ask(44, 1, resources=[resource], validate_only=False).responses
+        error: ErrorCode = response.error_code
+        return error
+
+    assert altered("t", small) is ErrorCode.invalid_config
+    assert altered("t", enough) is ErrorCode.none
+    assert topic.configs == {"segment.bytes": str(2**20)}
+    assert altered("old", {"name": "retention.ms", "value": "5", "config_operation": 0}) is ErrorCode.none
+    assert old.configs == {"segment.bytes": "100", "retention.ms": "5"}
+    asked = {
+        "name": "n",
+        "num_partitions": 1,
+        "replication_factor": 1,
+        "configs": [{"name": "segment.bytes", "value": "14"}],
+    }
+    (created,) = inner.ask(19, 5, topics=[asked]).topics
+    assert created.error_code is ErrorCode.invalid_config
+    assert "must be at least 1048576" in created.error_message

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.fakes import virtual_time
 from tests.fakes.group_shell import subscription
@@ -311,3 +315,41 @@ def test_a_record_that_cannot_be_read_costs_no_other(
     play(tmp_path, scenario)
     play(tmp_path, after)
     assert "skipped an unreadable record" in caplog.text
+
+
+def test_a_member_whose_heartbeat_lies_unread_after_a_hold_up_stays(tmp_path: Path) -> None:
+    """libuv looks at timers before it looks at sockets; the broker runs on it."""
+    settings = Settings(
+        data_dir=tmp_path,
+        **parse_kafka_settings(["group.min.session.timeout.ms=100", "group.initial.rebalance.delay.ms=0"]),
+    )
+    answers: list[ErrorCode] = []
+
+    async def main() -> None:
+        topics = Topics(tmp_path / "log", settings.kafka_values(), clock_ms=lambda: 0)
+        service = GroupService(topics, settings, now_ms=lambda: 0, monotonic_s=time.monotonic)
+        ours, theirs = socket.socketpair()
+        answered = asyncio.Event()
+
+        def read(member_id: str) -> None:
+            theirs.recv(1)
+            asyncio.get_running_loop().remove_reader(theirs)
+            answers.append(service.heartbeat("g", member_id, None, 1))
+            answered.set()
+
+        with ours, theirs, contextlib.closing(topics):
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(service.run())
+                joined = await service.join(
+                    join_request(session_timeout_ms=100, knows_member_id_required=False)
+                )
+                asyncio.get_running_loop().add_reader(theirs, read, joined.member_id)
+                await asyncio.sleep(0.01)
+                ours.send(b"h")
+                time.sleep(0.2)  # noqa: ASYNC251 - the hold-up
+                await answered.wait()
+                running.cancel()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert answers == [ErrorCode.none]

@@ -347,3 +347,32 @@ def test_the_brokers_own_topic_is_kept_small_and_not_told_in_the_log(
 ) -> None:
     topics.create("__consumer_offsets", partitions=1, configs={"cleanup.policy": "compact"}, internal=True)
     assert caplog.messages == []
+
+
+def test_retention_deletes_nothing_of_an_internal_topic_whatever_its_configs_say(topics: Topics) -> None:
+    configs = {
+        "cleanup.policy": "delete",
+        "retention.ms": "1",
+        "retention.bytes": "1",
+        "segment.bytes": "100",
+    }
+    for name, internal in (("__consumer_offsets", True), ("t", False)):
+        made = topics.create(name, partitions=1, configs=configs, internal=internal)
+        for _ in range(5):
+            made.partitions[0].append(batch())
+    assert topics.housekeep(2**50) > 0
+    offsets, plain = topics.all()
+    assert [each.partitions[0].log_start for each in (offsets, plain)] == [0, 5]
+
+
+def test_a_partition_of_many_segments_holds_one_file_open(topics: Topics) -> None:
+    partition = topics.create("t", partitions=1, configs={"segment.bytes": "14"}).partitions[0]
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(300):
+        partition.append(batch())
+    assert partition.log.segment_count == 300
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_before + 1
+    assert partition.log.flush() == 300
+    for offset in range(300):
+        assert partition.read(offset, 1)
+    assert len(list(Path("/proc/self/fd").iterdir())) <= open_before + 5

@@ -22,7 +22,7 @@ from tests.fakes.record_batches import Record, batch
 from tidemill_broker.auth.tls.certificates import Certificates
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.log.topics import Topics
-from tidemill_broker.server import Server, serve
+from tidemill_broker.server import Server, connection, serve
 from tidemill_broker.server.connection import BUFFER_BYTES, PENDING_MAX
 
 METADATA, API_VERSIONS = 3, 18
@@ -391,3 +391,28 @@ async def test_closing_lets_replies_in_work_go_out(tmp_path: Path) -> None:
         assert await idle.ended()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_replies_that_nobody_reads_are_bounded_over_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connection, "REPLIES_BYTES_MAX", 40_000_000)
+    async with running(tmp_path) as broker:
+        peer = await broker.connect()
+        await peer.send(produce_frame(batch([Record(value=bytes(900_000))])))
+        await peer.frame()
+        topic = broker.topics.get("t")
+        assert topic is not None
+        for _ in range(30):
+            topic.partitions[0].append(batch([Record(value=bytes(900_000))]))
+        asked = fetch_frame([fetch_partition(partition_max_bytes=50_000_000)])
+        silent = [await broker.connect() for _ in range(3)]
+        for each in silent:
+            each.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
+            await each.send(asked)
+        async with asyncio.timeout(10):
+            while len(broker.server.connections) > 2:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+        await peer.send(metadata_frame(3))
+        assert await peer.correlation_id() == 3
+    assert "bytes of replies are not read" in caplog.text
