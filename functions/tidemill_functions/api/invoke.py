@@ -21,6 +21,7 @@ from tidemill_functions.code.registry import Function, Registry
 from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
 from tidemill_functions.runtime.environment import Invocation
 from tidemill_functions.runtime.event_queue import EventQueue
+from tidemill_functions.runtime.event_store import Event
 from tidemill_functions.runtime.pool import Pool
 
 # Lambda's quotas for a request: 6 MB synchronous, 1 MB (since October 2025) asynchronous.
@@ -48,13 +49,7 @@ class InvokeApi:
         trace_id = accepted_trace_id(call.headers.get("X-Amzn-Trace-Id"))
         try:
             if kind == "Event":
-                invocation = Invocation(
-                    payload=payload,
-                    arn=invoked_arn(self._registry, function, *_named(call)),
-                    request_id=call.request_id,
-                    trace_id=trace_id,
-                )
-                self._events.put(function, invocation, qualifier=qualifier_of(*_named(call)) or "")
+                await self._accept(function, payload, trace_id, call)
                 return {"StatusCode": 202}
             return await self._run(function, payload, trace_id, call)
         except ReservedConcurrencyReached:
@@ -69,6 +64,23 @@ class InvokeApi:
             ) from None
         except FunctionNotFound as error:
             raise ApiError("ResourceNotFoundException", f"Function not found: {error}") from None
+
+    async def _accept(self, function: Function, payload: bytes, trace_id: str, call: Call) -> None:
+        event = Event(
+            key=function.key,
+            qualifier=qualifier_of(*_named(call)) or "",
+            arn=invoked_arn(self._registry, function, *_named(call)),
+            request_id=call.request_id,
+            trace_id=trace_id,
+            payload=payload,
+        )
+        try:
+            await self._events.put(event)
+        except OSError as error:
+            raise ApiError(
+                "ServiceException",
+                f"The event could not be kept: {error.strerror}; free space and invoke again.",
+            ) from None
 
     async def _run(self, function: Function, payload: bytes, trace_id: str, call: Call) -> Mapping[str, Any]:
         wants_log = call.params.get("LogType") == "Tail"

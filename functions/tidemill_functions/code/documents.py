@@ -1,6 +1,6 @@
-"""Writes JSON documents so that a crash leaves the old one or the new one, never a part.
+"""Writes documents so that a crash leaves the old one or the new one, never a part.
 
-Knows folders, nothing of what the documents say. Called by the registry and by attached.py.
+Knows folders, nothing of what the documents say. Called by the registry, attached.py and the event store.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ def remove_drafts(folder: Path) -> None:
 
 def write_document(path: Path, content: Any) -> None:
     """Replace the document at `path`; it is on the disk when this returns."""
+    write_bytes(path, orjson.dumps(content, option=orjson.OPT_INDENT_2))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace the file at `path`; it is on the disk when this returns."""
     draft = path.with_name(f"{path.name}.tmp")
     with draft.open("wb") as file:
-        file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

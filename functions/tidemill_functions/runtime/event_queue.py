@@ -1,30 +1,31 @@
-"""Owns invocations of type Event: bounded, retried twice as Lambda does, kept in memory only.
+"""Owns invocations of type Event: bounded, kept on disk until they are done, retried twice as Lambda does.
 
-A crash or a stop of the server loses what waits here; callers that need more than that use RequestResponse,
-as event source mappings do. Called by the API; calls the pool.
+Delivery is at least once, as on Lambda: an attempt that a crash or a stop of the server interrupts is made
+again after the next start. Called by the API; calls the store and the pool.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from tidemill_functions.code.registry import LATEST, Function, Registry
+from tidemill_functions.code.registry import LATEST, Registry
 from tidemill_functions.errors import FunctionNotFound, TooManyInvocations
 from tidemill_functions.runtime.environment import Invocation
+from tidemill_functions.runtime.event_store import Event, EventStore
 from tidemill_functions.runtime.pool import Pool
 from tidemill_functions.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
-_AGE_MAX_S: Final = 6 * 3600.0
 # Lambda tries throttled events for six hours, from one second apart up to five minutes.
-_THROTTLED_MAX_S: Final = 6 * 3600.0
+_AGE_MAX_S: Final = 6 * 3600.0
 _THROTTLE_DELAY_S: Final = 1.0
 _THROTTLE_DELAY_MAX_S: Final = 300.0
 
@@ -36,77 +37,135 @@ class EventQueue:
         self._registry = registry
         self._pool = pool
         self._settings = settings
+        self._store = EventStore(settings.data_dir / "events")
         self._permits = asyncio.Semaphore(settings.event_concurrency)
+        self._events = 0
         self._bytes = 0
         self._deliveries: set[asyncio.Task[None]] = set()
         self._tasks: asyncio.TaskGroup | None = None
 
     def __len__(self) -> int:
-        """Events that wait, run or wait for their retry."""
-        return len(self._deliveries)
+        """Return how many events wait, run or wait for their retry."""
+        return self._events
 
-    def put(self, function: Function, invocation: Invocation, *, qualifier: str) -> None:
-        """Take an event for a function as it was named. Raises TooManyInvocations when the queue is full."""
+    async def put(self, event: Event) -> None:
+        """Take an event; it is on the disk when this returns.
+
+        Raises TooManyInvocations when the queue is full, OSError when the event cannot be written.
+        """
+        is_full = self._events >= self._settings.event_queue_length
+        if is_full or self._bytes + len(event.payload) > _QUEUED_BYTES_MAX:
+            raise TooManyInvocations(event.key)
+        self._count(event, 1)
+        try:
+            await asyncio.to_thread(self._store.put, event)
+        except BaseException:
+            self._count(event, -1)
+            raise
+        self._begin(event)
+
+    def _count(self, event: Event, sign: int) -> None:
+        self._events += sign
+        self._bytes += sign * len(event.payload)
+
+    def _begin(self, event: Event) -> None:
         assert self._tasks is not None
-        payload_bytes = len(invocation.payload)
-        is_full = len(self._deliveries) >= self._settings.event_queue_length
-        if is_full or self._bytes + payload_bytes > _QUEUED_BYTES_MAX:
-            raise TooManyInvocations(function.name)
-        self._bytes += payload_bytes
-        configs = self._registry.attached.get(function.name).event_invoke
-        config = configs.get("" if qualifier == LATEST else qualifier, {})
-        delivery = self._tasks.create_task(
-            self._deliver(function.key, invocation, config), name=f"event {invocation.request_id}"
-        )
+        delivery = self._tasks.create_task(self._deliver(event), name=f"event {event.request_id}")
         self._deliveries.add(delivery)
-        delivery.add_done_callback(lambda done: self._forget(done, payload_bytes))
+        delivery.add_done_callback(lambda done: self._end(done, event))
 
-    def _forget(self, delivery: asyncio.Task[None], payload_bytes: int) -> None:
+    def _end(self, delivery: asyncio.Task[None], event: Event) -> None:
         self._deliveries.discard(delivery)
-        self._bytes -= payload_bytes
+        self._count(event, -1)
 
-    async def _deliver(self, key: str, invocation: Invocation, config: Mapping[str, Any]) -> None:
-        delays_s = self._settings.event_retry_delays_s[: config.get("MaximumRetryAttempts")]
-        age_max_s = config.get("MaximumEventAgeInSeconds", _AGE_MAX_S)
-        until_s = asyncio.get_running_loop().time() + age_max_s
-        request_id = invocation.request_id
-        for delay_s in (0.0, *delays_s):
-            if asyncio.get_running_loop().time() + delay_s > until_s:
-                logger.warning("event dropped function=%s request_id=%s age_s=%d", key, request_id, age_max_s)
-                return
-            await asyncio.sleep(delay_s)
-            try:
-                if await self._attempt(key, invocation):
-                    return
-            except (FunctionNotFound, TooManyInvocations) as error:
-                reason = f"{type(error).__name__}: {error}"
-                logger.warning("event dropped function=%s request_id=%s reason=%s", key, request_id, reason)
-                return
-        attempts = len(delays_s) + 1
-        logger.warning("event dropped function=%s request_id=%s attempts=%d", key, request_id, attempts)
+    def _resume(self) -> None:
+        """Begin the deliveries that the last run of the server left, whatever the bounds are today."""
+        kept = self._store.load()
+        if kept:
+            logger.info("events resumed count=%d", len(kept))
+        for event in kept:
+            self._count(event, 1)
+            self._begin(event)
 
-    async def _attempt(self, key: str, invocation: Invocation) -> bool:
-        """Return whether the function succeeded; throttles are waited out and are no attempts."""
-        loop = asyncio.get_running_loop()
-        until_s, delay_s = loop.time() + _THROTTLED_MAX_S, _THROTTLE_DELAY_S
+    async def _deliver(self, event: Event) -> None:
+        """Try the event until it is done, and forget it then; cancelled, it stays on the disk."""
+        reason = await self._dropped_because(event)
+        if reason:
+            logger.warning(
+                "event dropped function=%s request_id=%s reason=%s", event.key, event.request_id, reason
+            )
+        try:
+            self._store.remove(event)
+        except OSError as error:
+            logger.warning(
+                "event not removed request_id=%s reason=%s; a restart delivers it again",
+                event.request_id,
+                error,
+            )
+
+    async def _dropped_because(self, event: Event) -> str:
+        """Make all attempts; return "" once the function succeeded, else why the event is dropped."""
         while True:
-            function = self._registry.get(key)
+            config = self._config(event)
+            delays_s = self._settings.event_retry_delays_s[: config.get("MaximumRetryAttempts")]
+            until_s = event.accepted_ms / 1000 + config.get("MaximumEventAgeInSeconds", _AGE_MAX_S)
+            if max(event.retry_at_ms / 1000, time.time()) > until_s:
+                return "EventAgeExceeded"
+            await asyncio.sleep(event.retry_at_ms / 1000 - time.time())
+            try:
+                if await self._attempt(event, until_s):
+                    return ""
+            except (FunctionNotFound, TooManyInvocations) as error:
+                return f"{type(error).__name__}: {error}"
+            if event.attempts >= len(delays_s):
+                return f"RetriesExhausted attempts={event.attempts + 1}"
+            retry_at_ms = int((time.time() + delays_s[event.attempts]) * 1000)
+            event = dataclasses.replace(event, attempts=event.attempts + 1, retry_at_ms=retry_at_ms)
+            await self._keep(event)
+
+    def _config(self, event: Event) -> Mapping[str, Any]:
+        """Return the event invoke configuration as it is now."""
+        configs = self._registry.attached.get(event.key.partition(":")[0]).event_invoke
+        return configs.get("" if event.qualifier == LATEST else event.qualifier, {})
+
+    async def _keep(self, event: Event) -> None:
+        """Write the attempt down; if the disk is full, a restart makes it again."""
+        try:
+            await asyncio.to_thread(self._store.put, event)
+        except OSError as error:
+            logger.warning(
+                "event attempt not written request_id=%s reason=%s; a restart makes it again",
+                event.request_id,
+                error,
+            )
+
+    async def _attempt(self, event: Event, until_s: float) -> bool:
+        """Return whether the function succeeded; throttles are waited out and are no attempts."""
+        delay_s = _THROTTLE_DELAY_S
+        while True:
+            function = self._registry.get(event.key)
             if function is None:
-                raise FunctionNotFound(self._registry.arn(key))
+                raise FunctionNotFound(self._registry.arn(event.key))
             try:
                 async with self._permits:
-                    return not (await self._pool.invoke(function, replace(invocation))).failed
+                    return not (await self._pool.invoke(function, _invocation(event))).failed
             except TooManyInvocations:
-                if loop.time() + delay_s > until_s:
+                if time.time() + delay_s > until_s:
                     raise
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _THROTTLE_DELAY_MAX_S)
 
-    def _give_up(self) -> None:
+    def _stop(self) -> None:
         if self._deliveries:
-            logger.warning("stopping: events lost count=%d", len(self._deliveries))
+            logger.info("stopping: events kept for the next start count=%d", len(self._deliveries))
         for delivery in self._deliveries:
             delivery.cancel()
+
+
+def _invocation(event: Event) -> Invocation:
+    return Invocation(
+        payload=event.payload, arn=event.arn, request_id=event.request_id, trace_id=event.trace_id
+    )
 
 
 @contextlib.asynccontextmanager
@@ -115,6 +174,7 @@ async def delivering(queue: EventQueue) -> AsyncIterator[EventQueue]:
     async with asyncio.TaskGroup() as tasks:
         queue._tasks = tasks  # noqa: SLF001 - the queue's own other half
         try:
+            queue._resume()  # noqa: SLF001 - the same
             yield queue
         finally:
-            queue._give_up()  # noqa: SLF001 - the same
+            queue._stop()  # noqa: SLF001 - the same

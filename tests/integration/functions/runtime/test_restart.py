@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,6 +88,51 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         assert server.process.wait(timeout=30) == 130
         assert call.exception() is not None
         wait_until(lambda: not is_alive(int(note.read_text())))
+
+
+def test_an_event_that_was_accepted_survives_kill_9_with_its_attempts(tmp_path: Path) -> None:
+    note, go, data = tmp_path / "calls", tmp_path / "go", tmp_path / "data"
+    source = (
+        "import pathlib, time\n"
+        "def handler(event, context):\n"
+        f"    with open({str(note)!r}, 'a') as file: print(context.aws_request_id, event, file=file)\n"
+        f"    while event == 'waits' and not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\n"
+        "    if event == 'fails': raise ValueError\n"
+    )
+    # The second attempt of what fails comes at once, the third after the restart alone.
+    with running(data, {"TIDEMILL_FUNCTIONS_EVENT_RETRY_DELAYS_S": "[0, 600]"}) as server:
+        server.create("orders", source, Timeout=60)
+        ids = {
+            event: server.invoke("orders", event, InvocationType="Event")[1]["ResponseMetadata"]["RequestId"]
+            for event in ("waits", "fails")
+        }
+        wait_until(lambda: note.exists() and len(note.read_text().splitlines()) == 3)
+        wait_until(lambda: any('"attempts":2' in file.read_text() for file in (data / "events").iterdir()))
+        server.kill()
+    for file in (data / "events").iterdir():  # as if the 600 s were over
+        file.write_text(re.sub(r'"retry_at_ms":\d+', '"retry_at_ms":0', file.read_text()))
+    go.touch()
+    with running(data) as server:
+        wait_until(lambda: server.health()["events"] == 0)
+    calls = Counter(note.read_text().splitlines())
+    assert calls == {f"{ids['waits']} waits": 2, f"{ids['fails']} fails": 3}
+    assert list((data / "events").iterdir()) == []
+
+
+def test_a_stop_keeps_events_for_the_next_start(tmp_path: Path) -> None:
+    note, data = tmp_path / "calls", tmp_path / "data"
+    source = (
+        f"def handler(event, context):\n    with open({str(note)!r}, 'a') as file: print(event, file=file)\n"
+    )
+    with running(data) as server:
+        server.create("orders", source)
+        server.client.put_function_concurrency(FunctionName="orders", ReservedConcurrentExecutions=0)
+        server.invoke("orders", "kept", InvocationType="Event")
+    with running(data) as server:
+        assert server.health()["events"] == 1
+        server.client.delete_function_concurrency(FunctionName="orders")
+        wait_until(lambda: server.health()["events"] == 0)
+    assert note.read_text() == "kept\n"
 
 
 def test_unused_processes_end(tmp_path: Path) -> None:
