@@ -96,13 +96,13 @@ class Settings:
     allow_everyone_if_no_acl_found: bool = _kafka(
         "allow.everyone.if.no.acl.found",
         "boolean",
-        True,  # noqa: FBT003  # the default itself
+        True,  # noqa: FBT003 - the default itself
         "Whether who is no IAM principal may use a resource without ACLs. (MSK's default; Kafka's is false.)",
     )
     auto_create_topics_enable: bool = _kafka(
         "auto.create.topics.enable",
         "boolean",
-        True,  # noqa: FBT003  # the default itself
+        True,  # noqa: FBT003 - the default itself
         "Create a topic when a client first asks for it. (MSK's default is false.)",
     )
     compression_type: str = _kafka(

@@ -124,7 +124,7 @@ def _map(shape: Any, known: dict[str, Check]) -> Check:
 
 
 def _items_check(shape: Any, opening: str, rules: "_Rules", items: Callable[[Any], Any]) -> Check:
-    """Judges all scalars of a list, or all keys or values of a map, in one sentence."""
+    """Check all scalars of a list, or all keys or values of a map, in one sentence."""
     show = _shown(shape)
     text = f"{opening}: {rules.listed()}"
 

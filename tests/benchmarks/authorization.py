@@ -30,7 +30,7 @@ from tests.fakes.record_batches import Record, batch
 from tests.harness.tidemill_broker import TidemillBroker
 
 ACLS = 1_000
-PASSES, SMALL_PASSES, TRIES = 5, 12, 8
+PASSES, SMALL_PASSES, REPEATS = 5, 12, 8
 LOAD = Load(records=65_536, small_requests=2_000, touched_mib=300)
 AT_ONCE = 32
 USER = "User:ANONYMOUS"
@@ -69,7 +69,7 @@ def run(folder: Path, certificates: Path, *, quick: bool) -> list[Row]:
         with world.bench.topic() as topic, world.connect() as connection:
             world.ask_little(connection, topic)
             for number in range(small_passes):
-                world.measure(lambda: world.ask_little(connection, topic), number, TRIES)
+                world.measure(lambda: world.ask_little(connection, topic), number, REPEATS)
     finally:
         broker.stop()
     return [_row(name, what, unit, aim, world.figures) for name, what, unit, aim in ROWS]
@@ -93,11 +93,11 @@ class _World:
             }
         )
 
-    def measure(self, step: Callable[[], Figures], number: int, tries: int = 1) -> None:
-        """Take one pass with ACLs and one without, of so many tries each."""
+    def measure(self, step: Callable[[], Figures], number: int, repeats: int = 1) -> None:
+        """Take one pass with ACLs and one without, of so many repeats each."""
         for state in (NONE, RESTRICTED) if number % 2 else (RESTRICTED, NONE):
             with self._acls() if state is RESTRICTED else nullcontext():
-                for _ in range(tries):
+                for _ in range(repeats):
                     for name, figure in step().items():
                         self.figures[state].setdefault(name, []).append(figure)
 
@@ -216,7 +216,7 @@ def _check(api: tuple[int, int], reply: bytes) -> None:
 
 
 def _row(name: str, what: str, unit: str, aim: float | None, figures: dict[str, AllFigures]) -> Row:
-    # The lowest of all tries: whatever else a machine does adds to it, and 2 % is a fine measure.
+    # The lowest of all repeats: whatever else a machine does adds to it, and 2 % is a fine measure.
     ours, peer = min(figures[RESTRICTED][name]), min(figures[NONE][name])
     return Row(
         what=what,

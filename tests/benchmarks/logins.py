@@ -110,7 +110,7 @@ class _Client:
         try:
             while self._more():
                 self.log_in()
-        except Exception as fault:  # noqa: BLE001  # told by `run`
+        except Exception as fault:  # noqa: BLE001 - told by `run`
             self._faults.append(fault)
 
     def _more(self) -> bool:

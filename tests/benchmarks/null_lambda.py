@@ -33,7 +33,7 @@ class NullLambda(asyncio.Protocol):
     invocations = 0
     last_s = 0.0
     timed = False
-    latencies_ns: list[int] = []  # noqa: RUF012  # of all connections together
+    latencies_ns: list[int] = []  # noqa: RUF012 - of all connections together
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's own class

@@ -138,7 +138,7 @@ def test_a_result_above_the_limit_has_the_same_type(pair: Pair) -> None:
     assert ours["errorType"] == theirs["errorType"] == "Function.ResponseSizeTooLarge"
 
 
-def test_a_payload_that_is_no_json_is_refused_before_it_runs(pair: Pair) -> None:
+def test_a_payload_that_is_no_json_is_rejected_before_it_runs(pair: Pair) -> None:
     """RIE hands it to the runtime, which answers Runtime.UnmarshalError; Lambda refuses the request."""
     port, ours = pair("app.echo")
     assert json.loads(rie.invoke(port, b"{no json")[1])["errorType"] == "Runtime.UnmarshalError"

@@ -253,7 +253,7 @@ def test_a_sentinel_that_the_version_lacks(
     assert told.error_code is ErrorCode.unsupported_version
 
 
-def test_offsets_that_are_refused(kafka_like: KafkaLike, topic: str) -> None:
+def test_offsets_that_are_rejected(kafka_like: KafkaLike, topic: str) -> None:
     until_led(kafka_like, topic)
     twice = list_offset(kafka_like, topic, 5, -1, -1)
     assert {each.error_code for each in twice} == {ErrorCode.invalid_request}

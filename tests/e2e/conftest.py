@@ -5,11 +5,12 @@ Tests kill and restart what they share: a stack must bear that. Topic, function 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -18,12 +19,6 @@ from tests.harness.recording import SOURCE, Proof
 from tests.harness.stack import Stack, running
 from tests.harness.tidemill_broker import TidemillBroker
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from confluent_kafka import Message
 
 # librdkafka's own mark for "the partitioner decides".
 PARTITIONER = -1

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 
 import pytest
 
+from tests.e2e.conftest import Bench
 from tests.harness.processes import wait_until
-
-if TYPE_CHECKING:
-    from tests.e2e.conftest import Bench
 
 pytestmark = pytest.mark.slow
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from tests.e2e.conftest import Bench
 from tests.harness.processes import wait_until
 from tests.harness.stack import ACCOUNT
 from tests.harness.tidemill_broker import TidemillBroker
-
-if TYPE_CHECKING:
-    from tests.e2e.conftest import Bench
 
 
 def test_a_good_record_reaches_the_handler_and_a_bad_one_the_queue(any_bench: Bench) -> None:

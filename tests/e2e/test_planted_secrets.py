@@ -110,7 +110,7 @@ def spoil_logins(up: Up) -> Iterator[str]:
 
 
 def kept_secrets(up: Up) -> dict[str, str]:
-    """What `up` made by itself, or handed out."""
+    """What `up` made by itself, or issued."""
     role = json.dumps({"Version": "2012-10-17", "Statement": []})
     up.client("iam").create_role(RoleName="reader", AssumeRolePolicyDocument=role)
     session = up.client("sts").assume_role(RoleArn=ROLE_ARN, RoleSessionName="session")["Credentials"]

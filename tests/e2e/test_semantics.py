@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import Bench
 from tests.harness.processes import wait_until
-from tests.harness.stack import poller_program
+from tests.harness.stack import Program, Stack, poller_program
 from tests.harness.tidemill_broker import TidemillBroker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.e2e.conftest import Bench
-    from tests.harness.stack import Program, Stack
 
 pytestmark = pytest.mark.slow
 

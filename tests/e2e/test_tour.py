@@ -218,7 +218,7 @@ def test_a_log_that_is_empty_is_waited_for_and_a_dropped_record_is_in_the_list(
     up.cli("function", "delete", "lossy")
 
 
-def test_a_refusal_is_one_sentence_and_status_1(up: Up) -> None:
+def test_a_rejection_is_one_sentence_and_status_1(up: Up) -> None:
     """AWS's own words, without a traceback."""
     said = up.cli("mapping", "get", "00000000-0000-4000-8000-000000000000", status=1)
     assert said.startswith("error: ResourceNotFoundException: ")

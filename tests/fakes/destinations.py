@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
+from tidemill_poller.destinations import FailureRecord
 from tidemill_poller.errors import DestinationUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from tidemill_poller.destinations import FailureRecord
 
 
 class RecordingDestination:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections import abc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from aiohttp import web
-
-if TYPE_CHECKING:
-    from collections import abc
 
 _DEADLINE_S = 10.0
 
@@ -35,7 +32,7 @@ def serving(make_application: abc.Callable[[], web.Application]) -> abc.Iterator
     def run() -> None:
         try:
             loop.run_until_complete(serve())
-        except BaseException as error:  # noqa: BLE001  # handed to the test
+        except BaseException as error:  # noqa: BLE001 - handed to the test
             started.put(error)
         finally:
             loop.close()

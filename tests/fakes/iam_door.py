@@ -34,7 +34,7 @@ class Door:
     hosts: frozenset[str] = frozenset({HOST, "127.0.0.1", "::1", "*.brokers.example"})
 
     def mechanism(self, name: str) -> Mechanism:
-        clock = lambda: self.now_ms  # noqa: E731  # two callers, one line
+        clock = lambda: self.now_ms  # noqa: E731 - two callers, one line
         authorizer = IamAuthorizer(self.identities, cluster_arn=CLUSTER_ARN, now_ms=clock)
         if name == "OAUTHBEARER":
             return OauthBearerMechanism(self.identities, authorizer, region=REGION, now_ms=clock)

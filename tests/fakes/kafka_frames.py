@@ -95,7 +95,7 @@ def versions_known_to_kio(api_key: int) -> list[int]:
     for version in range(30):
         try:
             load_payload_module(api_key, version, EntityType.request)
-        except Exception:  # noqa: BLE001  # kio has no gentler way to ask
+        except Exception:  # noqa: BLE001 - kio has no gentler way to ask
             continue
         found.append(version)
     return found

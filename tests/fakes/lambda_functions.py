@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import abc
+from typing import Any
 
-from tidemill_awsapi import ApiError, Service
+from aiohttp import web
+
+from tidemill_awsapi import ApiError, Call, Service
 from tidemill_poller.control_api.functions import FunctionView, parse_function_name
-
-if TYPE_CHECKING:
-    from collections import abc
-
-    from aiohttp import web
-
-    from tidemill_awsapi import Call
 
 ACCOUNT = "123456789012"
 ARN = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:"

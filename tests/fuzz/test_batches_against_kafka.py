@@ -1,4 +1,4 @@
-"""What the broker acknowledges, clients can read: damaged and odd batches, judged by Kafka and by aiokafka.
+"""What the broker acknowledges, clients can read: damaged batches, read by Kafka and by aiokafka.
 
 Kafka's LogValidator and Java's reader run on the same bytes. We accept less than Kafka where not every
 client can read what it accepts. STRICTER lists the rest: what all could read, and no client writes.
@@ -153,7 +153,7 @@ def test_of_damaged_batches_those_are_taken_that_every_client_can_read(
     """`TIDEMILL_FUZZ_SEED` and `TIDEMILL_FUZZ_BATCHES` choose others."""
     generator = random.Random(SEED)
     batches = [(codec, damaged(generator, codec)) for codec in CODECS for _ in range(BATCHES // len(CODECS))]
-    verdicts = kafka.judge([records for _, records in batches])
+    verdicts = kafka.validate([records for _, records in batches])
     taken: Counter[str] = Counter()
     for (codec, records), verdict in zip(batches, verdicts, strict=True):
         refusal = broker.refusal(records)
@@ -219,7 +219,7 @@ def test_an_odd_payload_is_taken_exactly_if_every_client_can_read_it(
     codec, payload, readable = ODD[name]
     records = batch(TWO, codec=codec, payload=payload)
     refusal = broker.refusal(records)
-    (verdict,) = kafka.judge([records])
+    (verdict,) = kafka.validate([records])
 
     assert (refusal is None) is readable
     check(records, refusal, verdict)

@@ -63,7 +63,7 @@ def places(node: Any) -> list[tuple[Any, Any]]:
     return pairs
 
 
-def test_any_value_in_any_place_is_taken_or_refused(tmp_path: Path) -> None:
+def test_any_value_in_any_place_is_taken_or_rejected(tmp_path: Path) -> None:
     generator = random.Random(SEED)
     for _ in range(FILES):
         whole = json.loads(json.dumps(document()))
@@ -73,7 +73,7 @@ def test_any_value_in_any_place_is_taken_or_refused(tmp_path: Path) -> None:
         assert LONG_TERM.secret not in refusal(write_raw(tmp_path / "identities.json", whole))
 
 
-def test_a_spoiled_file_is_taken_or_refused(tmp_path: Path) -> None:
+def test_a_spoiled_file_is_taken_or_rejected(tmp_path: Path) -> None:
     generator = random.Random(SEED)
     file = tmp_path / "identities.json"
     for _ in range(FILES):

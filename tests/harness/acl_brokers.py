@@ -94,7 +94,7 @@ class AclBroker:
         wait_until(self._numbers_producers, what="producer ids")
 
     def rules(self) -> set[Rule]:
-        """All ACLs, as the authorizer that judges requests has them."""
+        """All ACLs, as the authorizer of the broker has them."""
         return {
             Rule(
                 resource.resource_type,

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from pathlib import Path
 
 # A record whose value holds `poison` cannot be processed. One that holds `gate` stops its invocation while
 # the test keeps the gate closed: whatever is killed meanwhile is killed in the middle.

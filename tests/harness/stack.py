@@ -15,21 +15,18 @@ import sys
 import time
 import urllib.request
 import zipfile
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 from botocore.config import Config
 
 from tests.harness.processes import wait_until
 from tests.harness.tidemill_broker import ROOT, TidemillBroker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from tests.oracles.apache_kafka import ApacheKafka
+from tests.oracles.apache_kafka import ApacheKafka
 
 REGION = "us-east-1"
 ACCOUNT = "123456789012"

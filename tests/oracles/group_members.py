@@ -61,7 +61,7 @@ class Member:
     def _run(self) -> None:
         try:
             self._consume()
-        except BaseException as fault:  # noqa: BLE001  # told to whoever leaves
+        except BaseException as fault:  # noqa: BLE001 - told to whoever leaves
             self.fault = fault
 
     def _consume(self) -> None:
@@ -169,7 +169,7 @@ def _main(library: str, bootstrap: str, topic: str, group_id: str) -> None:
     while True:
         for record in consumer.poll(0.1):
             value = (record.value or b"").decode()
-            print(json.dumps([record.partition, record.offset, value]), flush=True)  # noqa: T201  # its output
+            print(json.dumps([record.partition, record.offset, value]), flush=True)  # noqa: T201 - its output
 
 
 if __name__ == "__main__":

@@ -106,13 +106,13 @@ class Verdict:
 
 
 class JavaBatches:
-    """Judges many batches in one run of Java."""
+    """Validate many batches in one run of Java."""
 
     def __init__(self, directory: Path) -> None:
         self._source = directory / "Batches.java"
         self._source.write_text(PROGRAM)
 
-    def judge(self, batches: Sequence[bytes]) -> list[Verdict]:
+    def validate(self, batches: Sequence[bytes]) -> list[Verdict]:
         """One verdict for each batch."""
         flags = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
         run = subprocess.run(

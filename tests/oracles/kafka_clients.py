@@ -150,7 +150,7 @@ class AioProducer:
         self,
         bootstrap: str,
         codec: str,
-        idempotent: bool,  # noqa: FBT001  # one of three alike
+        idempotent: bool,  # noqa: FBT001 - one of three alike
         options: Mapping[str, Any],
     ) -> None:
         self._loop = _Loop()
@@ -246,7 +246,7 @@ class PythonProducer:
         self,
         bootstrap: str,
         codec: str,
-        idempotent: bool,  # noqa: FBT001  # one of three alike
+        idempotent: bool,  # noqa: FBT001 - one of three alike
         options: Mapping[str, Any],
     ) -> None:
         self._sent: list[Any] = []
@@ -333,7 +333,7 @@ class ConfluentProducer:
         self,
         bootstrap: str,
         codec: str,
-        idempotent: bool,  # noqa: FBT001  # one of three alike
+        idempotent: bool,  # noqa: FBT001 - one of three alike
         options: Mapping[str, Any],
     ) -> None:
         self._faults: list[str] = []

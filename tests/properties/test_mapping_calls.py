@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import abc
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -20,9 +21,6 @@ from tidemill_poller.control_api import application
 from tidemill_poller.mapping import State
 from tidemill_poller.settings import Settings
 from tidemill_poller.store import MappingStore
-
-if TYPE_CHECKING:
-    from collections import abc
 
 PATH = "/2015-03-31/event-source-mappings"
 MSK = "arn:aws:kafka:us-east-1:123456789012:cluster/c/0a-1"

@@ -161,14 +161,14 @@ class Trouble:
         time.sleep(3)
         identities.write_bytes(kept)
 
-    def strangers(self) -> None:
+    def unauthenticated(self) -> None:
         ports = [int(servers.rpartition(":")[2]) for servers in self.up.ready["listeners"].values()]
         with ExitStack() as stack, suppress(OSError):
             for number in range(300):
-                stranger = stack.enter_context(
+                connection = stack.enter_context(
                     socket.create_connection(("127.0.0.1", ports[number % len(ports)]), 2)
                 )
-                stranger.sendall(random.randbytes(number % 3 * 100))
+                connection.sendall(random.randbytes(number % 3 * 100))
             time.sleep(4)
 
 

@@ -77,7 +77,7 @@ def test_a_claim_without_a_test_is_found(claim: str) -> None:
     assert len(missing(claim)) == 1
 
 
-def test_what_is_refused_as_not_built_is_listed() -> None:
+def test_what_is_rejected_as_not_built_is_listed() -> None:
     refused = [what for file in POLLER for what in NOT_BUILT.findall(file.read_text())]
     assert len(refused) > 5
     parity = (ROOT / "docs/parity.md").read_text()

@@ -1,6 +1,7 @@
 """Puts `auth` together as the settings say: the authorizer, each listener's mechanisms, and what is watched.
 
-`__main__` calls `assemble` and runs the watchers. What only a listener that is off would use is not imported.
+`__main__` calls `assemble` and runs the watchers. A broker with the plaintext listener alone starts
+without cryptography and botocore: what only another listener uses is imported where that one is assembled.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class AuthFault(BrokerError):
-    """Settings or files that nobody could log in or be judged by; the text names the mend."""
+    """Settings or files with which nobody could log in or be authorized; the text names the fix."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,7 +93,7 @@ def _check(settings: Settings) -> None:
 
 
 def _certificates(settings: Settings) -> TlsContexts:
-    from tidemill_broker.auth.tls.certificates import Certificates  # noqa: PLC0415 - a plaintext broker needs no cryptography
+    from tidemill_broker.auth.tls.certificates import Certificates  # noqa: PLC0415 - for the TLS listeners alone
 
     listeners = [name for name in settings.listening if name != "plaintext"]
     keystore = _file(settings.ssl_keystore_location, settings.tls_dir, KEYSTORE_FILE)
@@ -120,9 +121,9 @@ def _file(location: str, directory: Path | None, name: str) -> Path | None:
 
 
 def _add_scram(settings: Settings, auth: Auth) -> None:
-    from tidemill_broker.auth.scram.mechanism import ScramMechanism  # noqa: PLC0415
-    from tidemill_broker.auth.scram.plain import PlainMechanism  # noqa: PLC0415 - as all below: for who needs it
-    from tidemill_broker.auth.scram.secrets_manager import follow  # noqa: PLC0415
+    from tidemill_broker.auth.scram.mechanism import ScramMechanism  # noqa: PLC0415 - for the scram listener alone
+    from tidemill_broker.auth.scram.plain import PlainMechanism  # noqa: PLC0415 - for the scram listener alone
+    from tidemill_broker.auth.scram.secrets_manager import follow  # noqa: PLC0415 - for the scram listener alone
 
     users = auth.scram_users
     offered: dict[str, Callable[[], Mechanism]] = {
@@ -140,11 +141,11 @@ def _add_scram(settings: Settings, auth: Auth) -> None:
 def _add_iam(
     settings: Settings, auth: Auth, acls: Authorizer, cluster_arn: str, now_ms: Callable[[], int]
 ) -> None:
-    from tidemill_broker.auth.iam.authorizer import IamAuthorizer  # noqa: PLC0415
-    from tidemill_broker.auth.iam.identities import Identities  # noqa: PLC0415
-    from tidemill_broker.auth.iam.identity_file import FILE_NAME  # noqa: PLC0415
-    from tidemill_broker.auth.iam.msk_iam import MskIamMechanism  # noqa: PLC0415
-    from tidemill_broker.auth.iam.oauthbearer import OauthBearerMechanism  # noqa: PLC0415
+    from tidemill_broker.auth.iam.authorizer import IamAuthorizer  # noqa: PLC0415 - for the iam listener alone
+    from tidemill_broker.auth.iam.identities import Identities  # noqa: PLC0415 - for the iam listener alone
+    from tidemill_broker.auth.iam.identity_file import FILE_NAME  # noqa: PLC0415 - for the iam listener alone
+    from tidemill_broker.auth.iam.msk_iam import MskIamMechanism  # noqa: PLC0415 - for the iam listener alone
+    from tidemill_broker.auth.iam.oauthbearer import OauthBearerMechanism  # noqa: PLC0415 - for the iam listener alone
 
     named = [Path(name.strip()) for name in settings.tidemill_identity_files.split(",") if name.strip()]
     files = named or [settings.data_dir / FILE_NAME]

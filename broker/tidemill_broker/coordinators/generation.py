@@ -1,4 +1,4 @@
-"""Generations: a rebalance begins, ends, and its assignment is handed out (SyncGroup, Heartbeat).
+"""Generations: a rebalance begins, ends, and its assignment is returned (SyncGroup, Heartbeat).
 
 Must not know who may join; `membership` and `expiry` decide that and call `rebalance` afterwards.
 """

@@ -91,7 +91,7 @@ class InitialDelay:
 class Group:
     """A group at one moment; `since_ms` is when it entered its state.
 
-    `pending` holds the ids handed out with MEMBER_ID_REQUIRED (KIP-394) and when each lapses.
+    `pending` holds the ids issued with MEMBER_ID_REQUIRED (KIP-394) and when each lapses.
     """
 
     group_id: str
@@ -137,7 +137,7 @@ class Group:
         return replace(self, members=members, leader=leader)
 
     def without_pending(self, member_id: str) -> Group:
-        """The group without an id that was handed out; nothing changes if it was not."""
+        """The group without a pending id; nothing changes if it is not pending."""
         if member_id not in self.pending:
             return self
         return replace(self, pending={name: end for name, end in self.pending.items() if name != member_id})

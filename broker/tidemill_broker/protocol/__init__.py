@@ -1,14 +1,5 @@
 """Bytes <-> values of the Kafka protocol: headers, frames, errors. No I/O, no clock; apis calls it."""
 
-import sys
+from tidemill_broker.protocol import without_hypothesis
 
-# kio asks for Hypothesis when it is imported, to register strategies that nobody here uses; where the test
-# extras are installed that is a third of the broker's start. An entry of None makes that import fail at once.
-_hidden = "hypothesis" not in sys.modules
-if _hidden:  # pragma: no branch  # a process takes one way, and tests have Hypothesis
-    sys.modules["hypothesis"] = None  # type: ignore[assignment]  # the documented way to block an import
-try:
-    import kio.static._phantom  # noqa: F401 - imported for its effect: it is then cached without Hypothesis
-finally:
-    if _hidden:  # pragma: no branch  # as above
-        del sys.modules["hypothesis"]
+__all__ = ("without_hypothesis",)

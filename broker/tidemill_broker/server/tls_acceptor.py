@@ -69,7 +69,7 @@ class TlsAcceptor:
             accepted, _ = await self._connections.loop.sock_accept(self._socket)
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                logger.error("cannot accept listener=%s: %s", self._listener, error.strerror)  # noqa: TRY400
+                logger.error("cannot accept listener=%s: %s", self._listener, error.strerror)  # noqa: TRY400 - errno says it all
                 await asyncio.sleep(PAUSE_S)
             return None
         return accepted

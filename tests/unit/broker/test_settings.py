@@ -72,7 +72,7 @@ def test_each_listener_has_its_advertised_address(
         ("advertised.listeners=TLS://a:1,tls://b:2", "TLS is advertised twice"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused(pair: str, fault: str) -> None:
+def test_a_setting_that_cannot_be_is_rejected(pair: str, fault: str) -> None:
     with pytest.raises(SettingsError) as raised:
         parse_kafka_settings([pair])
     assert str(raised.value).startswith(f"--set {pair.partition('=')[0]}")

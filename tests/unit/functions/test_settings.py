@@ -29,7 +29,7 @@ def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name in str(raised.value)
 
 
-def test_a_misspelt_setting_is_refused_with_the_nearest_name() -> None:
+def test_a_misspelt_setting_is_rejected_with_the_nearest_name() -> None:
     with pytest.raises(InvalidSettings) as raised:
         read_settings({}, {"TIDEMILL_FUNCTIONS_IDEL_S": "9", "TIDEMILL_FUNCTIONS_XYZZY": "1"})
     assert str(raised.value).splitlines() == [

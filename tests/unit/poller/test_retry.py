@@ -60,7 +60,7 @@ def test_batch_item_failures_are_ignored_unless_configured() -> None:
 
 
 @pytest.mark.parametrize(("failed", "given_up"), [(0, False), (1, False), (2, True), (9, True)])
-def test_n_retries_allow_n_plus_one_invocations(failed: int, given_up: bool) -> None:  # noqa: FBT001  # a table
+def test_n_retries_allow_n_plus_one_invocations(failed: int, given_up: bool) -> None:  # noqa: FBT001 - a table
     decision = decided(BROKEN, attempts=Attempts(failed=failed))
     assert isinstance(decision, GiveUp if given_up else RetryIn)
 

@@ -8,8 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import abc
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -24,10 +25,6 @@ from tidemill_poller.mapping import (
     State,
 )
 from tidemill_poller.store import FILE_NAME, SCHEMA_VERSION, MappingStore
-
-if TYPE_CHECKING:
-    from collections import abc
-    from pathlib import Path
 
 NOW_MS = 1_700_000_000_000
 PLAIN = Mapping(

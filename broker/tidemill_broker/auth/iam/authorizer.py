@@ -92,7 +92,7 @@ class IamAuthorizer:
         identity = self._live(access_key_id)
         if isinstance(identity, Decision):
             return identity
-        return self._judge(identity, host, CONNECT, ResourceType.CLUSTER, "")
+        return self._evaluate(identity, host, CONNECT, ResourceType.CLUSTER, "")
 
     def decide(
         self, session: Session, host: str, operation: Operation, resource_type: ResourceType, name: str
@@ -111,7 +111,7 @@ class IamAuthorizer:
         action = ACTIONS.get((operation, resource_type))
         if action is None:
             return _no(f"IAM has no action for {operation.name} on {resource_type.name}")
-        return self._judge(identity, host, action, resource_type, name)
+        return self._evaluate(identity, host, action, resource_type, name)
 
     def allows_some(
         self,
@@ -138,13 +138,13 @@ class IamAuthorizer:
         """Remember one decision of those that a client which names a thousand topics asks for."""
         known = self._connects.get((identity.access_key_id, host))
         if known is None:
-            known = self._judge(identity, host, CONNECT, ResourceType.CLUSTER, "")
+            known = self._evaluate(identity, host, CONNECT, ResourceType.CLUSTER, "")
             if len(self._connects) >= CONNECTS_MAX:
                 self._connects.clear()
             self._connects[identity.access_key_id, host] = known
         return known
 
-    def _judge(
+    def _evaluate(
         self, identity: Identity, host: str, action: str, resource_type: ResourceType, name: str
     ) -> Decision:
         grants = Grants(

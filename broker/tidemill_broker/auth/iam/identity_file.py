@@ -25,7 +25,7 @@ _ROOT: Final = 0
 
 
 class IdentityFileError(BrokerError, ValueError):
-    """A file of access keys that cannot be used; the text names the place and the mend, and no secret."""
+    """A file of access keys that cannot be used; the text names the place and the fix, and no secret."""
 
 
 def read_document(file: Path) -> dict[str, Any] | None:

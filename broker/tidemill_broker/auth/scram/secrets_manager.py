@@ -42,7 +42,7 @@ class SecretsManager(Protocol):
 
 
 class UnusableSecret(BrokerError, ValueError):
-    """What a secret holds is no user; the text names the mend and never the content."""
+    """A secret does not hold a user; the text names the fix and never the content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

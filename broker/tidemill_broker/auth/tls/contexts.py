@@ -40,7 +40,7 @@ class NotLetIn(BrokerError):
 
 
 class TlsFault(BrokerError, ValueError):
-    """Files that cannot be used for TLS; the text names file and mend, and no secret."""
+    """Files that cannot be used for TLS; the text names the file and the fix, and no secret."""
 
 
 class TlsContexts(Protocol):

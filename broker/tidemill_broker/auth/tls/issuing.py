@@ -37,7 +37,7 @@ _RESERVED: Final = frozenset({"ca", "broker"})
 
 
 class IssuingFault(BrokerError, ValueError):
-    """A certificate that cannot be issued; the text names the mend."""
+    """A certificate that cannot be issued; the text names the fix."""
 
 
 class Authority:

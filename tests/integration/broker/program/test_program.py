@@ -24,7 +24,7 @@ from tidemill_broker.settings import CONTROL_PORT
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 7, -1)
 READY_S = 0.4
-TRIES = 3
+ATTEMPTS = 3
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_it_is_ready_within_its_time(tmp_path: Path) -> None:
     """Counted in its own processor time: what else the machine does is not its fault."""
     broker = TidemillBroker(data_dir=tmp_path)
     times = []
-    for _ in range(TRIES):
+    for _ in range(ATTEMPTS):
         broker.start()
         times.append(processor_s(broker.pid))
         broker.stop()
@@ -146,7 +146,7 @@ def test_the_second_signal_forces(broker: TidemillBroker) -> None:
     assert "forced to stop" in broker.log
 
 
-def test_a_second_broker_on_one_data_directory_is_refused(broker: TidemillBroker) -> None:
+def test_a_second_broker_on_one_data_directory_is_rejected(broker: TidemillBroker) -> None:
     data_dir = str(broker.data_dir / "data")
     refused = run("--port", "0", "--control-port", "0", "--data-dir", data_dir)
     assert refused.returncode == 1

@@ -78,7 +78,7 @@ def test_new_connections_get_new_certificates_and_a_broken_file_changes_nothing(
     wait_until(lambda: "keeping the certificates" in secured.broker.log, what="the error in the log")
     assert secured.broker.log.count("keeping the certificates") == 1
     assert {listener: serial_number(secured, listener) for listener in second} == second
-    # Mended by the certificate of another CA, which clients trust from now on.
+    # Fixed by the certificate of another CA, which clients trust from now on.
     other = Authority()
     (secured.tls_dir / "ca.pem").write_text(other.pem)
     keystore.write_text(other.issue("broker", hosts=("localhost",)).keystore_pem)

@@ -102,7 +102,7 @@ def test_a_certificate_that_the_rules_leave_no_user_does_not_come_in(secured: Tl
         ("for a server only", "unsupported certificate", "unsuitable certificate purpose"),
     ],
 )
-def test_a_certificate_that_does_not_verify_is_refused_with_tlss_alert(
+def test_a_certificate_that_does_not_verify_is_rejected_with_tlss_alert(
     secured: TlsBroker, tmp_path: Path, case: str, alert: str, reason: str
 ) -> None:
     keystore = tmp_path / "client.pem"

@@ -98,7 +98,7 @@ def test_a_thousand_silent_connections_leave_room_for_those_who_log_in(secured: 
         ports = [secured.port(listener) for listener in ("tls", "scram", "iam")]
         for number in range(IDLE):
             idle = socket.socket()
-            idle.setblocking(False)  # noqa: FBT003  # the standard library's
+            idle.setblocking(False)  # noqa: FBT003 - the standard library's
             idle.connect_ex(("127.0.0.1", ports[number % 3]))
             opened.enter_context(idle)
         slowest_s = 0.0

@@ -199,7 +199,7 @@ def test_a_name_can_be_taken_once(server: FunctionsServer, name: Name) -> None:
         ),
     ],
 )
-def test_what_can_not_be_created_is_refused_by_name_and_leaves_nothing(
+def test_what_can_not_be_created_is_rejected_by_name_and_leaves_nothing(
     server: FunctionsServer, name: Name, members: dict[str, Any], code: str, part: str
 ) -> None:
     function = name()
@@ -447,7 +447,7 @@ def test_the_same_handler_is_registered_by_the_command_line(
     assert server.invoke(function)[0] == 3
 
 
-def test_a_handler_that_is_not_in_its_file_is_refused_by_the_command_line(
+def test_a_handler_that_is_not_in_its_file_is_rejected_by_the_command_line(
     server: FunctionsServer, name: Name, tmp_path: Path
 ) -> None:
     (tmp_path / "orders.py").write_text("print('run')\ndef handle(event, context): ...\n")

@@ -219,7 +219,7 @@ def test_requests_pass_up_to_the_limit_and_not_above(
     assert error_of(raised) == ("RequestTooLargeException", text, 413)
 
 
-def test_a_payload_that_is_no_json_is_refused(server: FunctionsServer, name: Name) -> None:
+def test_a_payload_that_is_no_json_is_rejected(server: FunctionsServer, name: Name) -> None:
     server.create(function := name(), ECHO)
     with pytest.raises(ClientError) as raised:
         server.client.invoke(FunctionName=function, Payload=b"{not json")

@@ -156,7 +156,7 @@ def test_the_version_that_was_asked_for_runs_the_function(
     assert f"INIT_START Runtime Version: python:{version}." in server.log(function)
 
 
-def test_a_version_that_is_missing_is_refused_with_what_there_is(alone: FunctionsServer) -> None:
+def test_a_version_that_is_missing_is_rejected_with_what_there_is(alone: FunctionsServer) -> None:
     missing = next(version for version in VERSIONS if f"python{version}" != OWN)
     with pytest.raises(ClientError) as raised:
         create(alone, "missing", {"app.py": CONTRACT}, Runtime=f"python{missing}")

@@ -1,4 +1,4 @@
-"""tidemill_awsapi judged by AWS's own clients and by raw HTTP."""
+"""tidemill_awsapi tested by AWS's own clients and by raw HTTP."""
 
 import asyncio
 import json

@@ -214,7 +214,7 @@ async def test_a_body_that_inflates_beyond_the_limit_is_413_and_holds_nobody_up(
         "two codings",
     ],
 )
-async def test_codings_are_read_or_refused(body: bytes, coding: bytes, status: int) -> None:
+async def test_codings_are_read_or_rejected(body: bytes, coding: bytes, status: int) -> None:
     async with served() as port:
         reply = await said(port, request(body, b"Content-Encoding: " + coding, b"Connection: close"))
         assert reply.startswith(b"HTTP/1.1 %d " % status)
@@ -225,7 +225,7 @@ async def test_codings_are_read_or_refused(body: bytes, coding: bytes, status: i
     "chunk",
     [b"FFFFFFFFFFFFFFFFF\r\nxx", b"-1\r\nxx", b"2\r\nxxx\r\n0\r\n\r\n", b"zz\r\n", b"1;" + b"e" * 9000],
 )
-async def test_a_malformed_chunk_is_refused(chunk: bytes) -> None:
+async def test_a_malformed_chunk_is_rejected(chunk: bytes) -> None:
     async with served() as port:
         reply = await said(port, INVOKE + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunk)
         assert reply[8:12] in {b" 400", b" 408"}

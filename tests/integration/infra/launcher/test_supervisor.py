@@ -63,7 +63,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Life]]:
 
 async def _until(holds: Callable[[], bool], deadline_s: float = 30.0) -> None:
     async with asyncio.timeout(deadline_s):
-        while not holds():  # noqa: ASYNC110  # what is awaited happens in another process
+        while not holds():  # noqa: ASYNC110 - what is awaited happens in another process
             await asyncio.sleep(0.01)
 
 

@@ -96,7 +96,7 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
         assert sorted(line.rpartition(" ")[2] for line in lines) == ["one", "two"]
 
 
-def test_a_second_up_on_the_same_data_is_refused(tmp_path: Path) -> None:
+def test_a_second_up_on_the_same_data_is_rejected(tmp_path: Path) -> None:
     """The refusal names the pid and the flag, and harms nothing."""
     with running_up(tmp_path / "data") as up:
         refused = _up("--port", "0", "--kafka-port", "0", "--data-dir", str(up.data_dir))
@@ -218,7 +218,7 @@ def test_records_that_go_to_no_destination_are_named_in_the_log(tmp_path: Path) 
         ),
     ],
 )
-def test_an_aws_that_does_not_answer_is_refused_at_once(tmp_path: Path, url: str, reason: str) -> None:
+def test_an_aws_that_does_not_answer_is_rejected_at_once(tmp_path: Path, url: str, reason: str) -> None:
     refused = _up("--port", "0", "--kafka-port", "0", "--data-dir", str(tmp_path), "--aws-endpoint-url", url)
     assert refused.returncode == 1
     assert re.search(f"error: {reason}", refused.stderr)

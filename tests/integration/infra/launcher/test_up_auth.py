@@ -99,7 +99,7 @@ def test_another_emulator_gets_the_secrets_and_the_user(tmp_path: Path, emulator
         up.cli("topic", "create", "orders")
 
 
-def test_a_damaged_file_of_secrets_stops_the_start_with_the_mend(tmp_path: Path) -> None:
+def test_a_damaged_file_of_secrets_stops_the_start_with_the_fix(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     (data_dir / "auth.json").write_text('{"scram_password": "planted"')

@@ -91,7 +91,7 @@ def test_a_program_says_that_it_is_ready_keeps_to_itself_and_ends_when_told(
     assert "Traceback" not in said
 
 
-def test_a_misspelt_setting_is_refused_with_the_nearest_name(shell: Shell, tmp_path: Path) -> None:
+def test_a_misspelt_setting_is_rejected_with_the_nearest_name(shell: Shell, tmp_path: Path) -> None:
     with (
         free_port(shell) as port,
         started(shell, tmp_path, port, *shell.misspelt, **shell.misspelt_variables) as process,

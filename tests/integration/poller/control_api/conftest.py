@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import abc
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -15,10 +17,6 @@ from tests.fakes.lambda_functions import FakeFunctions
 from tidemill_poller.control_api import application
 from tidemill_poller.settings import Settings
 from tidemill_poller.store import MappingStore
-
-if TYPE_CHECKING:
-    from collections import abc
-    from pathlib import Path
 
 FUNCTIONS = {"f": 30, "f:1": 30, "f:live": 30, "g": 30, "slow": 900, "edge": 840}
 

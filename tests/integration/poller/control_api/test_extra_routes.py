@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.request import urlopen
 
 from aiohttp import web
@@ -14,9 +14,6 @@ from tests.integration.poller.control_api.conftest import client_of
 from tidemill_poller.control_api import application
 from tidemill_poller.settings import Settings
 from tidemill_poller.store import MappingStore
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_an_extra_route_is_served_beside_the_api(tmp_path: Path) -> None:

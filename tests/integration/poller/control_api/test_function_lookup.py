@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import abc
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import boto3
 import pytest
@@ -14,17 +15,11 @@ from tests.fakes.lambda_functions import ARN, FakeFunctions, lambda_api
 from tests.integration.poller.control_api.conftest import FUNCTIONS, client_of
 from tests.integration.poller.control_api.requests import msk
 from tidemill_poller.aws import AwsClients
-from tidemill_poller.control_api import LambdaFunctions, application
+from tidemill_poller.control_api import FunctionLookup, FunctionView, LambdaFunctions, application
 from tidemill_poller.errors import FunctionLookupFailed
 from tidemill_poller.mapping import State
 from tidemill_poller.settings import Settings
 from tidemill_poller.store import MappingStore
-
-if TYPE_CHECKING:
-    from collections import abc
-    from pathlib import Path
-
-    from tidemill_poller.control_api import FunctionLookup, FunctionView
 
 NOBODY = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.poller.control_api.requests import MSK, QUEUE, SELF_MANAGED, VPC, msk, smk
 from tidemill_poller.mapping import State
-from tidemill_poller.store import FILE_NAME
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tidemill_poller.store import MappingStore
+from tidemill_poller.store import FILE_NAME, MappingStore
 
 
 def body(reply: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def on_failure(destination: str) -> dict[str, Any]:
     return {"OnFailure": {"Destination": destination}}
 
 
-# What Create and Update judge alike: field, value, code, text.
+# What Create and Update check alike: field, value, code, text.
 BOTH: list[tuple[str, Any, str, str]] = [
     ("BatchSize", 0, VALIDATION, must("0", "batchSize", "have value greater than or equal to 1")),
     ("BatchSize", 10001, VALIDATION, must("10001", "batchSize", "have value less than or equal to 10000")),

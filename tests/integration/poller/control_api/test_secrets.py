@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -22,12 +24,7 @@ from tidemill_poller.mapping import State
 from tidemill_poller.settings import Settings
 from tidemill_poller.store import MappingStore
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    Put = Callable[[str, dict[str, Any] | str], str]
-
+Put = Callable[[str, dict[str, Any] | str], str]
 MISSING = "arn:aws:secretsmanager:us-east-1:123456789012:secret:none-AbCdEf"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -26,9 +27,6 @@ from tidemill_poller.destinations import (
     failure_json,
     open_destination,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 REGION = "eu-west-1"
 TRACE = {"traceparent": f"00-{7:032x}-{9:016x}-01", "X-Amzn-Trace-Id": "Root=1-0-7"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import aiohttp
 import botocore.session
@@ -18,10 +19,6 @@ import tidemill_poller.invoke.credentials
 import tidemill_poller.invoke.invoker
 from tidemill_poller.invoke import Invoker, InvokerMisconfigured
 from tidemill_poller.retry import Delivered, FunctionError, Throttled, Unreachable
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:orders"
 
@@ -149,7 +146,7 @@ async def test_a_reply_larger_than_lambda_allows_is_not_read_to_its_end(lambda_:
         assert isinstance(await invoker.invoke(ARN, b"{}"), Delivered)
 
 
-async def test_a_refused_connection_is_an_outcome_that_names_the_endpoint(
+async def test_a_rejected_connection_is_an_outcome_that_names_the_endpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.socket() as unused:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
 import pytest
+from aiohttp import web
 
 from tests.fakes.http_thread import serving
-from tidemill_awsapi import ApiError, Service
+from tidemill_awsapi import ApiError, Call, Service
 from tidemill_poller.aws import AwsClients
 from tidemill_poller.errors import LoginFailed, SourceUnavailable
 from tidemill_poller.kafka_auth import KafkaAccess
 from tidemill_poller.mapping import Mapping, MskSource, SelfManagedSource
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from aiohttp import web
-
-    from tidemill_awsapi import Call
 
 ARN = "arn:aws:kafka:eu-west-1:123456789012:cluster/tidemill/0b4f12a8-1"
 UNAUTHENTICATED = {"Unauthenticated": {"Enabled": True}}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import pytest
@@ -16,9 +17,6 @@ from tidemill_poller.aws import AwsClients
 from tidemill_poller.errors import SecretDenied, SecretUnreadable
 from tidemill_poller.kafka_auth import KafkaAccess
 from tidemill_poller.mapping import Mapping, SelfManagedSource, SourceAccess
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PLAIN = Mapping(
     uuid="0b4f12a8",

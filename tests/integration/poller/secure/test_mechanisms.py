@@ -1,4 +1,4 @@
-"""A mapping enters a secured cluster, says why when it cannot, and goes on by itself once that is mended."""
+"""A mapping enters a secured cluster, says why when it cannot, and goes on by itself once that is fixed."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class SecureWorld:
         """Run the fleet, on the poller's own event loop, until the scenario ends."""
 
         async def main() -> None:
-            fleet = Fleet(self._surroundings())
+            fleet = Fleet(self._dependencies())
             task = asyncio.ensure_future(fleet.run())
             try:
                 await scenario()
@@ -96,7 +96,7 @@ class SecureWorld:
             runner.run(main())
         self.store.close()
 
-    def _surroundings(self) -> Dependencies:
+    def _dependencies(self) -> Dependencies:
         return Dependencies(
             store=self.store,
             settings=self.settings,

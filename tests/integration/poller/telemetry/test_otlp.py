@@ -6,8 +6,8 @@ import asyncio
 import gzip
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
@@ -17,9 +17,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.fakes.http_thread import serving
 from tidemill_poller.reporting.metrics import open_metrics
 from tidemill_poller.reporting.tracing import open_tracing
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ async def test_a_delivery_is_exported_with_the_service_s_name(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "poller-7")
-    import os  # noqa: PLC0415  # the environment of this very test
+    import os  # noqa: PLC0415 - the environment of this very test
 
     tracing = open_tracing(os.environ)
     with (
@@ -91,7 +88,7 @@ async def test_a_delivery_is_exported_with_the_service_s_name(
 
 
 async def test_counts_are_exported_at_close_at_the_latest(collector: Collector) -> None:
-    import os  # noqa: PLC0415  # the environment of this very test
+    import os  # noqa: PLC0415 - the environment of this very test
 
     metrics = open_metrics(os.environ)
     metrics.count("esm.events.polled", 5, mapping="0b4f12a8")

@@ -117,7 +117,7 @@ def test_a_client_that_says_unknown_is_disconnected(
         inner.ask(key, 3, **members)
 
 
-def test_a_full_store_refuses_the_whole_request_and_says_why(
+def test_a_full_store_rejects_the_whole_request_and_says_why(
     inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acl_store, "ACLS_MAX", 1)
@@ -150,7 +150,7 @@ def test_one_request_makes_or_deletes_no_more_than_kafka_lets_it(
     assert len(result.matching_acls) == 10
 
 
-def test_filters_that_look_at_too_much_are_refused(
+def test_filters_that_look_at_too_much_are_rejected(
     inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(acls, "LOOKS_MAX", 10)

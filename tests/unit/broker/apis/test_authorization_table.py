@@ -1,4 +1,4 @@
-"""Every API times every right, for who is judged by ACLs and for who is judged by IAM policies.
+"""Every API times every right, for principals under ACLs and for principals under IAM policies.
 
 The table holds what Apache Kafka answers; `tests/conformance/test_authorization_table.py` asks it.
 """

@@ -113,7 +113,7 @@ def test_the_brokers_settings_are_described_and_read_only(inner: InnerBroker) ->
         (99, "x", ErrorCode.invalid_request),
     ],
 )
-def test_what_has_no_configs_is_refused(inner: InnerBroker, kind: int, name: str, code: ErrorCode) -> None:
+def test_what_has_no_configs_is_rejected(inner: InnerBroker, kind: int, name: str, code: ErrorCode) -> None:
     result = describe(inner, 4, kind, name)
     assert (result.error_code, result.configs) == (code, ())
     assert result.error_message
@@ -203,7 +203,7 @@ def test_the_brokers_settings_cannot_be_changed_while_it_runs(inner: InnerBroker
     assert "--set" in result.error_message
 
 
-def test_a_resource_that_is_named_twice_is_refused_both_times(inner: InnerBroker) -> None:
+def test_a_resource_that_is_named_twice_is_rejected_both_times(inner: InnerBroker) -> None:
     resource = {
         "resource_type": TOPIC,
         "resource_name": "flights",

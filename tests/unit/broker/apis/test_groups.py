@@ -149,7 +149,7 @@ async def test_what_is_not_there_is_told_in_every_version(inner: InnerBroker, ag
 
 
 @EVERY_AGE
-async def test_offsets_of_what_does_not_exist_are_refused(inner: InnerBroker, age: int) -> None:
+async def test_offsets_of_what_does_not_exist_are_rejected(inner: InnerBroker, age: int) -> None:
     unknown = ErrorCode.unknown_topic_id if age >= 10 else ErrorCode.unknown_topic_or_partition
     assert await commit(inner, age, place_of(inner, age, "nowhere")) is unknown
     beyond = await commit(inner, age, place_of(inner, age), index=2)
@@ -207,7 +207,7 @@ async def test_groups_are_listed_by_state_and_type(inner: InnerBroker) -> None:
 async def test_authorized_operations_come_only_when_asked_for(inner: InnerBroker) -> None:
     await enter(inner, 9)
 
-    async def operations(asked: bool) -> int:  # noqa: FBT001  # the request's own flag
+    async def operations(asked: bool) -> int:  # noqa: FBT001 - the request's own flag
         reply = await ask(inner, DESCRIBE, 6, groups=["g"], include_authorized_operations=asked)
         told: int = reply.groups[0].authorized_operations
         return told

@@ -178,7 +178,7 @@ def test_the_cluster_is_one_node_and_its_controller(inner: InnerBroker, version:
     ("endpoint_type", "code"),
     [(2, ErrorCode.mismatched_endpoint_type), (9, ErrorCode.unsupported_endpoint_type)],
 )
-def test_a_cluster_asked_of_the_wrong_endpoint_is_refused(
+def test_a_cluster_asked_of_the_wrong_endpoint_is_rejected(
     inner: InnerBroker, endpoint_type: int, code: ErrorCode
 ) -> None:
     reply = inner.ask(DESCRIBE_CLUSTER, 1, endpoint_type=endpoint_type)

@@ -98,7 +98,7 @@ def test_a_partition_that_is_not_there_is_unknown(inner: InnerBroker, index: int
     )
 
 
-def test_a_partition_that_is_asked_twice_is_refused_both_times(inner: InnerBroker) -> None:
+def test_a_partition_that_is_asked_twice_is_rejected_both_times(inner: InnerBroker) -> None:
     partitions = [{"partition_index": index, "timestamp": LATEST} for index in (0, 1, 0)]
     reply = inner.ask(LIST_OFFSETS, 5, replica_id=-1, topics=[{"name": "flights", "partitions": partitions}])
     assert [each.error_code for each in reply.topics[0].partitions] == [
@@ -112,7 +112,7 @@ def test_a_partition_that_is_asked_twice_is_refused_both_times(inner: InnerBroke
     ("off_by", "code"),
     [(0, ErrorCode.none), (-1, ErrorCode.fenced_leader_epoch), (1, ErrorCode.unknown_leader_epoch)],
 )
-def test_a_leader_epoch_that_is_not_the_present_one_is_refused(
+def test_a_leader_epoch_that_is_not_the_present_one_is_rejected(
     tmp_path: Path, off_by: int, code: ErrorCode
 ) -> None:
     for _ in range(2):  # a second start, so that there is an older epoch

@@ -24,7 +24,7 @@ def test_each_idempotent_producer_gets_an_id_of_its_own(tmp_path: Path, version:
 
 
 @pytest.mark.parametrize("transactional_id", ["payments", ""])
-def test_a_transaction_is_refused(tmp_path: Path, transactional_id: str) -> None:
+def test_a_transaction_is_rejected(tmp_path: Path, transactional_id: str) -> None:
     with inner_broker(tmp_path) as inner:
         reply = inner.ask(INIT_PRODUCER_ID, 4, transactional_id=transactional_id)
     assert (reply.error_code, reply.producer_id) == (ErrorCode.transactional_id_authorization_failed, -1)

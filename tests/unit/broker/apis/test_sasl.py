@@ -126,7 +126,7 @@ async def test_a_login_gives_the_connection_its_session_and_its_rights(dialogue:
     assert dialogue.connection.rights.session is dialogue.connection.session
 
 
-async def test_a_mechanism_that_is_not_offered_is_refused_with_the_list(dialogue: Dialogue) -> None:
+async def test_a_mechanism_that_is_not_offered_is_rejected_with_the_list(dialogue: Dialogue) -> None:
     reply = await dialogue.shake_hands("SCRAM-SHA-1")
 
     assert reply.error_code is ErrorCode.unsupported_sasl_mechanism
@@ -385,7 +385,7 @@ async def test_a_user_who_is_gone_stays_connected_and_does_not_come_again(
     assert (await again.log_in(ScramClient())).error_code is ErrorCode.sasl_authentication_failed
 
 
-def test_listeners_that_ask_for_no_login_refuse_one(inner: InnerBroker) -> None:
+def test_listeners_that_ask_for_no_login_reject_one(inner: InnerBroker) -> None:
     handshake = inner.ask(SASL_HANDSHAKE, 1, mechanism="PLAIN")
     authenticate = inner.ask(SASL_AUTHENTICATE, 2, auth_bytes=b"")
 

@@ -60,7 +60,7 @@ async def test_a_user_made_by_the_api_logs_in_at_once_and_does_not_once_deleted(
     assert failed.error_code is ErrorCode.sasl_authentication_failed
 
 
-def test_what_is_right_in_a_request_is_done_though_the_rest_is_refused(inner: InnerBroker) -> None:
+def test_what_is_right_in_a_request_is_done_though_the_rest_is_rejected(inner: InnerBroker) -> None:
     results = alter(
         inner,
         deletions=[{"name": "nobody", "mechanism": SHA_256}],
@@ -77,13 +77,13 @@ def test_what_is_right_in_a_request_is_done_though_the_rest_is_refused(inner: In
 
 
 @pytest.mark.parametrize("excess", [{"salted_password": b""}, {"salt": b"s" * 1_001}, {"name": "a" * 1_001}])
-def test_what_kafka_does_not_check_is_refused_too(inner: InnerBroker, excess: dict[str, Any]) -> None:
+def test_what_kafka_does_not_check_is_rejected_too(inner: InnerBroker, excess: dict[str, Any]) -> None:
     ((code, _),) = alter(inner, upsertions=[upsertion(ALICE) | excess]).values()
 
     assert code is ErrorCode.unacceptable_credential
 
 
-def test_a_request_that_would_keep_others_waiting_is_refused(
+def test_a_request_that_would_keep_others_waiting_is_rejected(
     inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scram_credentials, "ITEMS_MAX", 1)
@@ -142,7 +142,7 @@ def test_a_full_disk_is_told_and_nothing_is_changed(
     assert described(inner) == {}
 
 
-def test_who_may_not_is_refused_in_each_apis_own_form(inner: InnerBroker, tmp_path: Path) -> None:
+def test_who_may_not_is_denied_in_each_apis_own_form(inner: InnerBroker, tmp_path: Path) -> None:
     add_user(inner.broker.scram_users, ALICE, PASSWORD)
     with inner_broker(tmp_path / "strict", "allow.everyone.if.no.acl.found=false") as strict:
         add_user(strict.broker.scram_users, ALICE, PASSWORD)

@@ -71,7 +71,7 @@ def test_a_manual_assignment_gives_partitions_and_replication_factor(inner: Inne
     assert (created.num_partitions, created.replication_factor) == (2, 3)
 
 
-def test_one_refused_topic_does_not_hinder_the_others(inner: InnerBroker) -> None:
+def test_one_rejected_topic_does_not_hinder_the_others(inner: InnerBroker) -> None:
     results = create(inner, topic("a topic"), topic("flights"), topic("orders", 0))
     assert [each.error_code for each in results] == [
         ErrorCode.invalid_topic_exception,
@@ -130,7 +130,7 @@ def assigned(
         (assigned([1], [1, 2]), ErrorCode.invalid_replica_assignment, "same number of replicas"),
     ],
 )
-def test_a_topic_that_cannot_be_is_refused(
+def test_a_topic_that_cannot_be_is_rejected(
     inner: InnerBroker, asked: dict[str, Any], code: ErrorCode, words: str
 ) -> None:
     create(inner, topic("there"), topic("a.b"))
@@ -157,7 +157,7 @@ def test_the_limit_of_partitions_counts_over_the_whole_request(inner: InnerBroke
     ]
 
 
-def test_a_refusal_quotes_no_more_than_a_reply_can_carry(inner: InnerBroker) -> None:
+def test_a_rejection_quotes_no_more_than_a_reply_can_carry(inner: InnerBroker) -> None:
     (result,) = create(inner, topic("x", configs=[{"name": "n" * 30_000, "value": "1"}]), version=4)
     assert result.error_code is ErrorCode.invalid_config
     assert len(result.error_message) <= 1000
@@ -190,7 +190,7 @@ def test_topics_are_deleted_by_id_and_answered_with_both(inner: InnerBroker) -> 
         ([{"name": "flights"}, {"name": "flights"}], ErrorCode.invalid_request),
     ],
 )
-def test_a_deletion_that_cannot_be_is_refused(
+def test_a_deletion_that_cannot_be_is_rejected(
     inner: InnerBroker, asked: list[dict[str, Any]], code: ErrorCode
 ) -> None:
     create(inner, topic("flights"))
@@ -239,7 +239,7 @@ def test_partitions_are_added(inner: InnerBroker, version: int) -> None:
         ),
     ],
 )
-def test_partitions_that_cannot_be_added_are_refused(
+def test_partitions_that_cannot_be_added_are_rejected(
     inner: InnerBroker, asked: dict[str, Any], code: ErrorCode, words: str
 ) -> None:
     create(inner, topic("flights", 2))

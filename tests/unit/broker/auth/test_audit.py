@@ -126,7 +126,7 @@ def test_invented_names_are_held_back_too_and_not_remembered(
     assert len(audit._lines) == 1  # the same
 
 
-def test_strangers_who_fail_to_log_in_hide_no_denial(audit: Audit, caplog: pytest.LogCaptureFixture) -> None:
+def test_failed_logins_hide_no_denial(audit: Audit, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(LINES_MAX + 1):
         fail(audit, f"user{number}")
     deny(audit)

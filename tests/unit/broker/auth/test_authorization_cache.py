@@ -44,7 +44,7 @@ def rights(authorizer: RecordingAuthorizer) -> AuthorizationCache:
 
 @pytest.fixture
 def inner(tmp_path: Path, authorizer: RecordingAuthorizer) -> Iterator[InnerBroker]:
-    """A broker with topic t of one partition and one batch, whose next connections are judged."""
+    """A broker with topic t of one partition and one batch, whose next connections are authorized."""
     with inner_broker(tmp_path) as inner:
         topic = inner.broker.topics.create("t", partitions=1)
         topic.partitions[0].append(batch())
@@ -125,7 +125,7 @@ def test_each_denial_is_told_but_not_what_a_listing_leaves_out(
     assert caplog.messages == [line] * 2
 
 
-def test_iam_principals_are_judged_by_policies_and_all_others_by_acls() -> None:
+def test_iam_principals_are_authorized_by_policies_and_all_others_by_acls() -> None:
     acls, iam = RecordingAuthorizer(everything), RecordingAuthorizer(nothing)
     both = ByPrincipal(acls=acls, iam=iam)
     user, role = (
@@ -274,9 +274,9 @@ async def test_a_fetch_waits_on_when_other_rules_change(
 
 async def test_a_fetch_that_waits_has_the_rights_of_a_later_login(inner: InnerBroker) -> None:
     waiting = waiting_fetch(inner)
-    stranger = Session(principal=Principal(type="User", name="mallory"))
+    mallory = Session(principal=Principal(type="User", name="mallory"))
     inner.broker.authorizer = RecordingAuthorizer(nothing)
-    inner.broker.let_in(inner.connection, stranger)
+    inner.broker.let_in(inner.connection, mallory)
     async with asyncio.timeout(SOON_S):
         assert fetched(await waiting) is DENIED
 

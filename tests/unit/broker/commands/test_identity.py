@@ -138,7 +138,9 @@ def test_remove_takes_one_key_away_and_keeps_the_rest_of_the_file(data_dir: Path
     assert json.loads(file.read_text()) == {"version": 1, "identities": [second]}
 
 
-def test_remove_of_a_stranger_is_refused(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remove_of_an_unknown_identity_is_rejected(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(data_dir, "add", "--principal", USER, "--admin")
 
     assert run(data_dir, "remove", "AKIANOBODY") == 1
@@ -156,7 +158,7 @@ def test_remove_of_a_stranger_is_refused(data_dir: Path, capsys: pytest.CaptureF
         (("--principal", USER, "--policy", "/nowhere.json"), "/nowhere.json: No such file"),
     ],
 )
-def test_a_mistake_is_answered_with_its_mend_and_writes_nothing(
+def test_a_mistake_is_answered_with_its_fix_and_writes_nothing(
     data_dir: Path, arguments: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(data_dir, "add", *arguments) == 1
@@ -165,7 +167,7 @@ def test_a_mistake_is_answered_with_its_mend_and_writes_nothing(
 
 
 @pytest.mark.parametrize("text", ["{", '{"Statement": [{"Effect": "Perhaps"}]}', "[]"])
-def test_a_policy_that_the_broker_would_refuse_is_refused_here(
+def test_a_policy_that_the_broker_would_reject_is_rejected_here(
     data_dir: Path, tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     policy = tmp_path / "policy.json"
@@ -176,7 +178,7 @@ def test_a_policy_that_the_broker_would_refuse_is_refused_here(
     assert not (data_dir / "identities.json").exists()
 
 
-def test_a_key_that_is_there_already_is_refused(
+def test_a_key_that_is_there_already_is_rejected(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ("--principal", USER, "--admin", "--access-key-id", "AKIA1", "--secret-from-stdin")
@@ -189,7 +191,7 @@ def test_a_key_that_is_there_already_is_refused(
     assert "has the access key AKIA1 already" in capsys.readouterr().err
 
 
-def test_a_file_that_the_broker_refuses_is_not_written_on(
+def test_a_file_that_the_broker_rejects_is_not_written_on(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(data_dir, "add", "--principal", USER, "--admin")

@@ -77,7 +77,7 @@ def test_renewed_certificates_keep_their_names_and_their_ca(tmp_path: Path) -> N
         (["--host", ""], "give a DNS name"),
     ],
 )
-def test_names_that_cannot_be_are_refused(
+def test_names_that_cannot_be_are_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     flag, value = arguments
@@ -86,7 +86,7 @@ def test_names_that_cannot_be_are_refused(
 
 
 @pytest.mark.parametrize("missing", ["ca.pem", "ca.key"])
-def test_half_a_ca_is_refused_and_not_made_anew(
+def test_half_a_ca_is_rejected_and_not_made_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
     assert main([str(tmp_path)]) == 0
@@ -96,7 +96,9 @@ def test_half_a_ca_is_refused_and_not_made_anew(
     assert not (tmp_path / "alice.pem").exists()
 
 
-def test_a_ca_whose_key_is_another_cas_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ca_whose_key_is_another_cas_is_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path / "a")]) == main([str(tmp_path / "b")]) == 0
     (tmp_path / "a" / "ca.key").write_bytes((tmp_path / "b" / "ca.key").read_bytes())
     assert main([str(tmp_path / "a"), "--client", "alice"]) == 1

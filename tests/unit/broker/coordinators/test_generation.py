@@ -1,4 +1,4 @@
-"""How generations are formed and handed out: votes, leaders, syncs, deadlines."""
+"""How generations are formed and distributed: votes, leaders, syncs, deadlines."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def test_a_member_that_the_leader_forgot_gets_an_empty_share(shell: GroupShell) 
     assert shell.sync(again, {}).assignment == b""
 
 
-def test_a_sync_of_an_old_generation_is_refused(shell: GroupShell) -> None:
+def test_a_sync_of_an_old_generation_is_rejected(shell: GroupShell) -> None:
     (reply,) = shell.stable()
     shell.join(reply.member_id)
     assert shell.sync(reply).error is ErrorCode.illegal_generation
 
 
-def test_a_sync_that_believes_in_another_protocol_is_refused(shell: GroupShell) -> None:
+def test_a_sync_that_believes_in_another_protocol_is_rejected(shell: GroupShell) -> None:
     """KIP-559."""
     reply = shell.join(knows_member_id_required=False)
     refused = ErrorCode.inconsistent_group_protocol
@@ -122,9 +122,9 @@ def test_a_sync_that_believes_in_another_protocol_is_refused(shell: GroupShell) 
     assert shell.sync(reply, protocol=None, protocol_type=None).error is ErrorCode.none
 
 
-def test_a_sync_of_nobody_is_refused(shell: GroupShell) -> None:
+def test_a_sync_of_nobody_is_rejected(shell: GroupShell) -> None:
     (reply,) = shell.stable()
-    assert shell.sync(replace(reply, member_id="stranger")).error is ErrorCode.unknown_member_id
+    assert shell.sync(replace(reply, member_id="unknown")).error is ErrorCode.unknown_member_id
     assert shell.sync(reply, group_id="").error is ErrorCode.invalid_group_id
     assert shell.sync(reply, group_id="elsewhere").error is ErrorCode.unknown_member_id
 
@@ -135,7 +135,7 @@ def test_a_sync_during_a_rebalance_says_so(shell: GroupShell) -> None:
     assert shell.sync(leader).error is ErrorCode.rebalance_in_progress
 
 
-def test_waiting_syncs_are_refused_when_the_group_changes(shell: GroupShell) -> None:
+def test_waiting_syncs_are_rejected_when_the_group_changes(shell: GroupShell) -> None:
     (first,) = shell.stable()
     _, wait = shell.enter()
     shell.begin_join(first.member_id)
@@ -155,7 +155,7 @@ def test_a_repeated_sync_supersedes_the_one_that_waits(shell: GroupShell) -> Non
     assert shell.synced(kept).assignment == b"share"
 
 
-def test_an_assignment_beyond_all_measure_is_refused_and_changes_nothing(shell: GroupShell) -> None:
+def test_an_assignment_beyond_all_measure_is_rejected_and_changes_nothing(shell: GroupShell) -> None:
     reply = shell.join(knows_member_id_required=False)
     huge = {reply.member_id: bytes(8 * 1024 * 1024 + 1)}
     assert shell.sync(reply, huge).error is ErrorCode.message_too_large
@@ -190,7 +190,7 @@ def test_heartbeats_are_fine_while_the_leader_assigns(shell: GroupShell) -> None
     assert shell.heartbeat(reply) is ErrorCode.none
 
 
-def test_a_heartbeat_of_an_old_generation_is_refused(shell: GroupShell) -> None:
+def test_a_heartbeat_of_an_old_generation_is_rejected(shell: GroupShell) -> None:
     (reply,) = shell.stable()
     again = shell.join(reply.member_id)
     shell.sync(again, {})

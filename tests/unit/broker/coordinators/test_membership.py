@@ -46,16 +46,16 @@ def test_a_pending_id_holds_a_rebalance_only_until_it_lapses(shell: GroupShell) 
 
 
 def test_an_unknown_id_cannot_join_a_group_that_is_not_there(shell: GroupShell) -> None:
-    assert shell.join("stranger").error is ErrorCode.unknown_member_id
+    assert shell.join("unknown").error is ErrorCode.unknown_member_id
     assert shell.state == "Dead"
 
 
-def test_a_group_without_a_name_is_refused(shell: GroupShell) -> None:
+def test_a_group_without_a_name_is_rejected(shell: GroupShell) -> None:
     assert shell.join(group_id="").error is ErrorCode.invalid_group_id
 
 
 @pytest.mark.parametrize("session_ms", [5_999, 1_800_001, 0, -1])
-def test_a_session_timeout_out_of_bounds_is_refused(shell: GroupShell, session_ms: int) -> None:
+def test_a_session_timeout_out_of_bounds_is_rejected(shell: GroupShell, session_ms: int) -> None:
     assert shell.join(session_timeout_ms=session_ms).error is ErrorCode.invalid_session_timeout
 
 
@@ -73,7 +73,7 @@ def test_a_session_timeout_at_a_bound_is_taken(shell: GroupShell, session_ms: in
         {"protocol_type": ""},
     ],
 )
-def test_a_member_that_shares_no_protocol_with_the_others_is_refused(
+def test_a_member_that_shares_no_protocol_with_the_others_is_rejected(
     shell: GroupShell, changes: dict[str, Any]
 ) -> None:
     shell.stable()
@@ -123,13 +123,13 @@ def test_the_last_member_that_leaves_makes_the_group_empty(shell: GroupShell) ->
 def test_leaving_answers_each_member_by_itself(shell: GroupShell) -> None:
     (leader,) = shell.stable()
     pending = shell.join().member_id
-    errors = shell.leave(("stranger", None), (leader.member_id, None), (pending, None), ("", "nobody"))
+    errors = shell.leave(("unknown", None), (leader.member_id, None), (pending, None), ("", "nobody"))
     unknown = ErrorCode.unknown_member_id
     assert errors == (unknown, ErrorCode.none, ErrorCode.none, unknown)
 
 
 def test_leaving_a_group_that_is_not_there_is_an_error_for_each(shell: GroupShell) -> None:
-    assert shell.leave(("stranger", None)) == (ErrorCode.unknown_member_id,)
+    assert shell.leave(("unknown", None)) == (ErrorCode.unknown_member_id,)
 
 
 def test_a_waiting_member_that_is_removed_is_told_so(shell: GroupShell) -> None:

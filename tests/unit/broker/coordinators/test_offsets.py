@@ -36,7 +36,7 @@ def test_a_member_commits_in_its_generation_only(shell: GroupShell) -> None:
     (member,) = shell.stable()
     assert shell.commit(1, member_id=member.member_id, generation=member.generation) is ErrorCode.none
     assert shell.commit(2, member_id=member.member_id, generation=0) is ErrorCode.illegal_generation
-    assert shell.commit(3, member_id="stranger", generation=1) is ErrorCode.unknown_member_id
+    assert shell.commit(3, member_id="unknown", generation=1) is ErrorCode.unknown_member_id
     assert shell.offset() == 1
 
 
@@ -71,7 +71,7 @@ def test_a_commit_is_a_sign_of_life(shell: GroupShell) -> None:
 @pytest.mark.parametrize(
     ("metadata", "fits"), [("x" * 4_096, True), ("x" * 4_097, False), ("é" * 2_049, False)]
 )
-def test_metadata_above_4096_bytes_is_refused(shell: GroupShell, metadata: str, *, fits: bool) -> None:
+def test_metadata_above_4096_bytes_is_rejected(shell: GroupShell, metadata: str, *, fits: bool) -> None:
     expected = ErrorCode.none if fits else ErrorCode.offset_metadata_too_large
     assert shell.commit(1, metadata=metadata) is expected
     assert (shell.offset() == 1) is fits

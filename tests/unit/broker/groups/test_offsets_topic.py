@@ -92,7 +92,7 @@ def test_a_record_of_a_kind_that_kafka_has_since_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("value", [b"", b"\0\1", b"\0\3\0", b"\0\3" + bytes(11)])
-def test_a_value_that_is_cut_off_or_of_another_version_is_refused(value: bytes) -> None:
+def test_a_value_that_is_cut_off_or_of_another_version_is_rejected(value: bytes) -> None:
     with pytest.raises(UnreadableRecord):
         decode(encode(OffsetForgotten(group_id="g", topic="t", partition=0))[0], value)
 
@@ -102,7 +102,7 @@ def test_a_value_that_is_cut_off_or_of_another_version_is_refused(value: bytes) 
     [(b"\0\1\xff\xff", "a required text .* is null"), (b"\0\1\0\1\xff", "is not UTF-8")],
     ids=["null", "not UTF-8"],
 )
-def test_a_key_whose_group_is_no_text_is_refused(key: bytes, words: str) -> None:
+def test_a_key_whose_group_is_no_text_is_rejected(key: bytes, words: str) -> None:
     with pytest.raises(UnreadableRecord, match=words):
         decode(key, None)
 

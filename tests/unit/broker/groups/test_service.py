@@ -266,7 +266,7 @@ def test_groups_are_spread_over_several_partitions_if_there_are(tmp_path: Path) 
     play(tmp_path, after, "offsets.topic.num.partitions=4")
 
 
-def test_a_log_that_refuses_changes_nothing_and_says_so(
+def test_a_log_that_rejects_changes_nothing_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing is acknowledged that is not in the log; clients try again."""

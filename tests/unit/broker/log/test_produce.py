@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[bytes | None, ErrorCode]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_batch_with_one_fault_is_refused_and_leaves_nothing(topic: Topics, fault: str) -> None:
+def test_a_batch_with_one_fault_is_rejected_and_leaves_nothing(topic: Topics, fault: str) -> None:
     records, error = FAULTS[fault]
     answer = produce(topic, records, transactional_id="payments")
     assert (answer.error_code, answer.base_offset) == (error, -1)
@@ -126,7 +126,7 @@ def test_a_batch_with_one_fault_is_refused_and_leaves_nothing(topic: Topics, fau
     assert produce(topic, GOOD).base_offset == 0
 
 
-def test_a_bomb_is_refused_before_it_fills_the_memory(topic: Topics) -> None:
+def test_a_bomb_is_rejected_before_it_fills_the_memory(topic: Topics) -> None:
     # A few KB that inflate to 100 MB.
     payload = compress("zstd", bytes(100 << 20))
     answer = produce(topic, batch(codec="zstd", payload=payload))
@@ -141,7 +141,7 @@ def test_zstd_needs_version_7(topic: Topics, version: int) -> None:
 
 
 @pytest.mark.parametrize("acks", [-2, 2, 100])
-def test_other_acks_are_refused(topic: Topics, acks: int) -> None:
+def test_other_acks_are_rejected(topic: Topics, acks: int) -> None:
     assert produce(topic, GOOD, acks=acks).error_code is ErrorCode.invalid_required_acks
 
 
@@ -200,7 +200,7 @@ def test_records_outside_the_allowed_times_are_listed(topics: Topics) -> None:
     assert [each.batch_index for each in answer.record_errors] == [1, 2]
 
 
-def test_a_compacted_topic_refuses_records_without_a_key(topics: Topics) -> None:
+def test_a_compacted_topic_rejects_records_without_a_key(topics: Topics) -> None:
     topics.create("t", partitions=1, configs={"cleanup.policy": "compact"})
     answer = produce(topics, batch([Record(), Record(key=None)], codec="snappy"))
     assert answer.error_code is INVALID

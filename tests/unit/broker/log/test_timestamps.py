@@ -28,7 +28,7 @@ def fill(partition: Partition, generator: random.Random, codec: str) -> list[tup
 
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("closed", [False, True])
-def test_a_time_is_found_as_a_linear_search_finds_it(topics: Topics, codec: str, closed: bool) -> None:  # noqa: FBT001
+def test_a_time_is_found_as_a_linear_search_finds_it(topics: Topics, codec: str, closed: bool) -> None:  # noqa: FBT001 - pytest's
     topics.create("t", partitions=1, configs={"segment.bytes": "1000", "index.interval.bytes": "150"})
     topic = topics.get("t")
     assert topic is not None

@@ -143,12 +143,12 @@ def test_a_topic_that_could_not_be_made_is_not_there_after_a_restart(disk: Disk)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ü", "x" * 250, "a\n"])
-def test_a_bad_name_is_refused(topics: Topics, name: str) -> None:
+def test_a_bad_name_is_rejected(topics: Topics, name: str) -> None:
     with pytest.raises(InvalidTopicName):
         topics.create(name, partitions=1)
 
 
-def test_what_contradicts_the_present_is_refused_and_changes_nothing(topics: Topics) -> None:
+def test_what_contradicts_the_present_is_rejected_and_changes_nothing(topics: Topics) -> None:
     topics.create("t", partitions=2)
     with pytest.raises(TopicExists):
         topics.create("t", partitions=1)
@@ -204,7 +204,7 @@ def test_every_default_of_the_table_is_a_value_that_it_accepts() -> None:
         ("remote.storage.enable", "true"),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(name: str, value: str) -> None:
+def test_a_value_out_of_range_is_rejected_by_name(name: str, value: str) -> None:
     with pytest.raises(InvalidConfig, match=f"Invalid value .* for configuration {name}") as refused:
         topic_configs.validate({name: value})
     assert refused.value.name == name

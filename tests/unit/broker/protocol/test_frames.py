@@ -56,7 +56,7 @@ def test_tagged_fields_of_a_flexible_header_are_skipped() -> None:
         (struct.pack(">hhih", METADATA, 9, 0, -1) + b"\xff" * 9, "does not end"),
     ],
 )
-def test_a_broken_header_is_refused_with_its_fault(frame: bytes, words: str) -> None:
+def test_a_broken_header_is_rejected_with_its_fault(frame: bytes, words: str) -> None:
     with pytest.raises(MalformedFrame, match=words):
         read_request_header(memoryview(frame))
 
@@ -72,7 +72,7 @@ def test_a_broken_header_is_refused_with_its_fault(frame: bytes, words: str) -> 
         b"\0\0\0\1\xff\xff",  # a null where none may be
     ],
 )
-def test_a_broken_body_is_refused_and_names_the_request(body: bytes) -> None:
+def test_a_broken_body_is_rejected_and_names_the_request(body: bytes) -> None:
     frame = struct.pack(">hhih", METADATA, 4, 0, -1) + body
     with pytest.raises(MalformedFrame, match="not one of request 3 in version 4"):
         decode_request(read_request_header(frame), frame)

@@ -172,7 +172,7 @@ async def test_the_length_of_a_frame_alone_costs_no_memory(tmp_path: Path) -> No
             peer.writer.write((100_000_000).to_bytes(4, "big") + b"\0\x12")
         async with asyncio.timeout(5):
             # The server tells nobody what it has read.
-            while [peer._filled for peer in broker.server.connections] != [6] * len(peers):  # noqa: ASYNC110  # see above
+            while [peer._filled for peer in broker.server.connections] != [6] * len(peers):  # noqa: ASYNC110 - see above
                 await asyncio.sleep(0)
         assert [len(peer._view) for peer in broker.server.connections] == [BUFFER_BYTES] * len(peers)
         for peer in peers:
@@ -364,12 +364,12 @@ async def test_a_peer_that_goes_while_it_waits_leaves_nothing_behind(tmp_path: P
         await other.correlation_id()
         await peer.close()
         async with asyncio.timeout(5):
-            while len(broker.server.connections) > 1:  # noqa: ASYNC110  # the server has no such event
+            while len(broker.server.connections) > 1:  # noqa: ASYNC110 - the server has no such event
                 await asyncio.sleep(0.001)
         assert not broker.topics.growth._waiting
 
 
-async def test_a_batch_that_is_refused_with_acks_0_ends_the_connection(tmp_path: Path) -> None:
+async def test_a_batch_that_is_rejected_with_acks_0_ends_the_connection(tmp_path: Path) -> None:
     async with running(tmp_path) as broker:
         peer = await broker.connect()
         await peer.send(produce_frame(batch(), acks=0), metadata_frame(2))

@@ -94,7 +94,7 @@ def unknown_compression() -> bytes:
         (lambda: zip_with("bomb", b"\0" * 2_000_000), "Unzipped size must be smaller than 1000000 bytes"),
     ],
 )
-def test_a_bad_zip_is_refused_and_leaves_nothing(
+def test_a_bad_zip_is_rejected_and_leaves_nothing(
     tmp_path: Path, make: Callable[[], bytes], told: str
 ) -> None:
     with pytest.raises(InvalidArchive) as raised:

@@ -73,7 +73,7 @@ def test_replaced_code_goes_when_it_is_released_and_current_code_stays(tmp_path:
     assert list((tmp_path / "code" / "orders").iterdir()) == []
 
 
-def test_a_refused_zip_leaves_nothing(tmp_path: Path) -> None:
+def test_a_rejected_zip_leaves_nothing(tmp_path: Path) -> None:
     registry = opened(tmp_path)
     with pytest.raises(InvalidArchive):
         registry.store_zip("orders", b"no zip")

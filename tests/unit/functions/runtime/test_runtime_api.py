@@ -114,7 +114,7 @@ def test_what_the_process_tells_is_passed_on(
         (b"DELETE /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n", b"404"),
     ],
 )
-def test_what_is_not_its_to_tell_is_refused(request_bytes: bytes, status: bytes) -> None:
+def test_what_is_not_its_to_tell_is_rejected(request_bytes: bytes, status: bytes) -> None:
     connection, wire, heard = connect()
     connection.data_received(request_bytes)
     assert heard.told == []

@@ -61,7 +61,7 @@ def violations(operation: str, **params: Any) -> list[str]:
     return InputValidator(load_service("lambda").operations[operation].input_shape).violations(params)
 
 
-def test_map_keys_and_values_are_judged_as_aws_words_it() -> None:
+def test_map_keys_and_values_are_validated_in_the_words_of_aws() -> None:
     """Tags: the sentence quotes the whole map, as Java prints it."""
     assert (
         violations("TagResource", Resource="arn:aws:lambda:us-east-1:123456789012:function:f", Tags={}) == []
@@ -134,7 +134,7 @@ def test_a_null_member_counts_as_absent() -> None:
     assert parser.parse(parts) == {"FunctionName": "f"}
 
 
-def test_a_handler_for_no_operation_is_refused_at_once() -> None:
+def test_a_handler_for_no_operation_is_rejected_at_once() -> None:
     async def handler(_call: object) -> dict[str, Any]:
         return {}
 

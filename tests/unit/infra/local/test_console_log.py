@@ -1,4 +1,4 @@
-"""The one log of `up` and the command line's tables, when a part of them is a stranger's."""
+"""The one log of `up` and the command line's tables, when a part of them comes from others."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_an_address_that_others_reach_needs_expose(host: str) -> None:
         ("my-host", "an IPv4 address"),
     ],
 )
-def test_what_clients_could_not_connect_to_is_refused_even_with_expose(host: str, reason: str) -> None:
+def test_what_clients_could_not_connect_to_is_rejected_even_with_expose(host: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         check_host(host, expose=True)
 

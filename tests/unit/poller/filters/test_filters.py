@@ -210,12 +210,12 @@ TEXT_PATTERN = '{"value": ["x", {"prefix": "pre"}]}'
         ('{"value": {"a": [null]}}', None, False),
     ],
 )
-def test_a_value_is_decoded_as_aws_documents(pattern: str, value: bytes | None, passes: bool) -> None:  # noqa: FBT001  # a column of the table
+def test_a_value_is_decoded_as_aws_documents(pattern: str, value: bytes | None, passes: bool) -> None:  # noqa: FBT001 - a column of the table
     assert raw_matches(pattern, value) is passes
 
 
 def test_no_value_is_too_deep_or_too_large_to_match() -> None:
-    """What cannot be parsed is text, and what can be is judged without recursion."""
+    """What cannot be parsed is text, and what can be is matched without recursion."""
     assert raw_matches(JSON_PATTERN, b"[" * 100_000)
     assert not raw_matches(JSON_PATTERN, b"[" * 900 + b"]" * 900)
     assert not raw_matches('{"value": {"a": [1.0]}}', b'{"a": ' + b"[" * 500 + b"1" + b"]" * 500 + b"}")

@@ -489,7 +489,7 @@ def test_results_are_written_rarely_however_many_batches_there_are(directory: Pa
     virtual_time.run(scenario())
 
 
-def test_a_refused_login_is_told_as_aws_does_and_heals(directory: Path) -> None:
+def test_a_rejected_login_is_told_as_aws_does_and_heals(directory: Path) -> None:
     """The mapping stays Enabled: it tries again by itself, as AWS would after somebody enabled it."""
 
     async def scenario() -> None:

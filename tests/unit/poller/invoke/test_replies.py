@@ -122,7 +122,7 @@ def test_the_error_code_is_found_in_the_body_too() -> None:
 
 
 @pytest.mark.parametrize("code", ["RequestTooLargeException", "RequestEntityTooLargeException", ""])
-def test_a_payload_over_the_limit_has_one_error_type_whoever_refuses_it(code: str) -> None:
+def test_a_payload_over_the_limit_has_one_error_type_whoever_rejects_it(code: str) -> None:
     outcome = read_reply(413, headers(x_amzn_ErrorType=code), b"too big")
     assert isinstance(outcome, Unreachable)
     assert outcome.error_type == REQUEST_TOO_LARGE

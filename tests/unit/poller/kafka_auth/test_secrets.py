@@ -1,4 +1,4 @@
-"""What a secret must hold; each fault names the secret and the mend, and never what the secret holds."""
+"""What a secret must hold; each fault names the secret and the fix, and never what the secret holds."""
 
 from __future__ import annotations
 

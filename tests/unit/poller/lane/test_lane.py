@@ -86,7 +86,7 @@ def test_a_full_batch_does_not_wait_for_its_window() -> None:
 
 @pytest.mark.parametrize(("overlap", "second_at_s"), [(False, 18.0), (True, 13.0)])
 def test_the_next_window_opens_after_the_invocation_or_when_provisioned_with_the_last_batch(
-    overlap: bool,  # noqa: FBT001  # a table
+    overlap: bool,  # noqa: FBT001 - a table
     second_at_s: float,
 ) -> None:
     function = ScriptedFunction(takes_s=5.0)
@@ -113,7 +113,7 @@ def test_one_invocation_is_in_flight_at_a_time() -> None:
     assert function.batches == [[i] for i in range(10)]
 
 
-def test_records_that_the_filter_refuses_commit_without_an_invocation() -> None:
+def test_records_that_the_filter_rejects_commit_without_an_invocation() -> None:
     function = ScriptedFunction()
     wanted = compile_filters(['{"value":{"kind":["buy"]}}'])
 
@@ -430,7 +430,7 @@ def test_a_destination_that_is_away_holds_the_partition_and_says_so() -> None:
 
 
 def test_a_destination_that_never_answers_gets_a_copy_a_minute_at_most() -> None:
-    """Each may have arrived; one that is away gets its tries with the growing back-off."""
+    """Each may have arrived; one that is away gets its attempts with the growing back-off."""
     destination = RecordingDestination(silent=True)
 
     async def scenario() -> None:

@@ -112,7 +112,7 @@ def test_a_starting_timestamp_is_kept_in_milliseconds() -> None:
 
 
 @pytest.mark.parametrize("now", [True, False])
-def test_a_starting_timestamp_may_be_now_but_not_later(now: bool) -> None:  # noqa: FBT001  # the case itself
+def test_a_starting_timestamp_may_be_now_but_not_later(now: bool) -> None:  # noqa: FBT001 - the case itself
     at = datetime.fromtimestamp((NOW_MS + (0 if now else 1)) / 1000, tz=UTC)
     if now:
         made(StartingPosition="AT_TIMESTAMP", StartingPositionTimestamp=at)

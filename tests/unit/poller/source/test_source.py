@@ -472,7 +472,7 @@ def test_a_cluster_that_cannot_be_reached_at_the_start_ends_the_source_with_the_
     virtual_time.run(scenario())
 
 
-def test_a_connection_that_only_new_credentials_mend_ends_the_source_with_the_reason() -> None:
+def test_a_connection_that_only_new_credentials_fix_ends_the_source_with_the_reason() -> None:
     """aiokafka would try the old ones for ever: the fleet connects anew, with what the secret holds then."""
 
     async def scenario() -> None:

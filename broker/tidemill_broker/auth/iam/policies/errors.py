@@ -4,4 +4,4 @@ from tidemill_broker.errors import BrokerError
 
 
 class PolicyError(BrokerError, ValueError):
-    """A policy that cannot be used: one sentence that names the statement and what mends it."""
+    """A policy that cannot be used: one sentence that names the statement and the fix."""

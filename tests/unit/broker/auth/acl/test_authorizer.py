@@ -39,17 +39,17 @@ def authorizer(store: AclStore, *, allow_everyone: bool = False) -> Authorizer:
     return AclAuthorizer(store, super_users=frozenset({str(ROOT.principal)}), allow_everyone=allow_everyone)
 
 
-def reads(judge: Authorizer, name: str, session: Session = ALICE) -> bool:
-    return judge.decide(session, HOST, Operation.READ, ResourceType.TOPIC, name).allowed
+def reads(acls: Authorizer, name: str, session: Session = ALICE) -> bool:
+    return acls.decide(session, HOST, Operation.READ, ResourceType.TOPIC, name).allowed
 
 
 @pytest.mark.parametrize("allow_everyone", [False, True])
 def test_without_any_acl_the_default_holds(store: AclStore, *, allow_everyone: bool) -> None:
-    judge = authorizer(store, allow_everyone=allow_everyone)
-    decision = judge.decide(ALICE, HOST, Operation.READ, ResourceType.TOPIC, "flights")
+    acls = authorizer(store, allow_everyone=allow_everyone)
+    decision = acls.decide(ALICE, HOST, Operation.READ, ResourceType.TOPIC, "flights")
     assert decision.allowed is allow_everyone
     assert f"allow.everyone.if.no.acl.found is {allow_everyone}".lower() in decision.reason
-    assert judge.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC) is allow_everyone
+    assert acls.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC) is allow_everyone
 
 
 @pytest.mark.parametrize(
@@ -67,23 +67,23 @@ def test_one_acl_of_anybody_closes_its_resources_for_everybody_else(
 ) -> None:
     """So it is on MSK, whose default allows everyone."""
     store.add([known])
-    judge = authorizer(store, allow_everyone=True)
-    assert [name for name in (*closed, *open_still) if reads(judge, name)] == open_still
+    acls = authorizer(store, allow_everyone=True)
+    assert [name for name in (*closed, *open_still) if reads(acls, name)] == open_still
 
 
 def test_a_deny_wins_wherever_it_stands(store: AclStore) -> None:
     prefix = topic_acl("fli", pattern_type=PatternType.PREFIXED, principal="User:*", host=HOST)
     store.add([topic_acl("flights"), topic_acl("*", operation=Operation.ALL)])
-    judge = authorizer(store)
-    assert reads(judge, "flights")
+    acls = authorizer(store)
+    assert reads(acls, "flights")
     denial = topic_acl(
         "fli", pattern_type=PatternType.PREFIXED, principal="User:*", host=HOST, permission=Permission.DENY
     )
     store.add([denial, prefix])
-    decision = judge.decide(ALICE, HOST, Operation.READ, ResourceType.TOPIC, "flights")
+    decision = acls.decide(ALICE, HOST, Operation.READ, ResourceType.TOPIC, "flights")
     assert decision == (False, "the ACL DENY READ to User:* from 10.0.0.1 on PREFIXED TOPIC 'fli'")
-    assert judge.decide(ALICE, "10.0.0.2", Operation.READ, ResourceType.TOPIC, "flights").allowed
-    assert reads(judge, "orders")
+    assert acls.decide(ALICE, "10.0.0.2", Operation.READ, ResourceType.TOPIC, "flights").allowed
+    assert reads(acls, "orders")
 
 
 @pytest.mark.parametrize(
@@ -97,49 +97,49 @@ def test_a_deny_wins_wherever_it_stands(store: AclStore) -> None:
 )
 def test_a_host_is_spelt_as_java_spells_it(store: AclStore, host: str, peer: str) -> None:
     """ACLs that were made for Kafka mean the same hosts here."""
-    judge = authorizer(store, allow_everyone=True)
+    acls = authorizer(store, allow_everyone=True)
     store.add([topic_acl("*", principal="User:*", host=host, permission=Permission.DENY)])
     store.add([topic_acl("*")])
     question = (Operation.READ, ResourceType.TOPIC)
-    assert not judge.decide(ALICE, peer, *question, "flights").allowed
-    assert not judge.allows_some(ALICE, peer, *question)
-    assert judge.decide(ALICE, "::2", *question, "flights").allowed
+    assert not acls.decide(ALICE, peer, *question, "flights").allowed
+    assert not acls.allows_some(ALICE, peer, *question)
+    assert acls.decide(ALICE, "::2", *question, "flights").allowed
 
 
 def test_a_deny_of_read_leaves_describe_alone(store: AclStore) -> None:
     store.add([topic_acl("a", operation=Operation.WRITE), topic_acl("a", permission=Permission.DENY)])
-    judge = authorizer(store)
-    assert judge.decide(ALICE, HOST, Operation.DESCRIBE, ResourceType.TOPIC, "a").allowed
-    assert not reads(judge, "a")
+    acls = authorizer(store)
+    assert acls.decide(ALICE, HOST, Operation.DESCRIBE, ResourceType.TOPIC, "a").allowed
+    assert not reads(acls, "a")
 
 
 def test_super_users_may_do_anything(store: AclStore) -> None:
     everything = topic_acl("*", principal="User:*", operation=Operation.ALL, permission=Permission.DENY)
     store.add([everything])
-    judge = authorizer(store)
-    assert reads(judge, "flights", ROOT)
-    assert judge.allows_some(ROOT, HOST, Operation.WRITE, ResourceType.TOPIC)
-    assert not judge.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC)
+    acls = authorizer(store)
+    assert reads(acls, "flights", ROOT)
+    assert acls.allows_some(ROOT, HOST, Operation.WRITE, ResourceType.TOPIC)
+    assert not acls.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC)
 
 
 def test_some_topic_is_enough_to_write_without_a_name(store: AclStore) -> None:
     """KIP-679: an idempotent producer needs no right of the cluster if it may write somewhere."""
-    judge = authorizer(store)
+    acls = authorizer(store)
     store.add([topic_acl("a", operation=Operation.READ)])
-    assert not judge.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC)
+    assert not acls.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC)
     store.add([topic_acl("a", operation=Operation.WRITE)])
-    assert judge.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC)
+    assert acls.allows_some(ALICE, HOST, Operation.WRITE, ResourceType.TOPIC)
 
 
 def test_a_change_bites_with_the_next_decision(store: AclStore) -> None:
-    judge = authorizer(store)
-    versions = [judge.version]
+    acls = authorizer(store)
+    versions = [acls.version]
     store.add([topic_acl("a")])
-    versions.append(judge.version)
-    assert reads(judge, "a")
+    versions.append(acls.version)
+    assert reads(acls, "a")
     store.delete([topic_acl("a")])
-    versions.append(judge.version)
-    assert not reads(judge, "a")
+    versions.append(acls.version)
+    assert not reads(acls, "a")
     assert versions == sorted(set(versions))
 
 
@@ -155,6 +155,6 @@ def test_super_users_are_separated_by_semicolons(text: str, users: set[str]) -> 
     assert parse_super_users(text) == users
 
 
-def test_a_super_user_without_a_type_is_refused() -> None:
+def test_a_super_user_without_a_type_is_rejected() -> None:
     with pytest.raises(ValueError, match="'alice' is no principal: write Type:name, as in User:alice"):
         parse_super_users("User:bob;alice")

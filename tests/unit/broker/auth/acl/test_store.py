@@ -55,7 +55,7 @@ def test_the_version_grows_with_each_change_and_with_nothing_else(file: Path) ->
     assert seen == [0, 1, 1, 2, 2]
 
 
-def test_a_change_that_the_disk_refuses_changes_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_the_disk_rejects_changes_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = AclStore(file)
     store.add([acl("kept")])
 
@@ -109,14 +109,14 @@ def test_every_acl_that_was_answered_outlives_kill_9(file: Path) -> None:
         '{"version": 1, "acls": ["x"]}',
     ],
 )
-def test_a_damaged_file_is_refused(file: Path, content: str) -> None:
+def test_a_damaged_file_is_rejected(file: Path, content: str) -> None:
     file.write_text(content)
     with pytest.raises(ValueError, match=r"acls\.json is damaged: \w+Error"):
         AclStore(file)
 
 
 @pytest.mark.parametrize(("member", "value"), [("operation", "FLY"), ("host", None), ("patternType", 3)])
-def test_one_damaged_acl_is_refused(file: Path, member: str, value: object) -> None:
+def test_one_damaged_acl_is_rejected(file: Path, member: str, value: object) -> None:
     AclStore(file).add([acl()])
     document = json.loads(file.read_text())
     document["acls"][0][member] = value

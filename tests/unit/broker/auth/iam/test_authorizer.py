@@ -374,7 +374,7 @@ def test_only_the_cluster_has_tags(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("spelt", [str, "::ffff:{}".format], ids=["plain", "mapped"])
-def test_an_address_is_judged_whatever_socket_it_came_by(
+def test_an_address_is_compared_whatever_socket_it_came_by(
     cluster: Cluster, spelt: Callable[[str], str]
 ) -> None:
     near = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}

@@ -144,7 +144,7 @@ FAULTS: dict[str, tuple[dict[str, Any] | str, str]] = {
 
 
 @pytest.mark.parametrize(("document", "fault"), FAULTS.values(), ids=FAULTS)
-def test_a_file_with_a_fault_is_refused_by_name_place_and_mend(
+def test_a_file_with_a_fault_is_rejected_by_name_place_and_fix(
     file: Path, document: dict[str, Any] | str, fault: str
 ) -> None:
     write_raw(file, document)
@@ -157,7 +157,7 @@ def test_a_file_with_a_fault_is_refused_by_name_place_and_mend(
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o604, 0o620, 0o644, 0o666])
-def test_a_file_that_others_may_read_or_write_is_refused(file: Path, mode: int) -> None:
+def test_a_file_that_others_may_read_or_write_is_rejected(file: Path, mode: int) -> None:
     write(file, [GOOD]).chmod(mode)
 
     with pytest.raises(IdentityFileError, match="chmod 600"):
@@ -171,7 +171,7 @@ def test_a_file_may_be_readable_by_its_group_as_platforms_mount_secrets(file: Pa
     assert Identities([file]).get(LONG_TERM.access_key_id)
 
 
-def test_what_is_no_file_is_refused_and_holds_nobody_up(file: Path) -> None:
+def test_what_is_no_file_is_rejected_and_holds_nobody_up(file: Path) -> None:
     os.mkfifo(file, 0o600)
 
     with pytest.raises(IdentityFileError, match="regular file"):
@@ -205,7 +205,7 @@ class TestSeveralFiles:
         assert identity.principal_arn == USER
         assert f"{other}: the access key {LONG_TERM.access_key_id} is refused" in caplog.text
 
-    def test_of_two_cluster_policies_the_second_is_refused(
+    def test_of_two_cluster_policies_the_second_is_rejected(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         files = [write(tmp_path / name, [], clusterPolicy=CLUSTER_POLICY) for name in ("one", "other")]
@@ -256,7 +256,7 @@ class TestChanges:
         assert f"{file}: must be one JSON object" in caplog.text
         assert LONG_TERM.secret not in caplog.text
 
-    def test_once_mended_it_counts_again(self, file: Path) -> None:
+    def test_once_fixed_it_counts_again(self, file: Path) -> None:
         identities = Identities([write(file, [GOOD])])
         write(file, []).chmod(0o644)
         identities.reload()
@@ -281,14 +281,14 @@ class TestChanges:
         watching = asyncio.create_task(identities.watch())
         write(file, [GOOD])
         async with asyncio.timeout(5):
-            while identities.get(LONG_TERM.access_key_id) is None:  # noqa: ASYNC110  # it has no such event
+            while identities.get(LONG_TERM.access_key_id) is None:  # noqa: ASYNC110 - it has no such event
                 await asyncio.sleep(0.001)
         watching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await watching
 
 
-def test_a_file_larger_than_the_bound_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_larger_than_the_bound_is_rejected(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidemill_broker.auth.iam.identity_file.FILE_BYTES_MAX", 100)
     write(file, [GOOD])
 

@@ -90,7 +90,7 @@ SIGNED_OTHERWISE: dict[str, tuple[dict[str, Any], str]] = {
         "X-Amz-Credential is not",
     ),
     "huge access key": ({"keys": replace(LONG_TERM, access_key_id="A" * 4000)}, "X-Amz-Credential is not"),
-    "session token of a stranger": (
+    "session token of another key": (
         {"keys": replace(TEMPORARY, session_token="IQoJb3JpZ2luX2Vj")},
         "session token",
     ),
@@ -197,7 +197,7 @@ def test_only_a_right_signature_learns_that_credentials_expired(door: Door, make
     ],
 )
 @each_mechanism
-def test_no_error_behind_a_refusal_holds_the_token(
+def test_no_error_behind_a_rejection_holds_the_token(
     door: Door, make: Make, spoil: Callable[[bytes], bytes]
 ) -> None:
     """Decoders keep what they could not read in their errors, and a crash dump would show it."""
@@ -279,7 +279,7 @@ def noted(name: str, function: Callable[..., Any], work: list[tuple[str, int, in
 
 
 @each_mechanism
-def test_a_refusal_names_who_was_claimed_and_no_secret(door: Door, make: Make) -> None:
+def test_a_rejection_names_who_was_claimed_and_no_secret(door: Door, make: Make) -> None:
     refusal = door.refuses(make(replace(TEMPORARY, session_token="IQoJ-PLANTED", secret="other")))
 
     assert refusal.claimed == TEMPORARY.access_key_id

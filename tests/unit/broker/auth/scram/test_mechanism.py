@@ -58,7 +58,7 @@ def test_the_exchange_of_rfc_7677_comes_out_byte_for_byte(tmp_path: Path) -> Non
     users = ScramUsers(tmp_path / "scram.json")
     credential = credential_of("SCRAM-SHA-256", salted, salt=salt, iterations=4096)
     users.alter([], {("user", "SCRAM-SHA-256"): credential})
-    make_nonce = lambda: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"  # noqa: E731  # the server's half, as in the RFC
+    make_nonce = lambda: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"  # noqa: E731 - the server's half, as in the RFC
     exchange = ScramMechanism("SCRAM-SHA-256", users, make_nonce=make_nonce).begin()
 
     first = step(exchange, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO")
@@ -149,7 +149,7 @@ def test_who_knows_the_password_gets_in(
         b"\xff" * 100,
     ],
 )
-def test_another_first_message_is_refused_and_then_nothing_is_taken(users: ScramUsers, first: bytes) -> None:
+def test_another_first_message_is_rejected_and_then_nothing_is_taken(users: ScramUsers, first: bytes) -> None:
     exchange = begin(users)
 
     assert refusal(exchange, first).public is None
@@ -206,7 +206,7 @@ def final_with(client: ScramClient, server_first: bytes, change: str) -> bytes:
     ],
 )
 @pytest.mark.parametrize("name", [ALICE, "nobody"])
-def test_another_last_message_is_refused_and_cannot_be_mended(
+def test_another_last_message_is_rejected_and_cannot_be_repaired(
     users: ScramUsers, name: str, change: str
 ) -> None:
     client = ScramClient(username=name)

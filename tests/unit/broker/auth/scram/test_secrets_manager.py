@@ -135,7 +135,7 @@ BAD = {
 }
 
 
-async def test_a_bad_secret_is_one_line_that_names_the_mend(
+async def test_a_bad_secret_is_one_line_that_names_the_fix(
     manager: Counting, users: ScramUsers, follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(manager, "AmazonMSK_good", username="bob", password="one")
@@ -147,9 +147,9 @@ async def test_a_bad_secret_is_one_line_that_names_the_mend(
 
     lines = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert len(lines) == len(BAD)
-    for name, (_, mend) in BAD.items():
+    for name, (_, fix) in BAD.items():
         (line,) = [each for each in lines if f"AmazonMSK_{name}-" in each]
-        assert mend in line
+        assert fix in line
     assert "hunter2" not in caplog.text
     assert opens(users, "bob", "one")
     assert len(users.by_secrets) == 1
@@ -183,7 +183,7 @@ async def test_of_two_secrets_with_one_user_name_the_first_by_name_holds_and_one
     assert "secrets AmazonMSK_a and AmazonMSK_b have the same user name: the password of AmazonMSK_a" in line
     assert "give each secret a user name of its own" in line
     assert not any(value in line for value in ("alice-9", "hunter"))
-    # Mended, and broken again: that is one line more.
+    # Fixed, and broken again: one more line.
     for name in ("bob", "alice-9"):
         content = json.dumps({"username": name, "password": "hunter-two"})
         manager.real.put_secret_value(SecretId=second, SecretString=content)

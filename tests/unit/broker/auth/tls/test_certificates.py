@@ -58,7 +58,7 @@ def faulty(fault: str) -> str:
         ("expired", "no client would take it; make a new one by `tidemill broker init-tls DIR --renew`"),
     ],
 )
-def test_a_keystore_that_cannot_be_used_is_refused_with_its_mend(
+def test_a_keystore_that_cannot_be_used_is_rejected_with_its_fix(
     files: tuple[Path, Path], fault: str, said: str
 ) -> None:
     keystore, truststore = files
@@ -74,7 +74,7 @@ def test_a_keystore_that_cannot_be_used_is_refused_with_its_mend(
     ("content", "said"),
     [(None, "cannot be read (No such file or directory)"), ("x", "holds no CA certificates in PEM")],
 )
-def test_a_truststore_that_cannot_be_used_is_refused(
+def test_a_truststore_that_cannot_be_used_is_rejected(
     files: tuple[Path, Path], content: str | None, said: str
 ) -> None:
     keystore, truststore = files

@@ -54,7 +54,7 @@ def test_a_certificate_that_expired_since_its_session_began_lets_nobody_in() -> 
     )
 
 
-def test_who_is_refused_by_the_rules_is_named_in_the_refusal() -> None:
+def test_who_is_rejected_by_the_rules_is_named_in_the_rejection() -> None:
     with pytest.raises(NotLetIn, match=r"no rule of ssl\.principal\.mapping\.rules") as raised:
         session(Shown(), 0, "RULE:^CN=bob$/bob/")
     assert raised.value.claimed == "CN=alice"

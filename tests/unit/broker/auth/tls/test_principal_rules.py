@@ -41,6 +41,6 @@ def test_nobody_comes_in_whom_no_rule_names(rules: str) -> None:
         ("RULE:^CN=(.*)$/${name}/", "a $ in a replacement is"),
     ],
 )
-def test_what_is_no_rule_is_refused_with_its_mend(rules: str, fault: str) -> None:
+def test_what_is_no_rule_is_rejected_with_its_fix(rules: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault.replace("$", r"\$")):
         PrincipalRules(rules)

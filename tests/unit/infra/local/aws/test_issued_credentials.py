@@ -124,7 +124,7 @@ def test_a_session_that_is_over_is_told_no_more(iam: IAMBackend, sts: STSBackend
 
 
 @pytest.mark.parametrize("fault", ["no role", "no boundary", "no policy"])
-def test_a_key_that_cannot_be_judged_as_on_aws_stays_out_and_harms_no_other(
+def test_a_key_that_cannot_be_evaluated_as_on_aws_stays_out_and_harms_no_other(
     iam: IAMBackend, sts: STSBackend, export: Export, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     """A role or a boundary that does not exist, a policy that the broker cannot read."""

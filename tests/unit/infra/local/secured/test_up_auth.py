@@ -39,7 +39,7 @@ def test_each_mechanism_opens_its_listener_and_only_none_the_plaintext_one(
 
 
 @pytest.mark.parametrize("text", ["", ",", "scram,kerberos", "all"])
-def test_what_is_no_mechanism_is_refused_with_the_choices(text: str) -> None:
+def test_what_is_no_mechanism_is_rejected_with_the_choices(text: str) -> None:
     with pytest.raises(ValueError, match="takes none, iam, scram, mtls, plain, separated by commas"):
         parse_auth(text)
 
@@ -51,7 +51,7 @@ def test_what_is_no_mechanism_is_refused_with_the_choices(text: str) -> None:
         ({"auth": "iam", "iam_port": 9098, "port": 9098}, "--port and --iam-port"),
     ],
 )
-def test_two_listeners_on_one_port_are_refused_at_once(
+def test_two_listeners_on_one_port_are_rejected_at_once(
     tmp_path: Path, asked: dict[str, Any], flags: str
 ) -> None:
     with pytest.raises(UserError, match=f"^{flags} are both 9098: give each a port of its own, or 0.$"):
@@ -151,7 +151,7 @@ def test_who_lists_topics_without_credentials_is_told_so(
 
 
 @pytest.mark.parametrize("name", ["broker.pem", "client.pem"])
-def test_a_certificate_of_another_ca_is_refused_before_anything_starts(tmp_path: Path, name: str) -> None:
+def test_a_certificate_of_another_ca_is_rejected_before_anything_starts(tmp_path: Path, name: str) -> None:
     """Else each program starts, and none trusts another."""
     make_certificates(tmp_path / "ours")
     make_certificates(tmp_path / "foreign")
@@ -163,7 +163,7 @@ def test_a_certificate_of_another_ca_is_refused_before_anything_starts(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["broker.pem", "client.pem"])
-def test_an_expired_certificate_is_refused_with_its_mend(
+def test_an_expired_certificate_is_rejected_with_its_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     make_certificates(tmp_path)

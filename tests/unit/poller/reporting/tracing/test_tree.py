@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -18,11 +19,6 @@ from tidemill_poller.reporting.tracing.recent import RecentDeliveries
 from tidemill_poller.reporting.tracing.recorded import RecordedTracing
 from tidemill_poller.reporting.tracing.recorded_delivery import CALLS_PER_TRACE, TRACE_AGE_MAX_S
 from tidemill_poller.reporting.tracing.tree import render_tree
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from opentelemetry.sdk.trace import ReadableSpan
 
 QUEUE = "arn:aws:sqs:us-east-1:123456789012:failed"
 HEAD = "flights-3 [100-199], 100 records, 51.2 kB, closed by size, to delays:live"

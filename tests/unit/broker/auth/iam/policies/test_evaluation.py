@@ -292,7 +292,7 @@ CONDITIONS = [
     fails("StringLike has case.", "StringLike", "R*", "red"),
     fails("StringNotLike negates it.", "StringNotLike", "r*", "red"),
     holds("IfExists is satisfied by a missing key.", "StringEqualsIfExists", "red", None),
-    fails("IfExists still judges a key that is there.", "StringEqualsIfExists", "red", "blue"),
+    fails("IfExists still compares a key that is there.", "StringEqualsIfExists", "red", "blue"),
     holds("Null true: the key is absent.", "Null", "true", None),
     fails("Null true fails where the key is present.", "Null", value=True, got="red"),
     holds("Null false: the key is present.", "Null", "false", "red"),

@@ -1,4 +1,4 @@
-"""What is wrong with a policy document is told by one sentence that names the statement and the mend."""
+"""What is wrong with a policy document is told by one sentence that names the statement and the fix."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ RESOURCE_REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("bad", "message"), REFUSED, ids=range(len(REFUSED)))
-def test_a_document_that_iam_would_refuse_is_refused_with_its_mend(bad: Any, message: str) -> None:
+def test_a_document_that_iam_would_reject_is_rejected_with_its_fix(bad: Any, message: str) -> None:
     with pytest.raises(PolicyError) as refusal:
         parse_policy(bad)
     assert message in str(refusal.value)
@@ -170,7 +170,7 @@ STATEMENT = st.dictionaries(ELEMENTS, WORDS | st.lists(WORDS, max_size=2) | st.d
     | JSON,
     st.booleans(),
 )
-def test_any_json_is_a_policy_or_is_refused(value: Any, resource_based: bool) -> None:  # noqa: FBT001  # drawn
+def test_any_json_is_a_policy_or_is_rejected(value: Any, resource_based: bool) -> None:  # noqa: FBT001 - drawn
     with suppress(PolicyError):
         parse_policy(value, resource_based=resource_based)
 
