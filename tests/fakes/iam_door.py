@@ -51,7 +51,7 @@ class Door:
         assert session is not None
         return session
 
-    def refuses(self, token: bytes, public: str = "Access denied") -> AuthenticationFailed:
+    def rejects(self, token: bytes, public: str = "Access denied") -> AuthenticationFailed:
         """Whoever brings this token is told MSK's text and nothing else; returned for what the log says."""
         return self.refuses_of(_mechanism_of(token), token, public)
 

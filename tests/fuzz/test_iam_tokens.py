@@ -33,8 +33,8 @@ def admitted(mechanism: Mechanism, token: bytes) -> bool:
     told = None
     try:
         mechanism.begin().respond(token)
-    except AuthenticationFailed as refusal:
-        told = refusal.public or ""
+    except AuthenticationFailed as rejection:
+        told = rejection.public or ""
     assert told is None or told.endswith(": Access denied")
     return told is None
 

@@ -174,7 +174,7 @@ def _add_iam(
 
 @contextmanager
 def _opening(path: Path) -> Iterator[None]:
-    """Refuse to start on a file that cannot be read: without it, rights would silently be others."""
+    """Fail the start for a file that cannot be read: without it, other rights would apply silently."""
     try:
         yield
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -12,7 +12,7 @@ from tidemill_broker.errors import BrokerError
 
 
 class AuthenticationFailed(BrokerError):
-    """A login that is refused. `public` is all that the client is told, the rest is for the audit line.
+    """A login that is rejected. `public` is all that the client is told, the rest is for the audit line.
 
     `claimed` is who the client said it is ("" where it said nothing), `reason` why it is not believed. None
     of them ever holds a secret. `public` None: the stage says Kafka's generic sentence for the mechanism.

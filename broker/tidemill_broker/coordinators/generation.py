@@ -25,9 +25,9 @@ def rebalance(group: Group, limits: Limits, now_ms: int) -> Step:
         return complete_if_joined(group, now_ms)
     if group.state is State.EMPTY:
         return _begin_first(group, limits, now_ms)
-    refused, answers = _refuse_waiting_syncs(group)
+    rejected, answers = _reject_waiting_syncs(group)
     waiting = replace(
-        refused,
+        rejected,
         state=State.PREPARING,
         since_ms=now_ms,
         join_deadline_ms=now_ms + group.rebalance_timeout_ms,
@@ -161,7 +161,7 @@ def sync(group: Group, request: SyncRequest, ticket: Ticket, now_ms: int) -> Ste
     if sum(map(len, request.assignments.values())) > ASSIGNMENTS_BYTES_MAX:
         return _answer_sync(group, ticket, ErrorCode.message_too_large)
     before = group.members[request.member_id].syncing
-    replaced = () if before is None else (_refusal(before, ErrorCode.rebalance_in_progress),)
+    replaced = () if before is None else (_rejection(before, ErrorCode.rebalance_in_progress),)
     waiting = _synced(group, request.member_id, ticket, now_ms)
     if request.member_id != group.leader:
         return Step(group=waiting, answers=replaced)
@@ -203,17 +203,17 @@ def sync_reply(group: Group, member: Member) -> SyncReply:
 
 
 def _answer_sync(group: Group, ticket: Ticket, error: ErrorCode) -> Step:
-    return Step(group=group, answers=(_refusal(ticket, error),))
+    return Step(group=group, answers=(_rejection(ticket, error),))
 
 
-def _refusal(ticket: Ticket, error: ErrorCode) -> Answer:
+def _rejection(ticket: Ticket, error: ErrorCode) -> Answer:
     return Answer(ticket=ticket, reply=SyncReply(error=error))
 
 
-def _refuse_waiting_syncs(group: Group) -> tuple[Group, tuple[Answer, ...]]:
+def _reject_waiting_syncs(group: Group) -> tuple[Group, tuple[Answer, ...]]:
     """Those who wait for an assignment that will not come join again."""
     answers = tuple(
-        _refusal(member.syncing, ErrorCode.rebalance_in_progress)
+        _rejection(member.syncing, ErrorCode.rebalance_in_progress)
         for member in group.members.values()
         if member.syncing is not None
     )

@@ -37,16 +37,16 @@ def join(group: Group, request: JoinRequest, ticket: Ticket, limits: Limits, now
 
     Kafka's GroupMetadataManager.classicGroupJoin; the caller has made the group if it may be made.
     """
-    error = _refusal(group, request, limits)
+    error = _rejection(group, request, limits)
     if error is not ErrorCode.none:
-        return _refuse(group, request, ticket, error)
+        return _reject(group, request, ticket, error)
     if request.member_id == "":
         return _join_new(group, request, ticket, limits, now_ms)
     if request.member_id in group.pending:
         return _add(group, request, ticket, limits, now_ms)
     error = check_member(group, request.member_id, request.instance_id)
     if error is not ErrorCode.none:
-        return _refuse(group, request, ticket, error)
+        return _reject(group, request, ticket, error)
     return _join_again(group, request, ticket, limits, now_ms)
 
 
@@ -123,7 +123,7 @@ def abandon(group: Group, ticket: Ticket, limits: Limits, now_ms: int) -> Step:
     return Step(group=None)
 
 
-def _refusal(group: Group, request: JoinRequest, limits: Limits) -> ErrorCode:
+def _rejection(group: Group, request: JoinRequest, limits: Limits) -> ErrorCode:
     if not _has_room(group, request.member_id, limits):
         return ErrorCode.group_max_size_reached
     offered = {name for name, _ in request.protocols}
@@ -293,6 +293,6 @@ def _join_error(member: Member, error: ErrorCode) -> Answer:
     return Answer(ticket=member.joining, reply=JoinReply(error=error, member_id=member.member_id))
 
 
-def _refuse(group: Group, request: JoinRequest, ticket: Ticket, error: ErrorCode) -> Step:
+def _reject(group: Group, request: JoinRequest, ticket: Ticket, error: ErrorCode) -> Step:
     reply = JoinReply(error=error, member_id=request.member_id)
     return Step(group=group, answers=(Answer(ticket=ticket, reply=reply),))

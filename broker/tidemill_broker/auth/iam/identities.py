@@ -154,12 +154,12 @@ def _merged(sources: Iterable[_Source]) -> _Content:
         for access_key_id, identity in source.content.identities.items():
             if identities.setdefault(access_key_id, identity) is not identity:
                 logger.error(
-                    "%s: the access key %s is refused, for another file has it; remove one of them",
+                    "%s: the access key %s is rejected, for another file has it; remove one of them",
                     source.file,
                     access_key_id,
                 )
         if policy and source.content.cluster_policy:
-            logger.error("%s: clusterPolicy is refused, for another file has one; remove one", source.file)
+            logger.error("%s: clusterPolicy is rejected, for another file has one; remove one", source.file)
         policy = policy or source.content.cluster_policy
     return _Content(identities=identities, cluster_policy=policy)
 

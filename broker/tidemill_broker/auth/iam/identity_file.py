@@ -92,7 +92,7 @@ def _parsed(text: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a repeated key: two readers could each take another of them."""
+    """Reject a repeated key: two readers could each take another of them."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError

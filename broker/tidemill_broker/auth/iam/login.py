@@ -35,7 +35,7 @@ class ConnectAuthorizer(Protocol):
 
 
 def denied(reason: str, *, claimed: str = "", public: str = "Access denied") -> AuthenticationFailed:
-    """Refuse in MSK's words: a request id and hardly more."""
+    """Reject in MSK's words: a request id and hardly more."""
     request_id = uuid4()
     return AuthenticationFailed(
         f"{request_id}: {reason}", claimed=claimed, public=f"[{request_id}]: {public}"
@@ -90,7 +90,7 @@ class IamLogin:
         )
 
     def _check_scope(self, claim: Presigned, now_ms: int) -> None:
-        """Refuse what was signed for another region or another time, before anybody's secret is used."""
+        """Reject what was signed for another region or another time, before anybody's secret is used."""
         if claim.region != self._region:
             reason = f"signed for the region {claim.region}, and this cluster is in {self._region}"
         elif now_ms >= claim.ends_ms:

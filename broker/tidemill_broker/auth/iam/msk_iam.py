@@ -79,7 +79,7 @@ class MskIamExchange:
             )
             raise denied(reason, claimed=claim.access_key_id)
         session = self._login.session(claim, self._peer_host)
-        # Exactly these two keys: AWS's Java client refuses an object with any other.
+        # Exactly these two keys: AWS's Java client rejects an object with any other.
         answer = {"version": VERSION, "request-id": str(uuid4())}
         return Step(token=json.dumps(answer, separators=(",", ":")).encode(), session=session)
 

@@ -1,6 +1,6 @@
 """AWS's Signature Version 4 of a presigned `GET /` of the service kafka-cluster, checked and never made.
 
-Takes apart what a client presents, refuses whatever its signers never write, and says whether a secret signed
+Takes apart what a client presents, rejects whatever its signers never write, and says whether a secret signed
 it. Pure: knows no clock, no identities and neither of the two wrappings (JSON, URL) that mechanisms unwrap.
 
 See docs/decisions/0921.

@@ -23,7 +23,7 @@ _NONCE: Final = rb"[\x21-\x2b\x2d-\x7e]+"
 _EXTENSIONS: Final = rb"(?:,[A-Za-z]+=[\x01-\x2b\x2d-\x7f]+)*"
 _BASE64: Final = rb"(?:[a-zA-Z0-9/+]{4})*(?:[a-zA-Z0-9/+]{3}=|[a-zA-Z0-9/+]{2}==)?"
 # Only "n": a client that would bind to the channel, or thinks that we could, is not served by Kafka either.
-# No m= before the name: it marks what a server must know or refuse (RFC 5802 section 5.1), and none is known.
+# No m= before the name: it marks what a server must know or reject (RFC 5802 section 5.1), and none is known.
 CLIENT_FIRST: Final = re.compile(
     rb"(?P<gs2>n,(?:a=(?P<authzid>%b))?,)(?P<bare>n=(?P<name>%b),r=(?P<nonce>%b)(?P<extensions>%b))"
     % (_NAME, _NAME, _NONCE, _EXTENSIONS)

@@ -122,7 +122,7 @@ class Certificates:
         for host, listeners in others.items():
             logger.warning(
                 "clients of %s are told to connect to %s, which the certificate in %s does not name (but %s):"
-                " they will refuse it; `tidemill broker init-tls DIR --host %s` makes one that does,"
+                " they will reject it; `tidemill broker init-tls DIR --host %s` makes one that does,"
                 " or advertise a host that it names by --set advertised.listeners=…",
                 ", ".join(listeners),
                 host,

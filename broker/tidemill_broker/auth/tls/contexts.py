@@ -91,8 +91,8 @@ def certificate_session(connection: ssl.SSLObject, rules: PrincipalRules, now_s:
         raise NotLetIn("the certificate has expired since its TLS session began", claimed=name)
     try:
         user = rules.user(name)
-    except NoRuleApplies as refusal:
-        raise NotLetIn(str(refusal), claimed=name) from None
+    except NoRuleApplies as rejection:
+        raise NotLetIn(str(rejection), claimed=name) from None
     return Session(principal=Principal(type="User", name=user), mechanism=SSL)
 
 

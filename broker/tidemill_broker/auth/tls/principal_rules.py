@@ -1,7 +1,7 @@
 """ssl.principal.mapping.rules: how a certificate's name becomes a user's.
 
 The semantics are those of org.apache.kafka.common.security.ssl.SslPrincipalMapper (KIP-371). Pure. Regular
-expressions are Python's: what Java spells otherwise is refused at the start, not misread.
+expressions are Python's: what Java spells otherwise is rejected at the start, not misread.
 """
 
 import re

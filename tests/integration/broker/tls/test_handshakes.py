@@ -52,7 +52,7 @@ def principal(running: TlsBroker, keystore: Path | None, listener: str = "tls") 
     return found[1]
 
 
-def refuses(running: TlsBroker, listener: str, context: ssl.SSLContext) -> None:
+def rejects(running: TlsBroker, listener: str, context: ssl.SSLContext) -> None:
     """The handshake succeeds, and nothing is answered."""
     asking = RawKafka(running.port(listener), context)
     with closing(asking), pytest.raises(Disconnected):
@@ -88,7 +88,7 @@ def test_a_client_in_the_clear_is_nobody(secured: TlsBroker) -> None:
 
 
 def test_a_certificate_that_the_rules_leave_no_user_does_not_come_in(secured: TlsBroker) -> None:
-    refuses(secured, "tls", secured.trusting(client(secured, "refused")))
+    rejects(secured, "tls", secured.trusting(client(secured, "refused")))
     line = failed_login(secured, "tls", "ssl.principal.mapping.rules leave nothing")
     assert "claimed=" in line
     assert "CN=refused" in line
@@ -202,7 +202,7 @@ def test_sasl_listeners_ask_for_no_certificate_and_believe_none(secured: TlsBrok
 
 @pytest.mark.parametrize("listener", ["scram", "iam"])
 def test_nothing_is_served_before_a_login(secured: TlsBroker, listener: str) -> None:
-    refuses(secured, listener, secured.trusting())
+    rejects(secured, listener, secured.trusting())
 
 
 def test_every_client_is_told_the_address_of_its_own_listener(secured: TlsBroker) -> None:

@@ -1,4 +1,4 @@
-"""`tidemill broker init-tls`: what it makes, what it keeps, and what it refuses."""
+"""`tidemill broker init-tls`: what it makes, what it keeps, and what it rejects."""
 
 from __future__ import annotations
 

@@ -116,9 +116,9 @@ def test_a_sync_of_an_old_generation_is_rejected(shell: GroupShell) -> None:
 def test_a_sync_that_believes_in_another_protocol_is_rejected(shell: GroupShell) -> None:
     """KIP-559."""
     reply = shell.join(knows_member_id_required=False)
-    refused = ErrorCode.inconsistent_group_protocol
-    assert shell.sync(reply, protocol="sticky").error is refused
-    assert shell.sync(reply, protocol_type="connect").error is refused
+    rejected = ErrorCode.inconsistent_group_protocol
+    assert shell.sync(reply, protocol="sticky").error is rejected
+    assert shell.sync(reply, protocol_type="connect").error is rejected
     assert shell.sync(reply, protocol=None, protocol_type=None).error is ErrorCode.none
 
 

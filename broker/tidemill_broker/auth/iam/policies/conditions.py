@@ -56,7 +56,7 @@ class Condition:
             return self.if_exists or self.quantifier == _ALL or (self.negated and self.quantifier != _ANY)
         results = (self._meets(value, context) for value in values)
         # Without a quantifier a key has one value (IAM: single-valued); should it have more, none may be
-        # refused by a negated operator, and one is enough for another.
+        # rejected by a negated operator, and one is enough for another.
         return (
             any(results) if self.quantifier == _ANY or not (self.quantifier or self.negated) else all(results)
         )

@@ -1,6 +1,6 @@
 """A policy document, compiled: `parse_policy` reads the JSON object, evaluation asks the `Policy`.
 
-Stricter than silence: an element or a spelling that IAM would refuse is refused here too, by name.
+Stricter than silence: an element or a spelling that IAM would reject is rejected here too, by name.
 """
 
 import re
@@ -87,7 +87,7 @@ def parse_policy(document: Mapping[str, Any], *, resource_based: bool = False) -
     """Compile a document as JSON gives it. Raises PolicyError, which names the statement and the fix."""
     if not isinstance(document, Mapping):
         raise PolicyError('the policy is not an object; write {"Version": "2012-10-17", "Statement": […]}')
-    _refuse_unknown(document, _POLICY_ELEMENTS, "the policy")
+    _reject_unknown(document, _POLICY_ELEMENTS, "the policy")
     version = document.get("Version", "2008-10-17")
     if version not in _VERSIONS:
         raise PolicyError(f'the policy\'s Version is {version!r}; write "2012-10-17"')
@@ -96,7 +96,7 @@ def parse_policy(document: Mapping[str, Any], *, resource_based: bool = False) -
     return Policy(statements=statements, keys=frozenset(reader.keys))
 
 
-def _refuse_unknown(element: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+def _reject_unknown(element: Mapping[str, Any], known: frozenset[str], what: str) -> None:
     if unknown := sorted(str(name) for name in element.keys() - known):
         raise PolicyError(
             f"{what} has the unknown element {unknown[0]!r}; {what} holds {', '.join(sorted(known))}"
@@ -132,7 +132,7 @@ class _Reader:
     def _read(self, element: object, *, label: str) -> Statement:
         if not isinstance(element, dict):
             raise PolicyError('it is not an object; write {"Effect": …, "Action": …, "Resource": …}')
-        _refuse_unknown(element, self._elements(element), "the statement")
+        _reject_unknown(element, self._elements(element), "the statement")
         self._check_sid(element.get("Sid", ""))
         effect = element.get("Effect")
         if effect not in ("Allow", "Deny"):

@@ -331,9 +331,9 @@ def test_the_sessions_of_a_role_can_be_ended_all_at_once(
 def test_only_keys_that_end_say_that_nobody_showed_a_second_factor(cluster: Cluster) -> None:
     """IAM: aws:MultiFactorAuthPresent is there with temporary credentials only."""
     alone = {"Bool": {"aws:MultiFactorAuthPresent": "false"}}
-    refused = [allow("*"), {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": alone}]
-    assert read(cluster.holds(*refused)).allowed
-    assert not read(cluster.holds(*refused, sessionToken="token")).allowed
+    rejected = [allow("*"), {"Effect": "Deny", "Action": "*", "Resource": "*", "Condition": alone}]
+    assert read(cluster.holds(*rejected)).allowed
+    assert not read(cluster.holds(*rejected, sessionToken="token")).allowed
 
 
 class ChangedMeanwhile:

@@ -149,11 +149,11 @@ def test_a_file_with_a_fault_is_rejected_by_name_place_and_fix(
 ) -> None:
     write_raw(file, document)
 
-    with pytest.raises(IdentityFileError) as refusal:
+    with pytest.raises(IdentityFileError) as rejection:
         Identities([file])
-    assert str(refusal.value).startswith(f"{file}: ")
-    assert fault in str(refusal.value)
-    assert LONG_TERM.secret not in str(refusal.value)
+    assert str(rejection.value).startswith(f"{file}: ")
+    assert fault in str(rejection.value)
+    assert LONG_TERM.secret not in str(rejection.value)
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o604, 0o620, 0o644, 0o666])
@@ -203,7 +203,7 @@ class TestSeveralFiles:
 
         assert identity is not None
         assert identity.principal_arn == USER
-        assert f"{other}: the access key {LONG_TERM.access_key_id} is refused" in caplog.text
+        assert f"{other}: the access key {LONG_TERM.access_key_id} is rejected" in caplog.text
 
     def test_of_two_cluster_policies_the_second_is_rejected(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -211,7 +211,7 @@ class TestSeveralFiles:
         files = [write(tmp_path / name, [], clusterPolicy=CLUSTER_POLICY) for name in ("one", "other")]
 
         assert Identities(files).cluster_policy
-        assert f"{files[1]}: clusterPolicy is refused" in caplog.text
+        assert f"{files[1]}: clusterPolicy is rejected" in caplog.text
 
     def test_a_fault_in_one_leaves_the_others_alone(self, tmp_path: Path) -> None:
         one, other = write(tmp_path / "one", [entry(LONG_TERM)]), tmp_path / "other"

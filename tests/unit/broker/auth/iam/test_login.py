@@ -129,10 +129,10 @@ SIGNED_OTHERWISE: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_signed_otherwise_lets_nobody_in(
     door: Door, make: Make, parts: dict[str, Any], reason: str
 ) -> None:
-    refusal = door.refuses(make(**parts))
+    rejection = door.rejects(make(**parts))
 
-    assert reason in refusal.reason
-    assert LONG_TERM.secret not in refusal.reason
+    assert reason in rejection.reason
+    assert LONG_TERM.secret not in rejection.reason
 
 
 @each_mechanism
@@ -142,7 +142,7 @@ def test_a_token_is_good_until_it_expires_and_never_again(door: Door, make: Make
     for door.now_ms in (NOW_MS - 300_000, NOW_MS, NOW_MS, NOW_MS + 899_999):
         assert door.session(token)
     for door.now_ms in (NOW_MS - 301_000, NOW_MS + 900_000, NOW_MS + 10**10):
-        door.refuses(token)
+        door.rejects(token)
 
 
 @each_mechanism
@@ -151,7 +151,7 @@ def test_a_shorter_validity_ends_sooner(door: Door, make: Make) -> None:
     door.now_ms = NOW_MS + 299_999
     assert door.session(token)
     door.now_ms += 1
-    door.refuses(token)
+    door.rejects(token)
 
 
 @each_mechanism
@@ -160,7 +160,7 @@ def test_a_fraction_of_a_second_counts_as_awss_javascript_signer_writes_it(door:
     door.now_ms = NOW_MS + 899_455
     assert door.session(token)
     door.now_ms += 1
-    door.refuses(token)
+    door.rejects(token)
 
 
 @each_mechanism
@@ -173,9 +173,9 @@ def test_expired_credentials_log_nobody_in_and_nearly_expired_ones_are_told_so(
 
     assert door.session(token).expires_ms == NOW_MS + 10_000
     door.now_ms += 1
-    door.refuses(token, "Session too short")
+    door.rejects(token, "Session too short")
     door.now_ms += 10_000
-    assert "credentials have expired" in door.refuses(token).reason
+    assert "credentials have expired" in door.rejects(token).reason
 
 
 @each_mechanism
@@ -183,7 +183,7 @@ def test_only_a_right_signature_learns_that_credentials_expired(door: Door, make
     write(door.file, usual(expires_ms=NOW_MS + 5000))
     door.identities.reload()
 
-    door.refuses(make(replace(TEMPORARY, secret="other")))
+    door.rejects(make(replace(TEMPORARY, secret="other")))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_who_may_not_connect_is_denied_though_the_signature_is_right(door: Door,
     write(door.file, [entry(LONG_TERM, policies=[READ_ONLY])])
     door.identities.reload()
 
-    reason = door.refuses(make()).reason
+    reason = door.rejects(make()).reason
     assert "may not connect: no policy allows kafka-cluster:Connect on arn:" in reason
     assert reason.count("kafka-cluster:Connect") == 1
 
@@ -241,7 +241,7 @@ def test_a_removed_key_logs_nobody_in(door: Door, make: Make) -> None:
     write(door.file, [])
     door.identities.reload()
 
-    assert "no such access key" in door.refuses(token).reason
+    assert "no such access key" in door.rejects(token).reason
 
 
 @each_mechanism
@@ -257,7 +257,7 @@ def test_an_unknown_key_costs_the_same_hashes_as_a_wrong_signature(
     for keys in (unknown, replace(LONG_TERM, secret="guess")):
         token = make(keys)
         work.clear()
-        door.refuses(token)
+        door.rejects(token)
         costs.append(work.copy())
 
     assert costs[0] == costs[1]
@@ -280,10 +280,10 @@ def noted(name: str, function: Callable[..., Any], work: list[tuple[str, int, in
 
 @each_mechanism
 def test_a_rejection_names_who_was_claimed_and_no_secret(door: Door, make: Make) -> None:
-    refusal = door.refuses(make(replace(TEMPORARY, session_token="IQoJ-PLANTED", secret="other")))
+    rejection = door.rejects(make(replace(TEMPORARY, session_token="IQoJ-PLANTED", secret="other")))
 
-    assert refusal.claimed == TEMPORARY.access_key_id
-    assert "PLANTED" not in f"{refusal!r} {refusal.reason} {refusal.public}"
+    assert rejection.claimed == TEMPORARY.access_key_id
+    assert "PLANTED" not in f"{rejection!r} {rejection.reason} {rejection.public}"
 
 
 @pytest.mark.parametrize(("make", "mechanism"), [(make_json, "OAUTHBEARER"), (make_url, "AWS_MSK_IAM")])

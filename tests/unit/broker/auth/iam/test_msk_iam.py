@@ -45,7 +45,7 @@ def test_an_object_lets_nobody_in_once_a_value_is_changed_or_gone(door: Door, ke
     ]
     for other in others:
         if other != value:
-            door.refuses(edited(**{key: other}))
+            door.rejects(edited(**{key: other}))
 
 
 def test_the_user_agent_is_free_text(door: Door) -> None:
@@ -105,15 +105,15 @@ def test_the_host_may_be_any_of_ours_however_it_is_spelled(door: Door, host: str
     ],
 )
 def test_what_was_signed_for_another_host_lets_nobody_in(door: Door, host: str) -> None:
-    refusal = door.refuses(make_json(host=host))
+    rejection = door.rejects(make_json(host=host))
 
-    assert len(refusal.reason) < 400
+    assert len(rejection.reason) < 400
 
 
 def test_the_host_names_are_those_of_the_moment(door: Door) -> None:
     """A certificate that was renewed with other names counts at once."""
     token = make_json(host="new.example")
-    door.refuses(token)
+    door.rejects(token)
     door.hosts |= {"new.example"}
 
     assert door.session(token)

@@ -79,11 +79,11 @@ def test_a_url_says_the_same_in_any_order_and_spelling(door: Door, url: str) -> 
     ],
 )
 def test_a_url_that_differs_lets_nobody_in(door: Door, url: str) -> None:
-    door.refuses(frame(url))
+    door.rejects(frame(url))
 
 
 def test_a_url_for_another_region_lets_nobody_in_though_its_host_fits(door: Door) -> None:
-    assert "region us-east-1" in door.refuses(url_token(at_ms=NOW_MS, region="us-east-1")).reason
+    assert "region us-east-1" in door.rejects(url_token(at_ms=NOW_MS, region="us-east-1")).reason
 
 
 GOOD = frame(URL)

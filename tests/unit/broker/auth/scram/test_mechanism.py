@@ -1,4 +1,4 @@
-"""SCRAM and PLAIN by themselves: the RFCs' vectors, Kafka's dialect, and all the ways to be refused."""
+"""SCRAM and PLAIN by themselves: the RFCs' vectors, Kafka's dialect, and all the ways to be rejected."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def step(exchange: Exchange, token: bytes) -> Step:
     return result
 
 
-def refusal(exchange: Exchange, token: bytes) -> AuthenticationFailed:
+def rejection(exchange: Exchange, token: bytes) -> AuthenticationFailed:
     with pytest.raises(AuthenticationFailed) as caught:
         exchange.respond(token)
     return caught.value
@@ -152,12 +152,12 @@ def test_who_knows_the_password_gets_in(
 def test_another_first_message_is_rejected_and_then_nothing_is_taken(users: ScramUsers, first: bytes) -> None:
     exchange = begin(users)
 
-    assert refusal(exchange, first).public is None
-    assert refusal(exchange, ScramClient().first()).reason == "a message after the end of the exchange"
+    assert rejection(exchange, first).public is None
+    assert rejection(exchange, ScramClient().first()).reason == "a message after the end of the exchange"
 
 
 def test_another_authorization_id_is_told_by_kafkas_sentence(users: ScramUsers) -> None:
-    public = refusal(begin(users), ScramClient(gs2_header="n,a=bob,").first()).public
+    public = rejection(begin(users), ScramClient(gs2_header="n,a=bob,").first()).public
 
     assert (
         public
@@ -213,10 +213,10 @@ def test_another_last_message_is_rejected_and_cannot_be_repaired(
     exchange = begin(users)
     server_first = step(exchange, client.first()).token
 
-    failure = refusal(exchange, final_with(client, server_first, change))
+    failure = rejection(exchange, final_with(client, server_first, change))
 
     assert (failure.public, failure.claimed) == (None, name)
-    assert refusal(exchange, client.final(server_first)).reason == "a message after the end of the exchange"
+    assert rejection(exchange, client.final(server_first)).reason == "a message after the end of the exchange"
 
 
 def test_a_proof_made_for_another_exchange_is_worth_nothing(users: ScramUsers) -> None:
@@ -225,8 +225,8 @@ def test_a_proof_made_for_another_exchange_is_worth_nothing(users: ScramUsers) -
     answered, seen = step(exchange, client.first()).token, step(other, client.first()).token
     step(exchange, client.final(answered))
 
-    assert refusal(other, client.final(answered)).reason == "the nonce is not this exchange's"
-    assert refusal(exchange, client.final(seen)).reason == "a message after the end of the exchange"
+    assert rejection(other, client.final(answered)).reason == "the nonce is not this exchange's"
+    assert rejection(exchange, client.final(seen)).reason == "a message after the end of the exchange"
 
 
 def test_an_unknown_user_is_answered_like_a_wrong_password(tmp_path: Path, users: ScramUsers) -> None:
@@ -248,7 +248,7 @@ def test_an_unknown_user_is_answered_like_a_wrong_password(tmp_path: Path, users
     wrong = {}
     for name in (ALICE, "nobody"):
         client, exchange = ScramClient(username=name, password="wrong"), begin(users)
-        wrong[name] = refusal(exchange, client.final(step(exchange, client.first()).token))
+        wrong[name] = rejection(exchange, client.final(step(exchange, client.first()).token))
     assert {each.public for each in wrong.values()} == {None}
     assert {name: each.reason for name, each in wrong.items()} == {
         ALICE: "wrong password",
@@ -291,7 +291,7 @@ async def test_an_unknown_user_costs_the_same_hashes_as_a_wrong_password(
         exchange = begin(users)
         server_first = step(exchange, ScramClient(username=name).first()).token
         nonce = server_first[2:].split(b",")[0]
-        refusal(exchange, b"c=biws,r=" + nonce + b",p=" + b"A" * 86 + b"==")
+        rejection(exchange, b"c=biws,r=" + nonce + b",p=" + b"A" * 86 + b"==")
         with pytest.raises(AuthenticationFailed):
             await plain(users, f"\0{name}\0wrong".encode())
         spent[name] = list(hashed)
@@ -425,7 +425,7 @@ async def test_one_message_is_all_that_plain_takes(users: ScramUsers) -> None:
     with pytest.raises(AuthenticationFailed):
         await exchange.respond(b"")  # type: ignore[misc]  # PLAIN's steps are awaited
 
-    assert refusal(exchange, b"\0alice\0alice-secret").reason == "a message after the end of the exchange"
+    assert rejection(exchange, b"\0alice\0alice-secret").reason == "a message after the end of the exchange"
 
 
 def test_no_key_is_in_a_repr(users: ScramUsers) -> None:

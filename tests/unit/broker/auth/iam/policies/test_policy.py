@@ -92,16 +92,16 @@ RESOURCE_REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("bad", "message"), REFUSED, ids=range(len(REFUSED)))
 def test_a_document_that_iam_would_reject_is_rejected_with_its_fix(bad: Any, message: str) -> None:
-    with pytest.raises(PolicyError) as refusal:
+    with pytest.raises(PolicyError) as rejection:
         parse_policy(bad)
-    assert message in str(refusal.value)
+    assert message in str(rejection.value)
 
 
 @pytest.mark.parametrize(("bad", "message"), RESOURCE_REFUSED, ids=range(len(RESOURCE_REFUSED)))
 def test_a_cluster_policy_names_principals_as_iam_does(bad: dict[str, Any], message: str) -> None:
-    with pytest.raises(PolicyError) as refusal:
+    with pytest.raises(PolicyError) as rejection:
         parse_policy(document(bad), resource_based=True)
-    assert message in str(refusal.value)
+    assert message in str(rejection.value)
 
 
 def test_one_statement_needs_no_list_and_an_id_is_welcome() -> None:
