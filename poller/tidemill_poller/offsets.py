@@ -8,6 +8,7 @@ The commit's metadata carries the attempts and the cuts of the batch in progress
 restart or a kill -9 neither resets a retry count nor joins halves again:
 
     {"tidemill":1,"pending":[[failed,first,last,first,last…],…]}      offsets relative to the committed one
+    {"tidemill":1,"topic":"<id>",…}      the topic that the offset is of, where the cluster has topic ids
 
 See docs/decisions/0600.
 """
@@ -142,6 +143,25 @@ def decode(offset: int, metadata: str, *, end: int | None = None) -> list[Pendin
     if end is not None:
         pending = [part for part in pending if part.last_offset < end]
     return pending if _ascending(pending) else []
+
+
+def with_topic(metadata: str, topic_id: str | None) -> str:
+    """Add the id of the topic to a commit's metadata, if there is one and it fits."""
+    if topic_id is None:
+        return metadata
+    head, pending = f'{{"tidemill":{_VERSION},', metadata.partition(",")[2]
+    text = f'{head}"topic":"{topic_id}"' + (f",{pending}" if pending else "}")
+    return text if len(text) <= METADATA_BYTES_MAX else metadata
+
+
+def topic_of(metadata: str) -> str | None:
+    """Return the id of the topic that an offset was committed for; None if nobody wrote one."""
+    try:
+        found = orjson.loads(metadata)
+    except orjson.JSONDecodeError:
+        return None
+    topic = found.get("topic") if isinstance(found, dict) and found.get("tidemill") == _VERSION else None
+    return topic if isinstance(topic, str) else None
 
 
 def _worth_writing(pending: Sequence[Pending]) -> bool:

@@ -39,6 +39,7 @@ class FakeKafka:
     members: list[FakeGroupClient] = field(default_factory=list)
     generation: int = 0
     reachable: bool = True
+    topic_id: str | None = None
     commits_denied: bool = False
     fault: SourceUnavailable | None = None  # what an own connection attempt would find
     unreadable: dict[int, int] = field(default_factory=dict)  # partition -> offset that cannot be decoded
@@ -201,6 +202,10 @@ class FakeGroupClient:
             p: next((r.offset for r in self.kafka.logs[p] if r.timestamp >= timestamp_ms), None)
             for p in partitions
         }
+
+    async def topic_id(self) -> str | None:
+        self.kafka.available()
+        return self.kafka.topic_id
 
     async def diagnosis(self) -> SourceUnavailable | None:
         return self.kafka.fault

@@ -135,6 +135,15 @@ class PollerReporter:
             end,
         )
 
+    def topic_recreated(self, topic_id: str | None) -> None:
+        """Note that the group's offsets are of a topic of the same name that is gone."""
+        logger.warning(
+            "topic was made anew, offsets of the one before are void: reading from the StartingPosition"
+            " topic=%s id=%s",
+            self._topic,
+            topic_id,
+        )
+
     def committed(self, reporter: PartitionReporter, *, before: int, offset: int) -> None:
         """Note that Kafka acknowledged a partition's commit."""
         reporter.status.committed = offset

@@ -48,6 +48,7 @@ from tidemill_poller.source.connecting import (
     sentence,
 )
 from tidemill_poller.source.fetched import Fetches
+from tidemill_poller.source.topic_ids import topic_id
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,10 @@ class GroupClient(Protocol):
 
     async def at_time(self, partitions: Collection[int], timestamp_ms: int) -> Mapping[int, int | None]:
         """Return the first offset whose record is not older than a time; None when all are."""
+        ...
+
+    async def topic_id(self) -> str | None:
+        """Return the topic's id, which one that is made anew does not share; None where there is none."""
         ...
 
     async def diagnosis(self) -> SourceUnavailable | None:
@@ -249,6 +254,12 @@ class KafkaGroupClient:
         times = {TopicPartition(self._topic, partition): timestamp_ms for partition in partitions}
         found = await self._call("listing offsets by time", self._consumer.offsets_for_times(times))
         return {tp.partition: at.offset if at else None for tp, at in found.items()}
+
+    async def topic_id(self) -> str | None:
+        """See GroupClient."""
+        client = self._consumer._client  # noqa: SLF001 - aiokafka's version is pinned
+        found: str | None = await self._call("looking up the topic's id", topic_id(client, self._topic))
+        return found
 
     async def diagnosis(self) -> SourceUnavailable | None:
         """See GroupClient. Tries the brokers that the cluster names, or at first the given ones."""

@@ -25,7 +25,7 @@ from tidemill_poller.errors import SourceUnavailable
 from tidemill_poller.event import EventSource, event_source
 from tidemill_poller.lane import Lane, LaneDependencies
 from tidemill_poller.mapping import StartingPosition
-from tidemill_poller.offsets import CommitPoint
+from tidemill_poller.offsets import CommitPoint, topic_of, with_topic
 from tidemill_poller.reporting import PartitionReporter, PollerReporter
 from tidemill_poller.source.client import GroupClient, OffsetsOutOfRange
 
@@ -81,6 +81,7 @@ class Source:
         self._room = asyncio.Event()  # a lane may want records again
         self._committing = asyncio.Lock()
         self._draining = asyncio.Lock()
+        self._topic_id: str | None = None  # of the topic whose offsets are committed
 
     def stop(self) -> None:
         """Ask `run` to drain, leave and return."""
@@ -164,6 +165,8 @@ class Source:
     async def _reset(self, positions: Mapping[int, int]) -> None:
         """Go on at the log's start: retention took the records before it, or the topic was made anew."""
         try:
+            if not await self._look_at_topic():
+                return
             bounds = await self._client.bounds(positions)
         except SourceUnavailable as error:
             self._fail(error)
@@ -188,7 +191,7 @@ class Source:
                 return
             try:
                 # At once: when the new log has grown past the old offset, nobody can tell them apart.
-                await self._client.commit({partition: CommitPoint(start)})
+                await self._client.commit(self._of_this_topic({partition: CommitPoint(start)}))
             except SourceUnavailable as error:
                 self._fail(error)
                 return
@@ -213,12 +216,19 @@ class Source:
         if not self._client.partitions():
             # aiokafka joins the group all the same, and would wait with neither partitions nor a word.
             raise SourceUnavailable(f"the cluster has no topic {self._dependencies.topic} (any more)")
-        points = dict(await self._client.committed())
+        committed = await self._client.committed()
+        self._topic_id = await self._client.topic_id() or self._topic_id
+        points = {p: point for p, point in committed.items() if not self._of_another_topic(point)}
+        if len(points) < len(committed):
+            self._reporter.topic_recreated(self._topic_id)
         missing = [p for p in partitions if p not in points]
         if missing:
+            anew = [p for p in missing if p in committed]
             starts = await self._starting_points(missing, first_time=not points)
+            if points and anew:
+                starts |= await self._starting_points(anew, first_time=True)
             # Committed at once: a poller that dies before its first record must not start later.
-            await self._client.commit(starts)
+            await self._client.commit(self._of_this_topic(starts))
             points |= starts
         noted = [p for p in partitions if points[p].metadata]
         bounds = await self._client.bounds(noted) if noted else {}
@@ -230,6 +240,27 @@ class Source:
             self._open(partition, points[partition], end=end)
         self._reporter.assigned(partitions)
         self._on_joined()
+
+    def _of_another_topic(self, point: CommitPoint) -> bool:
+        """Whether an offset was committed for a topic of this name that was deleted since."""
+        return self._topic_id is not None and topic_of(point.metadata) not in {None, self._topic_id}
+
+    def _of_this_topic(self, points: Mapping[int, CommitPoint]) -> dict[int, CommitPoint]:
+        return {
+            p: CommitPoint(at.offset, with_topic(at.metadata, self._topic_id)) for p, at in points.items()
+        }
+
+    async def _look_at_topic(self) -> bool:
+        """Whether the topic is still the one that was joined; else end, and begin anew as a new member.
+
+        What is committed until then carries the id of the old topic. Raises SourceUnavailable.
+        """
+        found = await self._client.topic_id()
+        if None in {found, self._topic_id} or found == self._topic_id:
+            return True
+        topic = self._dependencies.topic
+        self._fail(SourceUnavailable(f"topic {topic} was deleted and made anew: its offsets begin again"))
+        return False
 
     async def _starting_points(
         self, partitions: Collection[int], *, first_time: bool
@@ -326,7 +357,7 @@ class Source:
                 return True
             committing = {p: running[p] for p in due}
             try:
-                await self._client.commit(due)
+                await self._client.commit(self._of_this_topic(due))
             except SourceUnavailable as error:
                 self._reporter.commit_failed(error)
                 if error.transition_reason:
@@ -345,6 +376,8 @@ class Source:
         while True:
             partitions = list(self._running)
             try:
+                if partitions and not await self._look_at_topic():
+                    return
                 bounds = await self._client.bounds(partitions) if partitions else {}
             except SourceUnavailable as error:
                 self._reporter.poll_failed()

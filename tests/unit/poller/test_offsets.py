@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tidemill_poller.offsets import METADATA_BYTES_MAX, CommitPoint, PartitionOffsets, Pending, decode, encode
+from tidemill_poller.offsets import (
+    METADATA_BYTES_MAX,
+    CommitPoint,
+    PartitionOffsets,
+    Pending,
+    decode,
+    encode,
+    topic_of,
+    with_topic,
+)
 from tidemill_poller.retry import Attempts
 
 
@@ -140,3 +149,23 @@ def test_metadata_that_the_version_before_committed_still_decodes() -> None:
         Pending(runs=[(10, 14)], attempts=Attempts(failed=3)),
         Pending(runs=[(16, 19), (22, 22)], attempts=Attempts()),
     ]
+
+
+@pytest.mark.parametrize("pending", [[], [part((10, 12), failed=3)]], ids=["nothing", "something"])
+def test_the_topics_id_travels_beside_what_is_pending(pending: list[Pending]) -> None:
+    metadata = with_topic(encode(10, pending), "an-id")
+    assert topic_of(metadata) == "an-id"
+    assert decode(10, metadata) == pending
+
+
+@pytest.mark.parametrize(
+    "metadata", ["", "x", "[]", '{"tidemill":1,"topic":7}', '{"tidemill":2,"topic":"t"}']
+)
+def test_metadata_without_a_topics_id_names_none(metadata: str) -> None:
+    assert topic_of(metadata) is None
+
+
+def test_a_topics_id_is_left_out_where_it_would_not_fit() -> None:
+    full = encode(0, [part((n, n)) for n in range(0, 692, 2)])
+    assert len(full) > METADATA_BYTES_MAX - 50
+    assert with_topic(full, "an-id" * 10) == full

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
 from tests.fakes.group_contract import becomes
 from tests.fakes.poller import RecordingDestination, ScriptedFunction
@@ -96,3 +96,23 @@ async def test_a_deleted_topic_does_not_come_back_by_the_poller(broker: Tidemill
     poller.source.stop()
     with suppress(SourceUnavailable):
         await poller.task
+
+
+async def test_a_topic_made_anew_and_refilled_has_another_id(broker: TidemillBroker) -> None:
+    cluster = RealCluster(broker.bootstrap_servers, partitions=1)
+    await cluster.produce(0, b"old")
+    function = ScriptedFunction()
+    first = RunningSource(cluster, function)
+    await becomes(lambda: first.board.partitions[0].committed == 1 if first.board.partitions else False)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    admin.delete_topics([cluster.topic])[cluster.topic].result(20)
+    admin.create_topics([NewTopic(cluster.topic, 1, 1)])[cluster.topic].result(20)
+    for n in range(3):
+        await cluster.produce(0, b"new %d" % n)
+    with pytest.raises(SourceUnavailable):
+        async with asyncio.timeout(20):
+            await first.task
+    second = RunningSource(cluster, function)
+    await becomes(lambda: {offset for _, offset in seen(function)} == {0, 1, 2}, within_s=20)
+    await becomes(lambda: second.board.partitions[0].committed == 3)
+    await second.stop()

@@ -422,6 +422,36 @@ def test_metadata_of_a_commit_that_names_work_behind_the_log_slows_nothing() -> 
     virtual_time.run(scenario())
 
 
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_a_topic_made_anew_and_refilled_is_read_from_the_starting_position(
+    running: bool,  # noqa: FBT001  # a table
+) -> None:
+    """The offsets of the old topic fit the new one: a hundred records were never delivered."""
+    function = ScriptedFunction()
+
+    async def scenario() -> None:
+        w = world(function)
+        w.kafka.topic_id = "old"
+        w.kafka.produce(0, *values(100))
+        poller = w.start()
+        await w.caught_up(poller)
+        if not running:
+            await poller.stop()
+        function.calls.clear()
+        w.kafka.recreate(0)
+        w.kafka.topic_id = "new"
+        w.kafka.produce(0, *values(150))
+        if running:
+            with pytest.raises(SourceUnavailable, match="made anew"):
+                await poller.task
+        again = w.start()
+        await until(lambda: {o for batch in function.batches for o in batch} == set(range(150)))
+        await w.caught_up(again)
+        await again.stop()
+
+    virtual_time.run(scenario())
+
+
 def test_gaps_in_the_log_are_no_reason_to_wait() -> None:
     function = ScriptedFunction()
 
