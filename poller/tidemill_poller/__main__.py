@@ -149,7 +149,7 @@ async def _run(settings: Settings, ready_file: Path | None) -> None:
                 random=random.random,
             )
         )
-        routes = _routes(store, board, tracing, metrics)
+        routes = _routes(store, board, tracing, metrics, fleet)
         app = application(store, LambdaFunctions(clients), settings, access.check, routes)
         port = await _listen(app, settings, closing)
         async with asyncio.TaskGroup() as tasks:
@@ -195,7 +195,7 @@ def _open_client(
 
 
 def _routes(
-    store: MappingStore, board: StatusBoard, tracing: Tracing, metrics: Metrics
+    store: MappingStore, board: StatusBoard, tracing: Tracing, metrics: Metrics, fleet: Fleet
 ) -> list[web.RouteDef]:
     async def status(request: web.Request) -> web.Response:
         uuid = request.match_info["uuid"]
@@ -234,6 +234,17 @@ def _routes(
         recent = tracing.recent
         return web.json_response([] if recent is None else recent.deliveries(uuid))
 
+    async def skip(request: web.Request) -> web.Response:
+        key = request.match_info["key"]
+        topic, _, number = key.rpartition("-")
+        partition = int(number) if number.isascii() and number.isdigit() else -1
+        offset = fleet.skip(request.match_info["uuid"], topic, partition)
+        if offset is None:
+            message = f"Partition {key} does not wait to try a record again: there is nothing to skip."
+            return web.json_response({"message": message}, status=409)
+        logger.warning("skipped by the operator partition=%s offset=%d", key, offset)
+        return web.json_response({"partition": key, "offset": offset, "condition": "SkippedByOperator"})
+
     async def health(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
@@ -241,6 +252,7 @@ def _routes(
         web.get("/_tidemill/mappings", overview),
         web.get("/_tidemill/mappings/{uuid}/status", status),
         web.get("/_tidemill/mappings/{uuid}/deliveries", deliveries),
+        web.post("/_tidemill/mappings/{uuid}/partitions/{key}/skip", skip),
         web.get("/_tidemill/health", health),
     ]
 

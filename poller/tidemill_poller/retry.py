@@ -27,6 +27,7 @@ Condition = Literal[
     "MaximumPayloadSizeExceeded",
     "BatchUnreadable",  # ours, and so is what follows: AWS documents none
     "RecordUnreadable",
+    "SkippedByOperator",
 ]
 
 # What a Lambda endpoint answers (413) to an event that is too large for it; waiting does not help.

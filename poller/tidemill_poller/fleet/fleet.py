@@ -33,6 +33,14 @@ class Fleet:
         """Ask `run` to drain every poller, leave every group and return; no mapping changes its state."""
         self._stopping.set()
 
+    def skip(self, uuid: str, topic: str, partition: int) -> int | None:
+        """Give up the record that a partition waits with; its offset, None when it does not wait here.
+
+        It goes to the failure destination; if that is what it waits for, it is dropped.
+        """
+        reconciler = self._reconcilers.get(uuid)
+        return reconciler.skip(topic, partition) if reconciler is not None else None
+
     async def run(self) -> None:
         """Keep what runs equal to what is stored, until `stop`."""
         async with asyncio.TaskGroup() as tasks:

@@ -84,6 +84,11 @@ class Reconciler:
         self._stopping = False
         self._seen: tuple[int, bool] | None = None  # version, deleting
         self._changed = asyncio.Event()
+        self._pollers: _Pollers | None = None
+
+    def skip(self, topic: str, partition: int) -> int | None:
+        """Give up the record that a partition waits with; its offset, None when it does not wait here."""
+        return self._pollers.skip(topic, partition) if self._pollers is not None else None
 
     def look_at(self, mapping: EventSourceMapping) -> None:
         """Note what the store holds now; a new version, or a deletion, ends what runs."""
@@ -127,7 +132,11 @@ class Reconciler:
             self._given.store.set_status(self._uuid, state=State.DISABLED, version=mapping.version)
             await self._changed.wait()
             return True
-        await _Pollers(mapping, self._given, self._changed).run()
+        self._pollers = _Pollers(mapping, self._given, self._changed)
+        try:
+            await self._pollers.run()
+        finally:
+            self._pollers = None
         return True
 
 
@@ -146,6 +155,13 @@ class _Pollers:
         self._partitions = 1
         self._last_result = mapping.last_processing_result
         self._unwritten = ""  # why the last result could not be written
+
+    def skip(self, topic: str, partition: int) -> int | None:
+        """See Reconciler."""
+        if topic != self._mapping.topic:
+            return None
+        skipped = (source.skip(partition) for source, _ in self._sources.values())
+        return next((offset for offset in skipped if offset is not None), None)
 
     async def run(self) -> None:
         """Run pollers until the mapping changes or the fleet stops, and drain them."""

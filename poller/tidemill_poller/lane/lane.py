@@ -105,6 +105,8 @@ class Lane:
         self._opened_s = 0.0  # when the present window opened, by the event loop's clock
         self._closing = False
         self._updated = False  # the function, while a sub-batch waits to be invoked again
+        self._waiting = False  # for the next attempt, of an invocation or a send
+        self._skipping = False  # what waits, because somebody said so
         self._pause = Pause()
         self._sender = FailureSender(dependencies, self._wait_open)
 
@@ -131,6 +133,15 @@ class Lane:
         """Take nothing more: `run` returns once the invocation in flight is settled."""
         self._closing = True
         self._pause.end()
+
+    def skip(self) -> int | None:
+        """Give up the first record of what waits to be tried again; its offset, None when nothing waits."""
+        head = self._head()
+        if head is None or not self._waiting or self._closing:
+            return None
+        self._skipping = True
+        self._pause.end()
+        return head.batch.first_offset
 
     def revoke(self) -> None:
         """Commit nothing from here on, whatever is still in flight, and forget what is buffered."""
@@ -167,17 +178,24 @@ class Lane:
         return None
 
     async def _wait(self, delay_s: float) -> bool:
-        """Wait, or until the function is updated; False, at once, when the lane closes."""
+        """Wait, or until the function is updated or `skip`; False, at once, when the lane closes."""
         until_s = _now_s() + delay_s
-        while not self._closing and not self._updated and _now_s() < until_s:
-            await self._pause.until(until_s)
+        self._waiting = True
+        try:
+            while not (self._closing or self._updated or self._skipping) and _now_s() < until_s:
+                await self._pause.until(until_s)
+        finally:
+            self._waiting = False
         return not self._closing
 
     async def _wait_open(self, delay_s: float) -> None:
-        """Wait. Raises _Closed, at once, when the lane closes."""
+        """Wait. Raises _Closed, at once, when the lane closes, DestinationUnavailable if it is skipped."""
         self._updated = False
         if not await self._wait(delay_s):
             raise _Closed
+        if self._skipping:
+            self._skipping = False
+            raise DestinationUnavailable("skipped by the operator")
 
     # Delivering
 
@@ -283,26 +301,44 @@ class Lane:
     async def _discard_unwanted(self, part: _SubBatch, node: DeliveryReporter) -> bool:
         """Discard what must not be invoked (again); False when the lane closed first."""
         batch, given = part.batch, self._dependencies
-        if batch.undeliverable is not None:
-            self._reporter.undeliverable(batch.undeliverable)
-            return await self._discard(part, batch.undeliverable.condition, node)
-        if exhausted(given.policy, part.attempts):  # given up before a restart, not yet in the destination
-            return await self._discard(part, "RetryAttemptsExhausted", node)
-        if len(batch) == 1 and batch.payload_bytes > PAYLOAD_BYTES_MAX:
-            return await self._discard(part, "MaximumPayloadSizeExceeded", node)
+        if self._skipping:
+            self._skipping = False
+            return await self._discard_first(part, 1, "SkippedByOperator", node)
+        condition = self._unwanted_whole(part)
+        if condition is not None:
+            return await self._discard(part, condition, node)
         if given.age_ms_max is None:
             return True
         timestamps = [record.timestamp for record in batch.records]
         old = expired(timestamps, now_ms=given.now_ms(), age_ms_max=given.age_ms_max)
         if not old:
             return True
-        prefix = _SubBatch(batch.cut(0, old), part.attempts, part.last)
+        return await self._discard_first(part, old, "RecordAgeExceeded", node)
+
+    def _unwanted_whole(self, part: _SubBatch) -> Condition | None:
+        """Return why all of a sub-batch must not be invoked (again), None if it may."""
+        batch = part.batch
+        if batch.undeliverable is not None:
+            self._reporter.undeliverable(batch.undeliverable)
+            return batch.undeliverable.condition
+        if exhausted(self._dependencies.policy, part.attempts):  # given up before a restart, not yet sent
+            return "RetryAttemptsExhausted"
+        if len(batch) == 1 and batch.payload_bytes > PAYLOAD_BYTES_MAX:
+            return "MaximumPayloadSizeExceeded"
+        return None
+
+    async def _discard_first(
+        self, part: _SubBatch, count: int, condition: Condition, node: DeliveryReporter
+    ) -> bool:
+        """Discard the first records of a sub-batch; False when the lane closed first."""
+        batch = part.batch
+        prefix = _SubBatch(batch.cut(0, count), part.attempts, part.last)
         self._sub_batches.popleft()
-        if old < len(batch):
-            part.batch = batch.cut(old, len(batch))
+        if count < len(batch):
+            part.batch = batch.cut(count, len(batch))
             self._sub_batches.appendleft(part)
         self._sub_batches.appendleft(prefix)
-        return await self._discard(prefix, "RecordAgeExceeded", node)
+        return await self._discard(prefix, condition, node)
 
     async def _discard(self, part: _SubBatch, condition: Condition, node: DeliveryReporter) -> bool:
         """Send it to the destination, or drop it, and settle it; False when the lane closed first."""

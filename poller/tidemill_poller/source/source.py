@@ -87,6 +87,11 @@ class Source:
         """Ask `run` to drain, leave and return."""
         self._ending.set()
 
+    def skip(self, partition: int) -> int | None:
+        """Give up the record that a partition waits with; its offset, None when it does not wait here."""
+        running = self._running.get(partition)
+        return running.lane.skip() if running is not None else None
+
     async def run(self) -> None:
         """Poll until `stop`, then drain and leave. Raises SourceUnavailable when it cannot go on."""
         try:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
@@ -191,3 +192,29 @@ def test_a_port_that_is_taken_is_said_and_the_fix_named(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
     assert "--port" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_record_that_blocks_its_partition_is_skipped_by_hand(
+    tmp_path: Path, broker: TidemillBroker
+) -> None:
+    produce(broker, "stuck", 8)  # one in each partition
+    function = HttpFunction(fails=True)
+    with serving(function.application) as url:
+        uuid = store_mapping(tmp_path, broker, "stuck", batch_size=1, window_s=0)
+        poller = PollerProcess(tmp_path, url)
+
+        def skip(partition: str) -> tuple[int, Any]:
+            where = f"{poller.url}/_tidemill/mappings/{uuid}/partitions/{partition}/skip"
+            try:
+                with urllib.request.urlopen(urllib.request.Request(where, method="POST"), timeout=5) as reply:
+                    return reply.status, json.load(reply)
+            except urllib.error.HTTPError as error:
+                return error.code, json.load(error)
+
+        try:
+            wait_until(lambda: function.distinct() == 8)
+            wait_until(lambda: skip("stuck-3")[0] == 200)
+            wait_until(lambda: told(poller, f"/{uuid}/status")["dropped_records"] == 1)
+            assert skip("stuck-99")[0] == skip("other-3")[0] == skip("stuck-x")[0] == 409
+        finally:
+            poller.stop()

@@ -811,3 +811,41 @@ def test_pending_work_that_is_larger_than_a_batch_waits_for_no_more_than_one() -
         return now_s() - virtual_time.START_S
 
     assert virtual_time.run(scenario()) < 1
+
+
+# Skipping by hand
+
+
+def test_a_skip_gives_up_the_first_record_and_the_rest_is_delivered() -> None:
+    function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination()
+
+    async def scenario() -> None:
+        world = LaneWorld(lane_dependencies(function, destination=destination))
+        assert world.lane.skip() is None
+        world.lane.feed(records(0, 1, 2))
+        task = asyncio.ensure_future(world.run_until(lambda: world.committed.offset == 3))
+        await until(lambda: world.status.state == "retrying")
+        assert world.lane.skip() == 0
+        await task
+
+    virtual_time.run(scenario())
+    assert [(r.condition, r.first_offset, r.last_offset) for r in destination.sent] == [
+        ("SkippedByOperator", 0, 0)
+    ]
+    assert function.batches[-1] == [1, 2]
+
+
+def test_a_skip_drops_what_the_destination_does_not_take() -> None:
+    function, destination = ScriptedFunction(), RecordingDestination(away=10**6)
+
+    async def scenario() -> None:
+        world = LaneWorld(lane_dependencies(function, destination=destination))
+        world.lane.feed([undeliverable(0, 3), *records(4)])
+        task = asyncio.ensure_future(world.run_until(lambda: world.committed.offset == 5))
+        await until(lambda: world.status.state == "holding")
+        assert world.lane.skip() == 0
+        await task
+
+    virtual_time.run(scenario())
+    assert function.batches == [[4]]
+    assert destination.sent == []
