@@ -18,6 +18,7 @@ __all__ = [
     "LogTable",
     "PartitionLog",
     "Undecided",
+    "UnfinishedProduce",
     "WaitingFetch",
 ]
 
@@ -145,6 +146,16 @@ class Undecided:
     def transactional_id(self) -> str | None:
         """The transactional id that must be decided, before any topic is."""
 
+_Produced: TypeAlias = tuple[bytes | None, bool, list[int], list[int], str | None]
+"""What `LogTable.produce` returns of a request that is done."""
+
+@final
+class UnfinishedProduce:
+    """A Produce request with batches left, and a copy of its frame; what it says counts once it is done."""
+
+    def go_on(self, now_ms: int) -> _Produced | None:
+        """Append more; what `LogTable.produce` returns, or None while batches are left."""
+
 @final
 class WaitingFetch:
     """A fetch whose min_bytes are not there yet."""
@@ -173,9 +184,10 @@ class LogTable:
     def remove(self, name: str) -> None: ...
     def produce(
         self, frame: Buffer, now_ms: int, allowed: AllowedTopics, decided: _Decided | None = None
-    ) -> tuple[bytes | None, bool, list[int], list[int], str | None] | Undecided:
+    ) -> _Produced | Undecided | UnfinishedProduce:
         """Append what a whole Produce request (v3-v13, without its length) holds.
 
+        Or a part of it, where that is work for more than one turn.
         Nothing is appended before each topic is in `allowed` or `decided`; what is denied is answered so.
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
         read, handles to flush before the response goes out, the first storage fault). MalformedFrame.

@@ -19,7 +19,7 @@ use crate::codec::Scratch;
 use crate::error::Error;
 use crate::fetch::{self, Page, Pool, Request};
 use crate::log::{Config, Log, Writer};
-use crate::produce;
+use crate::produce::{self, Produced, Progress};
 use crate::table::{Table, TopicKey};
 
 pyo3::import_exception!(tidemill_broker.protocol.errors, MalformedFrame);
@@ -375,16 +375,50 @@ enum Fetched<'py> {
 type Outcome<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>);
 
 #[derive(IntoPyObject)]
-enum Produced<'py> {
+enum Answered<'py> {
     Done(Outcome<'py>),
     Undecided(Undecided),
+    Unfinished(UnfinishedProduce),
 }
 
 #[pyclass(frozen, module = "tidemill_broker._core")]
 struct LogTable {
     shared: Arc<Shared>,
     /// Where batches are decompressed to look inside.
-    scratch: Mutex<Scratch>,
+    scratch: Arc<Mutex<Scratch>>,
+}
+
+/// A Produce request that took its turn and has batches left; it holds its own copy of the frame.
+#[pyclass(frozen, module = "tidemill_broker._core")]
+struct UnfinishedProduce {
+    shared: Arc<Shared>,
+    scratch: Arc<Mutex<Scratch>>,
+    frame: Vec<u8>,
+    decisions: Decisions,
+    denied: bool,
+    progress: Mutex<Progress>,
+}
+
+#[pymethods]
+impl UnfinishedProduce {
+    fn go_on<'py>(&self, py: Python<'py>, now_ms: i64) -> PyResult<Option<Outcome<'py>>> {
+        let produced = py.detach(|| {
+            let request = produce::parse(&self.frame)?;
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+            let table = self.shared.table();
+            let (decisions, denied) = (&self.decisions, self.denied);
+            let done = produce::produce(&table, &request, decisions, denied, now_ms, &mut scratch, &mut progress);
+            scratch.reset(SCRATCH_BYTES_KEPT);
+            Ok::<_, Error>(done.then(|| std::mem::take(&mut *progress).into_produced()))
+        })?;
+        Ok(produced.map(|produced| outcome(py, produced)))
+    }
+}
+
+fn outcome(py: Python<'_>, produced: Produced) -> Outcome<'_> {
+    let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
+    (response, produced.failed, produced.grew, produced.unflushed, produced.fault)
 }
 
 const SCRATCH_BYTES_KEPT: usize = 4 << 20;
@@ -394,7 +428,7 @@ impl LogTable {
     #[new]
     fn new(fetch_bytes_max: usize) -> Self {
         let shared = Shared { fetch_bytes_max, ..Shared::default() };
-        LogTable { shared: Arc::new(shared), scratch: Mutex::default() }
+        LogTable { shared: Arc::new(shared), scratch: Arc::default() }
     }
 
     fn add(&self, name: &str, topic_id: [u8; 16], index: usize, log: &PartitionLog) -> u32 {
@@ -413,9 +447,9 @@ impl LogTable {
         now_ms: i64,
         allowed: &AllowedTopics,
         decided: Option<Decided>,
-    ) -> PyResult<Produced<'py>> {
+    ) -> PyResult<Answered<'py>> {
         if is_due(&allowed.0, decided.as_ref()) {
-            return Ok(Produced::Undecided(Undecided::default()));
+            return Ok(Answered::Undecided(Undecided::default()));
         }
         let frame = Borrowed::new(frame)?;
         let request = produce::parse(frame.bytes())?;
@@ -426,26 +460,32 @@ impl LogTable {
             (Some(_), Some(allowed)) => !allowed,
             (Some(id), None) => {
                 let transactional_id = Some(id.to_string());
-                return Ok(Produced::Undecided(Undecided { transactional_id, ..Undecided::default() }));
+                return Ok(Answered::Undecided(Undecided { transactional_id, ..Undecided::default() }));
             }
         };
         let decisions = Decisions(topics);
-        let outcome = py.detach(|| {
+        let mut progress = Progress::default();
+        let done = py.detach(|| {
             // A denied transaction takes the whole request with it, whatever its topics are.
             let topics = request.topics().filter(|_| !denied);
             self.shared.once_decided(&allowed.0, &decisions, topics, |table| {
                 let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-                let produced = produce::produce(table, &request, &decisions, denied, now_ms, &mut scratch);
+                let done = produce::produce(table, &request, &decisions, denied, now_ms, &mut scratch, &mut progress);
                 scratch.reset(SCRATCH_BYTES_KEPT);
-                Ok(produced)
+                Ok(done)
             })
         })?;
-        Ok(match outcome {
-            Err(undecided) => Produced::Undecided(undecided),
-            Ok(produced) => {
-                let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
-                Produced::Done((response, produced.failed, produced.grew, produced.unflushed, produced.fault))
-            }
+        Ok(match done {
+            Err(undecided) => Answered::Undecided(undecided),
+            Ok(true) => Answered::Done(outcome(py, progress.into_produced())),
+            Ok(false) => Answered::Unfinished(UnfinishedProduce {
+                shared: self.shared.clone(),
+                scratch: self.scratch.clone(),
+                frame: frame.bytes().to_vec(),
+                decisions,
+                denied,
+                progress: Mutex::new(progress),
+            }),
         })
     }
 
@@ -473,7 +513,7 @@ impl LogTable {
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{AllowedTopics, LogConfig, LogTable, PartitionLog, Undecided, WaitingFetch};
+    use super::{AllowedTopics, LogConfig, LogTable, PartitionLog, Undecided, UnfinishedProduce, WaitingFetch};
 
     /// How the crate was built; a benchmark refuses a debug build.
     #[pymodule_export]

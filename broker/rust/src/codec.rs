@@ -66,6 +66,16 @@ impl Scratch {
         }
     }
 
+    /// How much may still be inflated, for a request that goes on in a later turn.
+    pub fn left_bytes(&self) -> usize {
+        self.left_bytes
+    }
+
+    /// Goes on with a request of which that much is left.
+    pub fn go_on(&mut self, left_bytes: usize) {
+        self.left_bytes = left_bytes;
+    }
+
     /// The inflated payload; the error is a sentence.
     pub fn inflate(&mut self, codec: Codec, payload: &[u8]) -> Result<&[u8], String> {
         self.bytes.clear();

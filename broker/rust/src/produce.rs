@@ -49,6 +49,27 @@ pub struct Produced {
     pub fault: Option<String>,
 }
 
+/// What a call may do, in bytes that could be inflated in the same time: about a tenth of a second on a slow core.
+const TURN_WORK_BYTES: usize = 32 << 20;
+
+/// How far a request has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    produced: Produced,
+    out: Vec<u8>,
+    /// The topic and the partition of it that come next.
+    next: (usize, usize),
+    /// What may still be inflated; None before the first turn.
+    left_bytes: Option<usize>,
+}
+
+impl Progress {
+    pub fn into_produced(self) -> Produced {
+        self.produced
+    }
+}
+
+/// Appends a request's batches until all are done (then it is true) or a turn's work is.
 pub fn produce(
     table: &Table,
     request: &Request<'_>,
@@ -56,41 +77,59 @@ pub fn produce(
     transaction_denied: bool,
     now_ms: i64,
     scratch: &mut Scratch,
-) -> Produced {
-    let mut produced = Produced::default();
+    progress: &mut Progress,
+) -> bool {
+    let Progress { produced, out, next, left_bytes } = progress;
     let version = request.header.version;
     let flexible = version >= FLEXIBLE_FROM;
-    let mut out = Vec::with_capacity(128);
-    put_i32(&mut out, 0);
-    put_i32(&mut out, request.header.correlation_id);
-    put_tags(&mut out, flexible);
-    put_array_length(&mut out, request.topics.len(), flexible);
-    for topic in &request.topics {
-        match &topic.key {
-            TopicKey::Name(name) => put_string(&mut out, name, flexible),
-            TopicKey::Id(id) => out.extend_from_slice(id),
+    match *left_bytes {
+        Some(left_bytes) => scratch.go_on(left_bytes),
+        None => begin(out, request, flexible),
+    }
+    let mut work_bytes = 0;
+    for topic in &request.topics[next.0..] {
+        if next.1 == 0 {
+            match &topic.key {
+                TopicKey::Name(name) => put_string(out, name, flexible),
+                TopicKey::Id(id) => out.extend_from_slice(id),
+            }
+            put_array_length(out, topic.partitions.len(), flexible);
         }
-        put_array_length(&mut out, topic.partitions.len(), flexible);
         // A transaction that is denied takes the whole request with it (KafkaApis.handleProduceRequest).
         let denied = match transaction_denied {
             true => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
             false => decisions.denies(table, &topic.key).then_some(code::TOPIC_AUTHORIZATION_FAILED),
         };
-        for ask in &topic.partitions {
+        for ask in &topic.partitions[next.1..] {
             let outcome = match denied {
                 Some(code) => Err(Refusal::new(code, "")),
-                None => append(table, request, topic, ask, now_ms, scratch, &mut produced),
+                None => append(table, request, topic, ask, now_ms, scratch, produced),
             };
             produced.failed |= outcome.is_err();
-            put_outcome(&mut out, version, ask.index, &outcome);
+            put_outcome(out, version, ask.index, &outcome);
+            work_bytes += scratch.take_work();
+            next.1 += 1;
+            if work_bytes >= TURN_WORK_BYTES {
+                *left_bytes = Some(scratch.left_bytes());
+                return false;
+            }
         }
-        put_tags(&mut out, flexible);
+        put_tags(out, flexible);
+        *next = (next.0 + 1, 0);
     }
-    put_i32(&mut out, 0);
-    put_tags(&mut out, flexible);
-    seal_frame(&mut out);
-    produced.frame = (request.acks != 0).then_some(out);
-    produced
+    put_i32(out, 0);
+    put_tags(out, flexible);
+    seal_frame(out);
+    produced.frame = (request.acks != 0).then(|| std::mem::take(out));
+    true
+}
+
+fn begin(out: &mut Vec<u8>, request: &Request<'_>, flexible: bool) {
+    out.reserve(128);
+    put_i32(out, 0);
+    put_i32(out, request.header.correlation_id);
+    put_tags(out, flexible);
+    put_array_length(out, request.topics.len(), flexible);
 }
 
 impl<'a> Request<'a> {

@@ -23,7 +23,7 @@ pub enum TopicKey<T> {
 }
 
 /// Topics and partitions that one request may name: each costs memory and a part of the answer. Kafka has no limit.
-const NAMED_MAX: usize = 100_000;
+const NAMED_MAX: usize = 20_000;
 
 /// How many topics and partitions a request names, counted before there is room made for them.
 #[derive(Default)]

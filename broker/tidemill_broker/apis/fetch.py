@@ -14,6 +14,7 @@ from typing import Final
 
 from tidemill_broker.apis.api import Api, Reply
 from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.turns import Steps
 from tidemill_broker.log.authorized import poll
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.topics import WaitingFetch
@@ -23,9 +24,25 @@ from tidemill_broker.protocol.errors import MalformedFrame
 RECHECK_S: Final = 0.5
 
 
-def fetch(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
+def fetch(
+    broker: Broker, connection: Connection, frame: memoryview
+) -> Reply | Awaitable[Reply] | Steps[Reply | Awaitable[Reply]]:
     """Answer at once, or when enough has come or the time is up."""
-    answer = broker.topics.fetch(frame, connection.rights.readable, connection)
+    answer = broker.topics.begin_fetch(frame, connection.rights.readable, connection)
+    if isinstance(answer, memoryview | WaitingFetch):
+        return _answer(broker, connection, answer)
+    return _in_turns(broker, connection, answer)
+
+
+def _in_turns(
+    broker: Broker, connection: Connection, steps: Steps[memoryview | WaitingFetch]
+) -> Steps[Reply | Awaitable[Reply]]:
+    return _answer(broker, connection, (yield from steps))
+
+
+def _answer(
+    broker: Broker, connection: Connection, answer: memoryview | WaitingFetch
+) -> Reply | Awaitable[Reply]:
     if isinstance(answer, memoryview):
         return answer
     return _LongPoll(answer, broker.topics.growth, connection).future

@@ -13,12 +13,24 @@ from typing import Final
 
 from tidemill_broker.apis.api import Api, CloseConnection, Reply
 from tidemill_broker.apis.broker import Broker, Connection
+from tidemill_broker.apis.turns import Steps
+from tidemill_broker.log.topics import Produced
 
 
-def produce(broker: Broker, connection: Connection, frame: memoryview) -> Reply | Awaitable[Reply]:
+def produce(
+    broker: Broker, connection: Connection, frame: memoryview
+) -> Reply | Awaitable[Reply] | Steps[Reply | Awaitable[Reply]]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
-    writable = connection.rights.writable
-    reply, failed, flushed = broker.topics.produce(frame, broker.now_ms(), writable, connection)
+    produced = broker.topics.begin_produce(frame, broker.now_ms(), connection.rights.writable, connection)
+    return _answer(produced) if isinstance(produced, tuple) else _in_turns(produced)
+
+
+def _in_turns(steps: Steps[Produced]) -> Steps[Reply | Awaitable[Reply]]:
+    return _answer((yield from steps))
+
+
+def _answer(produced: Produced) -> Reply | Awaitable[Reply]:
+    reply, failed, flushed = produced
     if failed and reply is None:
         raise CloseConnection("a batch sent with acks=0 was rejected")
     return reply if flushed is None else flushed

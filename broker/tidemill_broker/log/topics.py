@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import re
 import resource
 import shutil
@@ -22,14 +21,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID, uuid4
 
-from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided
+from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided, UnfinishedProduce
 from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 - apis.fetch takes it from here
-from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably
+from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably, write_new
 from tidemill_broker.log import configs as topic_configs
-from tidemill_broker.log.authorized import Decisions, TopicAuthorizer
+from tidemill_broker.log.authorized import Decisions, TopicAuthorizer, all_steps
 from tidemill_broker.log.errors import (
     InvalidPartitions,
     InvalidTopicName,
@@ -48,7 +47,10 @@ logger = logging.getLogger(__name__)
 PARTITIONS_MAX: Final = 10_000
 # Kafka's fetch.max.bytes.
 FETCH_BYTES_MAX: Final = 55 * 1024 * 1024
-Result = TypeVar("Result")
+# Topics of one request that are decided about before others have their turn.
+DECIDED_AT_ONCE_MAX: Final = 500
+Produced = tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]
+_Answer = tuple[bytes | None, bool, list[int], list[int], str | None] | Undecided | UnfinishedProduce
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -114,7 +116,7 @@ class Topics:
         internal: bool = False,
     ) -> Topic:
         """Create a topic, durably. Raises TopicExists, InvalidTopicName, InvalidPartitions, InvalidConfig."""
-        return _ended(
+        return all_steps(
             self.create_in_turns(
                 name,
                 partitions=partitions,
@@ -155,7 +157,7 @@ class Topics:
 
     def delete(self, name: str) -> None:
         """Delete a topic and its data, durably, and wake waiting fetches. Raises UnknownTopic, TopicBusy."""
-        _ended(self.delete_in_turns(name))
+        all_steps(self.delete_in_turns(name))
 
     def delete_in_turns(self, name: str) -> Generator[None, None, None]:
         """Do what `delete` does: at once for everybody, but for the folders, between which it yields."""
@@ -177,7 +179,7 @@ class Topics:
 
     def add_partitions(self, name: str, total: int) -> None:
         """Raise the number of partitions to `total`. Raises UnknownTopic, InvalidPartitions, TopicBusy."""
-        _ended(self.add_partitions_in_turns(name, total))
+        all_steps(self.add_partitions_in_turns(name, total))
 
     def add_partitions_in_turns(self, name: str, total: int) -> Generator[None, None, None]:
         """Do what `add_partitions` does, and yield between partitions; all of them are seen at once."""
@@ -209,18 +211,52 @@ class Topics:
 
     def produce(
         self, frame: memoryview, now_ms: int, allowed: AllowedTopics, authorizer: TopicAuthorizer
-    ) -> tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]:
+    ) -> Produced:
+        """Do all of `begin_produce` at once."""
+        begun = self.begin_produce(frame, now_ms, allowed, authorizer)
+        return begun if isinstance(begun, tuple) else all_steps(begun)
+
+    def begin_produce(
+        self, frame: memoryview, now_ms: int, allowed: AllowedTopics, authorizer: TopicAuthorizer
+    ) -> Produced | Generator[None, None, Produced]:
         """Append what a Produce request (v3-v13, without its length) holds.
 
         `allowed` holds the topics that may be written to, `authorizer` decides about any other.
         Returns (response frame, or None for acks=0; whether a partition failed; the response as a future
-        where an fsync must come first). Raises MalformedFrame, and then nothing is appended.
+        where an fsync must come first), or steps to it where that is work for several turns. Raises
+        MalformedFrame, and then nothing is appended.
         """
         answer = self._table.produce(frame, now_ms, allowed)
-        if not isinstance(answer, tuple):
-            decisions = Decisions(authorizer, authorizer.may_write)
-            while not isinstance(answer, tuple):
-                answer = self._table.produce(frame, now_ms, allowed, decisions.about(answer))
+        if isinstance(answer, tuple):
+            return self._produced(answer)
+        decisions = Decisions(authorizer, authorizer.may_write)
+        while isinstance(answer, Undecided):
+            if len(answer.topics) > DECIDED_AT_ONCE_MAX:
+                return self._produce_in_turns(bytes(frame), now_ms, allowed, decisions, answer)
+            answer = self._table.produce(frame, now_ms, allowed, decisions.about(answer))
+        if isinstance(answer, UnfinishedProduce):
+            return self._go_on(answer)
+        return self._produced(answer)
+
+    def _produce_in_turns(
+        self, frame: bytes, now_ms: int, allowed: AllowedTopics, decisions: Decisions, undecided: Undecided
+    ) -> Generator[None, None, Produced]:
+        answer: _Answer = undecided
+        while isinstance(answer, Undecided):
+            decided = yield from decisions.about_in_turns(answer)
+            answer = self._table.produce(frame, now_ms, allowed, decided)
+        if isinstance(answer, UnfinishedProduce):
+            return (yield from self._go_on(answer))
+        return self._produced(answer)
+
+    def _go_on(self, unfinished: UnfinishedProduce) -> Generator[None, None, Produced]:
+        while True:
+            yield
+            answer = unfinished.go_on(self._clock_ms())
+            if answer is not None:
+                return self._produced(answer)
+
+    def _produced(self, answer: tuple[bytes | None, bool, list[int], list[int], str | None]) -> Produced:
         reply, failed, grew, unflushed, fault = answer
         if fault is not None:
             self._faults.tell(fault)
@@ -233,16 +269,34 @@ class Topics:
     def fetch(
         self, frame: memoryview, allowed: AllowedTopics, authorizer: TopicAuthorizer
     ) -> memoryview | WaitingFetch:
+        """Do all of `begin_fetch` at once."""
+        begun = self.begin_fetch(frame, allowed, authorizer)
+        return begun if isinstance(begun, memoryview | WaitingFetch) else all_steps(begun)
+
+    def begin_fetch(
+        self, frame: memoryview, allowed: AllowedTopics, authorizer: TopicAuthorizer
+    ) -> memoryview | WaitingFetch | Generator[None, None, memoryview | WaitingFetch]:
         """Answer a Fetch request (v4-v18, without its length), or say that its min_bytes are not there yet.
 
         `allowed` holds the topics that may be read, `authorizer` decides about any other. The response has
-        its length. Raises MalformedFrame, OSError.
+        its length. Steps to it, where there is much to decide. Raises MalformedFrame, OSError.
         """
         answer = self._table.fetch(frame, allowed)
         if not isinstance(answer, memoryview):
             decisions = Decisions(authorizer, authorizer.may_read)
             while isinstance(answer, Undecided):
+                if len(answer.topics) > DECIDED_AT_ONCE_MAX:
+                    return self._fetch_in_turns(bytes(frame), allowed, decisions, answer)
                 answer = self._table.fetch(frame, allowed, decisions.about(answer))
+        return answer
+
+    def _fetch_in_turns(
+        self, frame: bytes, allowed: AllowedTopics, decisions: Decisions, undecided: Undecided
+    ) -> Generator[None, None, memoryview | WaitingFetch]:
+        answer: memoryview | WaitingFetch | Undecided = undecided
+        while isinstance(answer, Undecided):
+            decided = yield from decisions.about_in_turns(answer)
+            answer = self._table.fetch(frame, allowed, decided)
         return answer
 
     def housekeep(self, now_ms: int) -> int:
@@ -356,7 +410,7 @@ class Topics:
             # A crash between these two writes leaves an empty folder without the file.
             self._discard(folder)
         folder.mkdir()
-        _write_new(file, label)
+        write_new(file, label)
         return True
 
     def _discard(self, folder: Path) -> None:
@@ -390,17 +444,7 @@ class Topics:
             content["internal"],
             content["configs"],
         )
-        _ended(self._open(topic, content["partitions"]))
-
-
-def _ended(steps: Generator[None, None, Result]) -> Result:
-    """Take all steps at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
+        all_steps(self._open(topic, content["partitions"]))
 
 
 def validate_topic_name(name: str) -> None:
@@ -438,14 +482,6 @@ def _tell_recovery(folder: str, log: PartitionLog) -> None:
             dropped,
             scanned,
         )
-
-
-def _write_new(file: Path, text: str) -> None:
-    """Write a file that nobody reads until it is whole."""
-    with file.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _raise_file_limit() -> None:

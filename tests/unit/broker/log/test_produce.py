@@ -269,12 +269,62 @@ def test_a_request_that_names_a_partition_twice_appends_nothing(topic: Topics) -
     assert [partition.end_offset for partition in found.partitions] == [0, 0]
 
 
-def test_a_request_names_at_most_a_hundred_thousand_partitions(topic: Topics) -> None:
+def test_a_request_names_at_most_twenty_thousand_partitions(topic: Topics) -> None:
     """13 million cost 3.3 GB once."""
     head, _, tail = bytes(several([0])).partition(b"\x02\0\0\0\0")
     assert tail
     many = 200_000
     partitions = b"".join(index.to_bytes(4, "big") + b"\0\0" for index in range(many))
     count = bytes([many + 1 & 0x7F | 0x80, many + 1 >> 7 & 0x7F | 0x80, many + 1 >> 14])
-    with pytest.raises(MalformedFrame, match="100000"):
+    with pytest.raises(MalformedFrame, match="20000"):
         topic.produce(memoryview(head + count + partitions + b"\0\0"), NOW_MS, *EVERYTHING)
+
+
+def test_a_request_of_much_work_is_appended_in_turns_and_answered_once(topics: Topics) -> None:
+    """32 MiB of work each: others are served between them."""
+    found = topics.create("t", partitions=5, configs={"max.message.bytes": "100000000"})
+    bomb = batch([Record(value=bytes(40_000_000))], codec="zstd")
+    partitions = [{"index": index, "records": bomb} for index in range(6)]
+    topic_data = [
+        {"name": "t", "partition_data": partitions},
+        {"name": "none", "partition_data": partitions[:1]},
+    ]
+    asked = request(PRODUCE, 12, transactional_id=None, acks=-1, topic_data=topic_data)
+    frame = bytearray(request_frame(asked))
+    begun = topics.begin_produce(memoryview(frame), NOW_MS, *EVERYTHING)
+    assert not isinstance(begun, tuple)
+    frame[:] = bytes(len(frame))  # the buffer is the next request's
+    turns = 0
+    try:
+        while True:
+            next(begun)
+            turns += 1
+    except StopIteration as done:
+        reply, failed, _ = done.value
+    assert turns >= 2
+    assert failed
+    there, none = read_response(PRODUCE, 12, reply).responses
+    unknown = ErrorCode.unknown_topic_or_partition
+    assert [each.error_code for each in there.partition_responses] == [ErrorCode.none] * 5 + [unknown]
+    assert [each.error_code for each in none.partition_responses] == [unknown]
+    assert [partition.end_offset for partition in found.partitions] == [1] * 5
+
+
+def test_what_one_request_may_inflate_is_one_allowance_over_all_its_turns(topics: Topics) -> None:
+    topics.create("t", partitions=30, configs={"max.message.bytes": "100000000"})
+    bomb = batch([Record(value=bytes(60_000_000))], codec="zstd")
+    partitions = [{"index": index, "records": bomb} for index in range(20)]
+    asked = request(
+        PRODUCE,
+        12,
+        transactional_id=None,
+        acks=-1,
+        topic_data=[{"name": "t", "partition_data": partitions}],
+    )
+    reply, failed, _ = topics.produce(memoryview(request_frame(asked)), NOW_MS, *EVERYTHING)
+    assert reply is not None
+    assert failed
+    (answered,) = read_response(PRODUCE, 12, reply).responses
+    codes = [each.error_code for each in answered.partition_responses]
+    assert codes[:8] == [ErrorCode.none] * 8, "60 MB inflated, and as much again as record"
+    assert codes[-1] is ErrorCode.invalid_record
