@@ -424,7 +424,7 @@ def test_metadata_of_a_commit_that_names_work_behind_the_log_slows_nothing() -> 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 def test_a_topic_made_anew_and_refilled_is_read_from_the_starting_position(
-    running: bool,  # noqa: FBT001  # a table
+    running: bool,  # noqa: FBT001 - a table
 ) -> None:
     """The offsets of the old topic fit the new one: a hundred records were never delivered."""
     function = ScriptedFunction()
