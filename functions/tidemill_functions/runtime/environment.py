@@ -9,8 +9,8 @@
 
 It owns what Lambda says for each of these ends; how a process starts and ends is process.py's. It must not
 know other environments or HTTP clients: the pool starts it, gives it work while FREE and is called as its
-`Owner`. The process is not frozen between invocations, and memory_mb is not enforced: an address-space limit
-breaks numpy and whatever else maps more than it uses.
+`Owner`. The process is not frozen between invocations. memory_mb is held against its resident memory, not its
+address space: a limit of that breaks numpy, Node.js and whatever else maps more than it uses.
 
 See docs/decisions/0403.
 """
@@ -101,6 +101,7 @@ class Site:
     guard: Guard
     runtimes: Runtimes
     init_timeout_s: float
+    temporary: Path  # the folder of the environments' own folders for temporary files
 
 
 class Environment:
@@ -125,6 +126,7 @@ class Environment:
         self._is_killed = False
         self._server: asyncio.Server | None = None
         self._process = HandlerProcess(self, site.guard)
+        self.temporary = site.temporary / uuid.uuid4().hex[:12]  # its own, in place of Lambda's /tmp
 
     async def start(self) -> None:
         """Start the process; the owner's `freed` is called once the handler is loaded, or `ended`."""
@@ -147,6 +149,7 @@ class Environment:
         )
         if self._is_killed:
             raise ProcessLookupError("it was ended before it began.")
+        self.temporary.mkdir(parents=True, mode=0o700)
         writing_end = self._transcript.open(launch.version)
         try:
             self._process.start(
@@ -173,6 +176,33 @@ class Environment:
         """End the process and all that it started; the owner's `ended` is called once it is gone."""
         self._is_killed = True
         self._process.kill()
+
+    def check_memory(self) -> None:
+        """End the process, as Lambda does, if it holds more memory than the function may."""
+        if self._is_killed or self.state is State.FREE:
+            return
+        if self._process.resident_mb() <= self.function.memory_mb:
+            return
+        self._transcript.read()
+        self._transcript.write(
+            f"Tidemill: the process held {self._process.peak_mb()} MB and was ended: the function's memory is"
+            f" {self.function.memory_mb} MB\n"
+        )
+        self.kill()
+
+    def check_storage(self, used_bytes: int) -> None:
+        """End the process if its temporary files hold more than the function's EphemeralStorage."""
+        limit_mb = storage_mb(self.function)
+        if self._is_killed or used_bytes <= limit_mb << 20:
+            return
+        # Lambda's file system refuses the write; here the end follows it within a second or so.
+        text = f"[Errno 28] No space left on device: {self.temporary} holds more than {limit_mb} MB"
+        if self.state is State.BUSY and self._invocation is not None and self._sent_s is not None:
+            self._transcript.read()
+            self._finish_with("Runtime.ExitError", text)
+        else:
+            self._transcript.write(f"Tidemill: the process was ended: {text}\n")
+        self.kill()
 
     def fail(self, invocation: Invocation) -> None:
         """Answer an invocation that waited for this environment, which could not be started."""
@@ -330,6 +360,7 @@ class Environment:
             **self._site.variables,
             **self._of_layers(),
             **launch.variables,
+            "TMPDIR": str(self.temporary),
             **function.environment,
             **lambdas,
         }
@@ -343,3 +374,8 @@ class Environment:
             "PATH": os.pathsep.join(filter(None, (self._site.variables.get("PATH"), f"{opt}/bin"))),
             "LD_LIBRARY_PATH": os.pathsep.join((str(task_root), f"{task_root}/lib", f"{opt}/lib")),
         }
+
+
+def storage_mb(function: Function) -> int:
+    """Return the function's EphemeralStorage in MB; Lambda's default is 512."""
+    return int((function.echoed.get("EphemeralStorage") or {}).get("Size", 512))

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import shutil
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from tidemill_functions.code.registry import Function, LocalCode, Registry
@@ -29,6 +32,9 @@ logger = logging.getLogger(__name__)
 # Edits of code that runs in place are looked for at most this often: a scan may read thousands of entries.
 _REREAD_S: Final = 0.5
 _KILLED_WITHIN_S: Final = 5.0
+# A process that allocates as fast as memory goes holds a few hundred MB too much by then.
+_MEMORY_CHECK_S: Final = 0.1
+_STORAGE_CHECK_S: Final = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +60,8 @@ class Pool:
         self._runtimes = runtimes
         self._variables = variables
         self._guard = Guard()
+        self._temporary = settings.data_dir.resolve() / "tmp"
+        shutil.rmtree(self._temporary, ignore_errors=True)  # of a server that was killed
         self._lines: dict[str, _Line] = {}
         self._logs: dict[str, FunctionLog] = {}  # by name: versions share one
         self._in_flight_by_name: Counter[str] = Counter()
@@ -146,6 +154,7 @@ class Pool:
     def ended(self, environment: Environment) -> None:
         """Answer whom it leaves without an answer, and let go of its code."""
         line = self._environments.pop(environment)
+        self._remove_temporary(environment)
         function = environment.function
         is_current = self._registry.get(line.key) is function
         failed_to_start = self._has_started(line, environment) and is_current and not self._closing
@@ -221,6 +230,7 @@ class Pool:
             guard=self._guard,
             runtimes=self._runtimes,
             init_timeout_s=self._settings.init_timeout_s,
+            temporary=self._temporary,
         )
         environment = Environment(function, site, self)
         self._environments[environment] = line
@@ -264,6 +274,11 @@ class Pool:
         while line.waiting:
             self.finished(self._next_waiting(line), None)
 
+    def _remove_temporary(self, environment: Environment) -> None:
+        assert self._tasks is not None
+        removal = asyncio.to_thread(shutil.rmtree, environment.temporary, ignore_errors=True)
+        self._tasks.create_task(removal, name="remove temporary files")
+
     def _release_code_of(self, former: Function) -> None:
         """Remove a former function's code once its last process has ended."""
         if self._closing or any(e.function.code == former.code for e in self._environments):
@@ -288,6 +303,26 @@ class Pool:
                 for environment in list(line.free):
                     if now_s - environment.free_since_s >= idle_s:
                         self._end_free(environment)
+
+    async def _check_limits(self) -> None:
+        """End environments that hold more memory or temporary files than their functions may."""
+        loop = asyncio.get_running_loop()
+        storage_at_s = loop.time()
+        while True:
+            await asyncio.sleep(_MEMORY_CHECK_S)
+            if not self._environments:
+                continue
+            for environment in list(self._environments):
+                environment.check_memory()
+            if loop.time() >= storage_at_s:
+                await self._check_storage()
+                storage_at_s = loop.time() + _STORAGE_CHECK_S
+
+    async def _check_storage(self) -> None:
+        for environment in list(self._environments):
+            used_bytes = await asyncio.to_thread(_size_bytes, environment.temporary)
+            if environment in self._environments:
+                environment.check_storage(used_bytes)
 
     async def drain(self) -> None:
         """Take no more invocations, and let those that run end, for a time."""
@@ -319,8 +354,20 @@ async def running(pool: Pool) -> AsyncIterator[Pool]:
     async with asyncio.TaskGroup() as tasks:
         pool._tasks = tasks  # noqa: SLF001 - the pool's own other half
         unused = tasks.create_task(pool._end_unused(), name="end unused environments")  # noqa: SLF001 - the same
+        limits = tasks.create_task(pool._check_limits(), name="check limits")  # noqa: SLF001 - the same
         try:
             yield pool
         finally:
             await pool._close()  # noqa: SLF001 - the same
             unused.cancel()
+            limits.cancel()
+
+
+def _size_bytes(folder: Path) -> int:
+    """Return how much of the disk the files below a folder take, holes not counted."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                total += os.lstat(f"{parent}/{name}").st_blocks * 512
+    return total

@@ -82,12 +82,18 @@ class HandlerProcess:
         if self._process is not None and self._process.returncode is None:
             self._kill_group(self._process)
 
-    def peak_mb(self) -> int:
-        """Return the most resident memory seen by these calls, in MB; 0 where there is no /proc."""
+    def resident_mb(self) -> int:
+        """Return the resident memory of the process now, in MB; 0 where there is no /proc."""
+        resident = 0
         if self._memory_file >= 0:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, IndexError):
                 resident = int(os.pread(self._memory_file, 64, 0).split()[1]) * _PAGE_BYTES
                 self._peak_bytes = max(self._peak_bytes, resident)
+        return resident >> 20
+
+    def peak_mb(self) -> int:
+        """Return the most resident memory seen by these calls, in MB; 0 where there is no /proc."""
+        self.resident_mb()
         return self._peak_bytes >> 20
 
     def close(self) -> None:

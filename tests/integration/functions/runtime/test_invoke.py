@@ -342,6 +342,7 @@ def test_a_handlers_environment_is_lambdas_and_nothing_of_ours(server: Functions
         "AWS_LAMBDA_LOG_STREAM_NAME",
         "AWS_LAMBDA_RUNTIME_API",
         "LAMBDA_TASK_ROOT",
+        "TMPDIR",
         "LANG",
         "PATH",
         "PYTHONPATH",
