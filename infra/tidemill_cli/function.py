@@ -12,7 +12,7 @@ import typer
 from tidemill_cli.access import source_access
 from tidemill_cli.clients import Endpoint
 from tidemill_cli.errors import UserError
-from tidemill_cli.options import EndpointUrl, Json, command_group, endpoint, pairs
+from tidemill_cli.options import BootstrapServers, EndpointUrl, Json, command_group, endpoint, pairs
 from tidemill_cli.output import print_facts, print_json, print_table, say, visible, without_metadata
 
 app = command_group("Functions: register code, invoke it, read its log.")
@@ -113,6 +113,13 @@ def get(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> 
 def invoke(
     name: Name,
     payload: Annotated[str, typer.Option(help="JSON, @FILE, or - for standard input")] = "{}",
+    from_topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Send the event that a mapping of it would")
+    ] = None,
+    partition: Annotated[int, typer.Option(help="Of --from-topic", min=0)] = 0,
+    offset: Annotated[int, typer.Option(help="The first record's", min=0)] = 0,
+    count: Annotated[int, typer.Option(help="Number of records", min=1)] = 1,
+    bootstrap_servers: BootstrapServers = None,
     event: Annotated[
         bool, typer.Option("--event", help="Asynchronously: do not wait for the result")
     ] = False,
@@ -127,11 +134,16 @@ def invoke(
         tidemill function invoke delays --payload @event.json
 
         tidemill function invoke delays --payload '{"x": 1}' --log
+
+        tidemill function invoke delays --from-topic flights --partition 3 --offset 17 --count 10
     """
     there = endpoint(endpoint_url)
+    if from_topic and payload != "{}":
+        raise UserError("Give --payload or --from-topic, not both.")
+    sent = _of_topic(there, bootstrap_servers, from_topic, partition, offset, count) or _payload(payload)
     reply = there.aws("lambda").invoke(
         FunctionName=name,
-        Payload=_payload(payload),
+        Payload=sent,
         InvocationType="Event" if event else "RequestResponse",
         **({"LogType": "Tail"} if log and not event else {}),
     )
@@ -147,6 +159,36 @@ def invoke(
         say(_log_tail(reply))
     if reply.get("FunctionError"):
         raise typer.Exit(1)
+
+
+@app.command("event")
+def event_(
+    topic: Annotated[str, typer.Option(help="Its topic")],
+    partition: Annotated[int, typer.Option(help="Its partition", min=0)] = 0,
+    offset: Annotated[
+        int | None, typer.Option(help="The first record's. Default: a made-up record", min=0)
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of records", min=1)] = 1,
+    endpoint_url: EndpointUrl = None,
+    bootstrap_servers: BootstrapServers = None,
+) -> None:
+    """Print an event as a mapping sends it.
+
+    Without --offset it is a sample; with it, the event of records of the topic.
+
+    For example:
+
+        tidemill function event --topic flights > event.json
+
+        tidemill function event --topic flights --partition 3 --offset 17 --count 10
+    """
+    from tidemill_cli.kafka_event import sample_event
+
+    if offset is None:
+        print(sample_event(topic).decode())
+    else:
+        found = _of_topic(endpoint(endpoint_url), bootstrap_servers, topic, partition, offset, count)
+        print(found.decode())
 
 
 @app.command()
@@ -281,6 +323,17 @@ def _create_mapping(there: Endpoint, function: str, mapping: dict[str, Any]) -> 
         say(f"  topic {topic} invokes it already; change that with tidemill mapping update.")
     else:
         say(f"  topic {topic} invokes it: mapping {made['UUID']}.")
+
+
+def _of_topic(
+    there: Endpoint, servers: str | None, topic: str | None, partition: int, offset: int, count: int
+) -> bytes:
+    """Return the event of a topic's records; nothing without a topic."""
+    from tidemill_cli.kafka_event import topic_event
+
+    if topic is None:
+        return b""
+    return topic_event(there, servers, topic, partition=partition, offset=offset, count=count)
 
 
 def _payload(text: str) -> bytes:

@@ -162,6 +162,35 @@ async def tail(
         await consumer.stop()
 
 
+async def read(options: Options, topic: str, partition: int, offset: int, count: int) -> list[Any]:
+    """Return up to `count` records of one partition from `offset` on, as many as there are by now.
+
+    Raises UserError if there is no such record.
+    """
+    where = TopicPartition(topic, partition)
+    async with _admin(options) as admin:
+        about = await _about(admin, topic)
+    if partition not in {each["partition"] for each in about["partitions"]}:
+        raise UserError(f"Topic {topic} has no partition {partition}: it has {len(about['partitions'])}.")
+    starts, ends = await _offsets(options, [where])
+    if not starts[where] <= offset < ends[where]:
+        raise UserError(
+            f"{topic}-{partition} has no offset {offset}: it has {starts[where]} to {ends[where] - 1}."
+        )
+    consumer = AIOKafkaConsumer(**options, enable_auto_commit=False)
+    await _enter(consumer)
+    try:
+        consumer.assign([where])
+        consumer.seek(where, offset)
+        found: list[Any] = []
+        while len(found) < count and await consumer.position(where) < ends[where]:
+            batches = await consumer.getmany(where, timeout_ms=_TAIL_POLL_MS, max_records=count - len(found))
+            found += batches.get(where, ())
+        return found
+    finally:
+        await consumer.stop()
+
+
 def record_line(record: Any, *, as_json: bool) -> str:
     """Return one record as a line."""
     value = None if record.value is None else record.value.decode(errors="backslashreplace")

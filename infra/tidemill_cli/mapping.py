@@ -206,6 +206,26 @@ def delete(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) 
 
 
 @app.command()
+def retry(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> None:
+    """Try at once what waits to be tried again.
+
+    For example:
+
+        tidemill mapping retry delays
+    """
+    there = endpoint(endpoint_url)
+    uuid = mapping_uuid(there, name)
+    there.aws("lambda").get_event_source_mapping(UUID=uuid)  # the route says nothing of what is not there
+    reply = there.own("POST", f"/_tidemill/mappings/{uuid}/retry")
+    if as_json:
+        print_json(reply)
+    elif reply["partitions"]:
+        say(f"Trying again in {reply['partitions']} partition(s). See: tidemill mapping watch {name}")
+    else:
+        say(f"No partition of mapping {uuid} waits to try again.")
+
+
+@app.command()
 def watch(
     name: Name,
     trees: Annotated[int, typer.Option(help="Retry trees to show below the partitions")] = 1,

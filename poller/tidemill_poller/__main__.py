@@ -234,6 +234,22 @@ def _routes(
         recent = tracing.recent
         return web.json_response([] if recent is None else recent.deliveries(uuid))
 
+    async def health(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    return [
+        web.get("/_tidemill/mappings", overview),
+        web.get("/_tidemill/mappings/{uuid}/status", status),
+        web.get("/_tidemill/mappings/{uuid}/deliveries", deliveries),
+        web.get("/_tidemill/health", health),
+        *_operator_routes(fleet),
+    ]
+
+
+def _operator_routes(fleet: Fleet) -> list[web.RouteDef]:
+    async def retry(request: web.Request) -> web.Response:
+        return web.json_response({"partitions": fleet.retry(request.match_info["uuid"])})
+
     async def skip(request: web.Request) -> web.Response:
         key = request.match_info["key"]
         topic, _, number = key.rpartition("-")
@@ -245,15 +261,9 @@ def _routes(
         logger.warning("skipped by the operator partition=%s offset=%d", key, offset)
         return web.json_response({"partition": key, "offset": offset, "condition": "SkippedByOperator"})
 
-    async def health(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
     return [
-        web.get("/_tidemill/mappings", overview),
-        web.get("/_tidemill/mappings/{uuid}/status", status),
-        web.get("/_tidemill/mappings/{uuid}/deliveries", deliveries),
+        web.post("/_tidemill/mappings/{uuid}/retry", retry),
         web.post("/_tidemill/mappings/{uuid}/partitions/{key}/skip", skip),
-        web.get("/_tidemill/health", health),
     ]
 
 

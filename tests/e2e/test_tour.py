@@ -233,3 +233,43 @@ def test_a_rejection_is_one_sentence_and_status_1(up: Up) -> None:
         "error: There is no topic no-such-topic.\nhint: Create it: tidemill topic create no-such-topic\n"
     )
     assert up.cli("function", "logs", "nobody", status=1).startswith("error: Function not found: nobody")
+
+
+def test_a_function_is_invoked_with_the_event_that_its_mapping_sends(up: Up, tmp_path: Path) -> None:
+    note = tmp_path / "events"
+    (tmp_path / "notes.py").write_text(
+        "import json\n"
+        "def handler(event, context):\n"
+        f"    print(json.dumps(event), file=open({str(note)!r}, 'a'))\n"
+    )
+
+    def tidemill(*arguments: str) -> str:
+        environ = clean_environ(AWS_ENDPOINT_URL=up.ready["endpoint_url"])
+        done = subprocess.run(
+            [TIDEMILL, *arguments], env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    tidemill("topic", "create", "noted")
+    tidemill("topic", "produce", "noted", "a", "b", "c", "--key", "k", "--header", "h=v")
+    tidemill("function", "register", "notes", f"{tmp_path / 'notes.py'}:handler")
+    tidemill("mapping", "create", "notes", "--topic", "noted")
+    wait_until(lambda: note.exists() and note.read_text().endswith("\n"))
+    sent = note.read_text()
+    printed = tidemill("function", "event", "--topic", "noted", "--offset", "0", "--count", "10")
+    assert json.loads(printed) == json.loads(sent)
+    tidemill("function", "invoke", "notes", "--from-topic", "noted", "--offset", "1", "--count", "1")
+    invoked = json.loads(note.read_text().splitlines()[-1])
+    assert invoked["records"]["noted-0"] == json.loads(sent)["records"]["noted-0"][1:2]
+    assert (
+        "No partition"
+        in subprocess.run(
+            [TIDEMILL, "mapping", "retry", "notes"],
+            env=clean_environ(AWS_ENDPOINT_URL=up.ready["endpoint_url"]),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        ).stderr
+    )

@@ -33,6 +33,11 @@ class Fleet:
         """Ask `run` to drain every poller, leave every group and return; no mapping changes its state."""
         self._stopping.set()
 
+    def retry(self, uuid: str) -> int:
+        """Try at once what waits to be tried again; return in how many partitions."""
+        reconciler = self._reconcilers.get(uuid)
+        return reconciler.retry() if reconciler is not None else 0
+
     def skip(self, uuid: str, topic: str, partition: int) -> int | None:
         """Give up the record that a partition waits with; its offset, None when it does not wait here.
 

@@ -86,6 +86,10 @@ class Reconciler:
         self._changed = asyncio.Event()
         self._pollers: _Pollers | None = None
 
+    def retry(self) -> int:
+        """Try at once what waits to be tried again; return in how many partitions."""
+        return self._pollers.retry() if self._pollers is not None else 0
+
     def skip(self, topic: str, partition: int) -> int | None:
         """Give up the record that a partition waits with; its offset, None when it does not wait here."""
         return self._pollers.skip(topic, partition) if self._pollers is not None else None
@@ -155,6 +159,10 @@ class _Pollers:
         self._partitions = 1
         self._last_result = mapping.last_processing_result
         self._unwritten = ""  # why the last result could not be written
+
+    def retry(self) -> int:
+        """See Reconciler."""
+        return sum(source.retry() for source, _ in self._sources.values())
 
     def skip(self, topic: str, partition: int) -> int | None:
         """See Reconciler."""

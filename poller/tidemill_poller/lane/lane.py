@@ -134,6 +134,13 @@ class Lane:
         self._closing = True
         self._pause.end()
 
+    def retry(self) -> bool:
+        """Try at once what waits to be tried again; False when nothing waits."""
+        if not self._waiting or self._closing:
+            return False
+        self._on_function_update()
+        return True
+
     def skip(self) -> int | None:
         """Give up the first record of what waits to be tried again; its offset, None when nothing waits."""
         head = self._head()

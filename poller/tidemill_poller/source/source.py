@@ -87,6 +87,10 @@ class Source:
         """Ask `run` to drain, leave and return."""
         self._ending.set()
 
+    def retry(self) -> int:
+        """Try at once what waits to be tried again; return in how many partitions."""
+        return sum(running.lane.retry() for running in self._running.values())
+
     def skip(self, partition: int) -> int | None:
         """Give up the record that a partition waits with; its offset, None when it does not wait here."""
         running = self._running.get(partition)

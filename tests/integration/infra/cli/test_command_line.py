@@ -23,8 +23,8 @@ COMMANDS = {
     (): ("up", "broker", "poller", "functions", "function", "mapping", "topic", "demo"),
     ("up",): ("--data-dir", "--port", "--kafka-port", "--aws-endpoint-url", "--ready-file"),
     ("demo",): ("--flights", "--keep"),
-    ("function",): ("register", "list", "invoke", "logs", "delete"),
-    ("mapping",): ("create", "list", "get", "update", "delete", "watch"),
+    ("function",): ("register", "list", "invoke", "event", "logs", "delete"),
+    ("mapping",): ("create", "list", "get", "update", "delete", "retry", "watch"),
     ("topic",): ("create", "list", "describe", "produce", "tail"),
 }
 

@@ -215,6 +215,8 @@ def test_a_record_that_blocks_its_partition_is_skipped_by_hand(
             wait_until(lambda: function.distinct() == 8)
             wait_until(lambda: skip("stuck-3")[0] == 200)
             wait_until(lambda: told(poller, f"/{uuid}/status")["dropped_records"] == 1)
+            retried = urllib.request.Request(f"{poller.url}/_tidemill/mappings/{uuid}/retry", method="POST")
+            wait_until(lambda: json.load(urllib.request.urlopen(retried, timeout=5))["partitions"] > 0)
             assert skip("stuck-99")[0] == skip("other-3")[0] == skip("stuck-x")[0] == 409
         finally:
             poller.stop()

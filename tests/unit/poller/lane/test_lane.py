@@ -813,7 +813,24 @@ def test_pending_work_that_is_larger_than_a_batch_waits_for_no_more_than_one() -
     assert virtual_time.run(scenario()) < 1
 
 
-# Skipping by hand
+# Retrying and skipping by hand
+
+
+def test_a_retry_by_hand_ends_the_wait_and_counts_as_an_attempt() -> None:
+    function = ScriptedFunction(answer=poison(0))
+
+    async def scenario() -> None:
+        world = LaneWorld(lane_dependencies(function))
+        assert not world.lane.retry()
+        world.lane.feed(records(0))
+        task = asyncio.ensure_future(world.run_until(lambda: len(function.calls) > 5))
+        await until(lambda: world.status.state == "retrying" and len(function.calls) == 5)
+        before_s = asyncio.get_running_loop().time()
+        assert world.lane.retry()
+        await task
+        assert asyncio.get_running_loop().time() - before_s < 2  # of the 8 s or more that it would wait
+
+    virtual_time.run(scenario())
 
 
 def test_a_skip_gives_up_the_first_record_and_the_rest_is_delivered() -> None:
