@@ -37,7 +37,8 @@ STRICTER = (
     "do not have consecutive offsets",  # readers would see an offset twice, or miss one
     "varint above 32 bits",  # Java drops the upper bits
     "invalid gzip header",  # reserved flags, which RFC 1952 tells decoders to reject
-    "bytes follow the gzip members",  # zeros: Java ignores whatever stands there
+    "bytes follow the gzip member",  # librdkafka reads the first member, Java all that begin as members do
+    "length below -1",  # null for Java and aiokafka; librdkafka cannot read on
     "bytes follow the lz4 frame",  # an empty frame: Java ignores whatever stands there
 )
 
@@ -190,7 +191,8 @@ ODD: dict[str, tuple[str, bytes, bool]] = {
         compress("zstd", WHOLE) + compress("zstd", WHOLE),
         False,
     ),
-    "gzip in two members": ("gzip", split("gzip"), True),
+    "gzip in two members": ("gzip", split("gzip"), False),
+    "gzip behind an empty member": ("gzip", compress("gzip", b"") + compress("gzip", WHOLE), False),
     "gzip with junk behind it": ("gzip", compress("gzip", WHOLE) + b"junk", False),
     "gzip with zeros behind it": ("gzip", compress("gzip", WHOLE) + bytes(4), False),
     "lz4 in two frames": ("lz4", split("lz4"), False),
@@ -225,13 +227,12 @@ def test_an_odd_payload_is_taken_exactly_if_every_client_can_read_it(
     check(records, refusal, verdict)
 
 
-@pytest.mark.parametrize("codec", ["gzip", "zstd"])
-def test_what_stands_behind_the_first_frame_counts_towards_the_limit(broker: Reader, codec: str) -> None:
+def test_what_stands_behind_the_first_frame_counts_towards_the_limit(broker: Reader) -> None:
     """98 KB of `zstd(record) + 3 x zstd(1 GB of zeros)` passed the bound once."""
-    zeros = getattr(cramjam, codec).Compressor()
+    zeros = cramjam.zstd.Compressor()
     for _ in range(64):
         zeros.compress(bytes(8 << 20))
-    bomb = compress(codec, WHOLE) + bytes(zeros.finish())
+    bomb = compress("zstd", WHOLE) + bytes(zeros.finish())
 
     assert len(bomb) < 1 << 20
-    assert "bytes inflated" in str(broker.refusal(batch(TWO, codec=codec, payload=bomb)))
+    assert "bytes inflated" in str(broker.refusal(batch(TWO, codec="zstd", payload=bomb)))

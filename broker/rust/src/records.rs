@@ -76,8 +76,11 @@ fn skip_headers(body: &mut &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Any negative length is null (DefaultRecord.readFrom).
+/// Java takes any negative length for null; librdkafka only -1, and it cannot read the batch with another.
 fn skip_nullable(rest: &mut &[u8], length: i32) -> Result<(), Fault> {
+    if length < -1 {
+        return Err("A record has a field with a length below -1.");
+    }
     split(rest, length.max(0)).map(|_| ())
 }
 
@@ -193,6 +196,21 @@ mod tests {
         let records = build::records(&[(5, Some(b"k"), b"v"), (-3, None, b"w")]);
         let found = walk(&records, 2, 100).unwrap();
         assert_eq!(found, Walk { min_timestamp: 97, max_timestamp: 105, null_keys: 1 });
+    }
+
+    #[test]
+    fn null_is_the_length_of_minus_one_alone() {
+        let zigzag = |length: i8| ((length << 1) ^ (length >> 7)) as u8;
+        for (length, is_read) in [(-1, true), (-2, false)] {
+            let null = zigzag(length);
+            let key = [0, 0, 0, null, zigzag(0), zigzag(0)].to_vec();
+            let value = [0, 0, 0, zigzag(0), null, zigzag(0)].to_vec();
+            let header = [0, 0, 0, zigzag(0), zigzag(0), zigzag(1), zigzag(0), null].to_vec();
+            for body in [key, value, header] {
+                let record = [vec![zigzag(body.len() as i8)], body].concat();
+                assert_eq!(walk(&record, 1, 0).is_ok(), is_read, "{record:?}");
+            }
+        }
     }
 
     #[test]
