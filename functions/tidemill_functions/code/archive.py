@@ -19,8 +19,9 @@ from tidemill_functions.errors import InvalidArchive
 
 # Lambda's quota for a deployment package, unzipped.
 UNZIPPED_BYTES_MAX: Final = 262_144_000
-# Lambda has no such quota; without one a small zip could cost minutes and all inodes.
+# Lambda has no such quotas; without them a small zip could cost minutes and all inodes, or resist removal.
 ENTRIES_MAX: Final = 100_000
+DEPTH_MAX: Final = 100
 _CHUNK_BYTES: Final = 256 * 1024
 _ENCRYPTED: Final = 0x1
 # What zipfile and its decompressors raise for a broken zip; OSError: names that cannot be files together.
@@ -58,9 +59,10 @@ def _unpack_entries(archive: zipfile.ZipFile, folder: Path, unzipped_bytes_max: 
     if not entries:
         raise InvalidArchive("Uploaded file must be a non-empty zip")
     if len(entries) > ENTRIES_MAX:
-        raise InvalidArchive(f"The zip has {len(entries)} entries: at most {ENTRIES_MAX} can be unpacked.")
+        raise _too_many(len(entries))
     for entry in entries:
         _check(entry)
+    _check_folders(entries)
     # The sizes in the directory may lie: this refuses the honest ones early, `_write` the others in time.
     if sum(entry.file_size for entry in entries) > unzipped_bytes_max:
         raise _too_large(unzipped_bytes_max)
@@ -87,6 +89,8 @@ def _check(entry: zipfile.ZipInfo) -> None:
         raise InvalidArchive(f"The zip's entry {name!r} has an absolute name: zip it by a relative one.")
     if ".." in path.parts or not path.parts:
         raise InvalidArchive(f"The zip's entry {name!r} would be written outside of the function's folder.")
+    if len(path.parts) > DEPTH_MAX:
+        raise InvalidArchive(f"The zip's entry {name[:80]!r} is more than {DEPTH_MAX} folders deep.")
     if entry.flag_bits & _ENCRYPTED:
         raise InvalidArchive(f"The zip's entry {name!r} is encrypted: zip it without a password.")
     mode = entry.external_attr >> 16
@@ -98,6 +102,18 @@ def _check(entry: zipfile.ZipInfo) -> None:
         raise InvalidArchive(f"The zip's entry {name!r} is not readable: chmod u+r it and zip again.")
 
 
+def _check_folders(entries: list[zipfile.ZipInfo]) -> None:
+    """Refuse entries that need too many folders, named by an entry of their own or not."""
+    folders: set[PurePosixPath] = set()
+    for entry in entries:
+        for folder in PurePosixPath(entry.filename).parents:
+            if folder in folders:
+                break  # and so are those above it
+            folders.add(folder)
+        if len(folders) > ENTRIES_MAX:
+            raise _too_many(len(entries) + len(folders))
+
+
 def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, bytes_max: int) -> int:
     """Write one file and return its size; stops once above `bytes_max`."""
     written = 0
@@ -106,9 +122,13 @@ def _write(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, bytes
             file.write(chunk)
             written += len(chunk)
     if entry.external_attr >> 16 & stat.S_IXUSR:
-        target.chmod(0o755)
+        target.chmod(0o700)
     return written
 
 
 def _too_large(unzipped_bytes_max: int) -> InvalidArchive:
     return InvalidArchive(f"Unzipped size must be smaller than {unzipped_bytes_max} bytes")
+
+
+def _too_many(entries: int) -> InvalidArchive:
+    return InvalidArchive(f"The zip has {entries} entries: at most {ENTRIES_MAX} can be unpacked.")

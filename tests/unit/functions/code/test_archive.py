@@ -103,6 +103,25 @@ def test_a_bad_zip_is_rejected_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a/" * 2000 + "app.py"], "more than 100 folders deep"),
+        ([f"{entry}/" + "a/" * 90 + "app.py" for entry in range(1200)], "at most 100000 can be unpacked"),
+    ],
+    ids=["deep", "wide"],
+)
+def test_folders_that_no_entry_names_are_bounded_too(tmp_path: Path, names: list[str], told: str) -> None:
+    """Two thousand folders in a row were an error of the server, for pathlib and shutil recurse."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, "x = 1")
+    with pytest.raises(InvalidArchive, match=told):
+        unpack(buffer.getvalue(), tmp_path / "code")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_zip_is_unpacked_with_its_folders_and_executables(tmp_path: Path) -> None:
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -113,7 +132,7 @@ def test_a_zip_is_unpacked_with_its_folders_and_executables(tmp_path: Path) -> N
         archive.writestr(program, "#!/bin/sh")
     unpack(buffer.getvalue(), tmp_path / "code")
     assert (tmp_path / "code/package/module.py").read_text() == "x = 1"
-    assert (tmp_path / "code/bin/program").stat().st_mode & stat.S_IXUSR
+    assert stat.S_IMODE((tmp_path / "code/bin/program").stat().st_mode) == stat.S_IRWXU
 
 
 @given(
