@@ -276,7 +276,7 @@ def _opening(path: Path) -> Iterator[None]:
     """Fail on what cannot be read: without it, ids that are in use would be given out again."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise StartError(
             f"{path} cannot be read ({error}); restore it or start with another --data-dir"
         ) from error
@@ -322,7 +322,7 @@ def _cluster_id(file: Path) -> tuple[UUID, int]:
         write_durably(file, json.dumps({"cluster_uuid": str(uuid4()), "created_ms": _now_ms()}).encode())
     with _opening(file):
         content = json.loads(file.read_text())
-        return UUID(content["cluster_uuid"]), int(content["created_ms"])
+        return UUID(str(content["cluster_uuid"])), int(content["created_ms"])
 
 
 async def _listen(broker: Broker, auth: Auth) -> Server:

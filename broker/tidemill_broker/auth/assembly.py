@@ -177,7 +177,7 @@ def _opening(path: Path) -> Iterator[None]:
     """Fail the start for a file that cannot be read: without it, other rights would apply silently."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
         raise AuthFault(
             f"{path} cannot be read ({error}); restore it or start with another --data-dir"
         ) from error

@@ -221,6 +221,9 @@ class Registry:
     def _load(self, document: Path) -> None:
         try:
             function = _from_document(orjson.loads(document.read_bytes()))
+            if function.key != document.stem:
+                raise ValueError(f"it is the document of {function.key!r}")  # noqa: TRY301 - said below
+            has_code = self.folder(function).is_dir()
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             # Kept as it is: a later version, or a human, may be able to read it.
             logger.error(  # noqa: TRY400 - the sentence says it all
@@ -231,7 +234,7 @@ class Registry:
                 error,
             )
             return
-        if not self.folder(function).is_dir():
+        if not has_code:
             logger.error(
                 "function without code function=%s folder=%s reason=the folder does not exist;"
                 " restore it, or register the function again",
@@ -279,6 +282,9 @@ def local_code(path: str, handler: str) -> tuple[LocalCode, str]:
     return LocalCode(folder=str(found.parent)), f"{found.stem}.{handler.removeprefix(f'{found.stem}.')}"
 
 
+_PLAIN: Final[Mapping[str, type]] = {"str": str, "int": int, "dict[str, str]": dict}
+
+
 def _arns(function: Function) -> Sequence[str]:
     return [layer["Arn"] for layer in function.layers]
 
@@ -291,7 +297,11 @@ def _from_document(document: dict[str, Any]) -> Function:
     code = document.pop("code")
     document["layers"] = tuple(document.get("layers", ()))
     document.pop("tags", None)  # of documents that were written before tags were attached
-    return Function(**document, code=LocalCode(**code) if "folder" in code else ZipCode(**code))
+    function = Function(**document, code=LocalCode(**code) if "folder" in code else ZipCode(**code))
+    for member in dataclasses.fields(function):
+        if not isinstance(getattr(function, member.name), _PLAIN.get(str(member.type), object)):
+            raise TypeError(f"{member.name} must be {member.type}")
+    return function
 
 
 def _is_same(version: Function, latest: Function) -> bool:

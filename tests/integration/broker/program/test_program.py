@@ -196,8 +196,11 @@ def test_a_data_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["cluster.json", "producer_ids.json"])
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"cluster_uuid": "x", "next_producer_id": "y"}'])
+@pytest.mark.parametrize("name", ["cluster.json", "producer_ids.json", "scram.json"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[1]", "[" * 5000, '{"cluster_uuid": [1]}', '{"cluster_uuid": "x", "next_producer_id": "y"}'],
+)
 def test_a_file_that_cannot_be_read_is_told_and_left_alone(tmp_path: Path, name: str, content: str) -> None:
     """To start anew would give the cluster another ARN, or the same producer ids to others."""
     (tmp_path / name).write_text(content)

@@ -158,6 +158,27 @@ def test_code_in_place_is_a_file_and_its_function_or_a_folder_and_a_handler(tmp_
             local_code(wrong, handler)
 
 
+@pytest.mark.parametrize(
+    ("written", "damaged"),
+    [(b'"orders"', b'{"x": 1}'), (b'"orders"', b'"../orders"'), (b'"app.handler"', b"[1]")],
+    ids=["name", "path", "handler"],
+)
+def test_a_document_with_a_wrong_member_costs_its_own_function_only(
+    tmp_path: Path, written: bytes, damaged: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = opened(tmp_path)
+    code = registry.store_zip("orders", zip_of({"app.py": "x = 1"}))
+    registry.create("orders", handler="app.handler", code=code)
+    registry.create("parcels", handler="a.b", code=LOCAL)
+    document = tmp_path / "functions" / "orders.json"
+    assert written in document.read_bytes()
+    document.write_bytes(document.read_bytes().replace(written, damaged))
+
+    assert [function.name for function in opened(tmp_path).all()] == ["parcels"]
+    assert f"function not loaded file={document} reason=" in caplog.text
+    assert (tmp_path / "code" / "orders" / code.id / "app.py").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"5", b"[]", b"\xff\xfe", b'{"name": "orders"}'])
 def test_a_damaged_document_costs_its_own_function_only(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
