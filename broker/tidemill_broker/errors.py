@@ -9,6 +9,7 @@ BrokerError
 ├── CloseConnection              apis.api                   this connection must end
 ├── Rejected                     apis.api                   one item of a request is rejected
 ├── UnreadableRecord             coordinators.records       a record that cannot be read
+├── UnreadableBatch              groups.record_batch        a batch of an internal topic that is damaged
 ├── LogError                     log.errors                 what the log rejects; the core raises these too
 │   ├── InvalidBatch             log.errors                 a batch broke a rule of the format or of the topic
 │   ├── OffsetOutOfRange         log.errors                 below the log start or above the end

@@ -6,11 +6,13 @@ then cut off (docs/decisions/0301). Knows records and partitions; what the recor
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tidemill_broker.coordinators.records import Record, UnreadableRecord, decode, encode
-from tidemill_broker.groups.record_batch import Pair, build_batch, read_batches
+from tidemill_broker.groups.record_batch import Pair, UnreadableBatch, build_batch, read_batches
+from tidemill_broker.log.errors import LogError
 from tidemill_broker.log.partition import Partition
 from tidemill_broker.log.topics import Topic, Topics
 
@@ -116,15 +118,45 @@ def _last_values(partition: Partition) -> dict[bytes, tuple[int, bytes | None]]:
     """The last offset and value of each key, in the order of those offsets: compaction, in memory."""
     last: dict[bytes, tuple[int, bytes | None]] = {}
     offset, end = partition.log_start, partition.end_offset
+    lost_from: int | None = None
     while offset < end:
-        start = offset
-        for at, key, value in read_batches(partition.read(offset, READ_BYTES)):
-            if at >= partition.log_start:
-                last.pop(key, None)
-                last[key] = at, value
-            offset = at + 1
-        assert offset > start, "a read from below the end of the log brings at least one record"
+        found = _readable(partition, offset)
+        if lost_from is None and (not found or found[0][0] > offset):
+            lost_from = offset
+        if not found:
+            offset += 1  # the log is small, and the first offset behind the damage is not known
+            continue
+        if lost_from is not None:
+            _tell_loss(partition, lost_from, found[0][0])
+            lost_from = None
+        for at, key, value in found:
+            last.pop(key, None)
+            last[key] = at, value
+        offset = found[-1][0] + 1
+    if lost_from is not None:
+        _tell_loss(partition, lost_from, end)
     return last
+
+
+def _readable(partition: Partition, offset: int) -> list[tuple[int, bytes, bytes | None]]:
+    """Read the records from an offset on, up to damage; none if it begins there."""
+    found = []
+    with contextlib.suppress(OSError, LogError, UnreadableBatch):
+        for at, key, value in read_batches(partition.read(offset, READ_BYTES)):
+            if at >= offset:
+                found.append((at, key, value))
+    return found
+
+
+def _tell_loss(partition: Partition, start: int, end: int) -> None:
+    logger.error(
+        "lost group records partition=%s-%d offsets=%d-%d: segments in that folder are damaged or missing; "
+        "restore the folder from a backup, or let the groups concerned commit again",
+        NAME,
+        partition.index,
+        start,
+        end - 1,
+    )
 
 
 def _decode(offset: int, key: bytes, value: bytes) -> Record | None:

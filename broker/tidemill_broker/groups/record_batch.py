@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from crc32c import crc32c
 
+from tidemill_broker.errors import BrokerError
+
 Pair = tuple[bytes, bytes | None]
 
 # base offset, length; leader epoch, magic, crc; attributes, last offset delta, base and max timestamp,
@@ -33,11 +35,18 @@ def build_batch(pairs: Sequence[Pair], timestamp_ms: int) -> bytes:
     return _PREFIX.pack(0, len(head) + len(body)) + head + body
 
 
+class UnreadableBatch(BrokerError):
+    """Bytes that are not a whole batch with the right CRC: the disk lost or changed something."""
+
+
 def read_batches(data: bytes) -> Iterator[tuple[int, bytes, bytes | None]]:
-    """(offset, key, value) of every record in whole batches, as `Partition.read` gives them."""
+    """Yield (offset, key, value) of every record in whole batches, as `Partition.read` gives them.
+
+    Raises UnreadableBatch at the first that is damaged.
+    """
     at = 0
     while at < len(data):
-        base_offset, length = _PREFIX.unpack_from(data, at)
+        base_offset, length = _checked_prefix(data, at)
         count: int = _BODY.unpack_from(data, at + _PREFIX.size + _HEAD.size)[-1]
         record_at = at + _RECORDS_AT
         for _ in range(count):
@@ -46,6 +55,18 @@ def read_batches(data: bytes) -> Iterator[tuple[int, bytes, bytes | None]]:
             offset_delta, key, value = _read_record(data, fields_at)
             yield base_offset + offset_delta, key, value
         at += _PREFIX.size + length
+
+
+def _checked_prefix(data: bytes, at: int) -> tuple[int, int]:
+    if len(data) - at < _RECORDS_AT:
+        raise UnreadableBatch(f"{len(data) - at} bytes are no batch")
+    base_offset, length = _PREFIX.unpack_from(data, at)
+    end = at + _PREFIX.size + length
+    _, magic, crc = _HEAD.unpack_from(data, at + _PREFIX.size)
+    body = memoryview(data)[at + _PREFIX.size + _HEAD.size : end]
+    if not at + _RECORDS_AT <= end <= len(data) or magic != _MAGIC or crc32c(body) != crc:
+        raise UnreadableBatch("the bytes are no batch with the right CRC")
+    return base_offset, length
 
 
 def _record(index: int, key: bytes, value: bytes | None) -> bytes:
