@@ -9,7 +9,8 @@ BIN := .venv/bin
 WORKERS ?= 2
 # What the floor of coverage is measured with.
 PURE := $(addprefix tests/unit/poller/,test_batch.py test_event.py test_offsets.py test_retry.py filters) \
-	$(addprefix tests/unit/broker/,protocol coordinators auth/acl auth/iam/policies auth/iam/test_authorizer.py) \
+	$(addprefix tests/unit/broker/,protocol coordinators groups/test_offsets_topic.py auth/acl auth/iam/policies \
+		auth/iam/test_authorizer.py) \
 	$(addprefix tests/properties/test_,acl_rules.py batch_cuts.py event_json.py filters_oracle.py group_protocol.py \
 		iam_oracle.py offsets_metadata.py)
 RUST := $(shell find broker/rust -name '*.rs' -o -name Cargo.toml | grep -v '/target/')
