@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import typer
 
@@ -223,6 +224,31 @@ def retry(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -
         say(f"Trying again in {reply['partitions']} partition(s). See: tidemill mapping watch {name}")
     else:
         say(f"No partition of mapping {uuid} waits to try again.")
+
+
+@app.command()
+def skip(
+    name: Name,
+    partition: Annotated[str, typer.Option(help="The partition that is stuck: TOPIC-NUMBER")],
+    endpoint_url: EndpointUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Give up the record that a partition is stuck at, and go on behind it.
+
+    The record goes to the failure destination if there is one.
+
+    For example:
+
+        tidemill mapping skip delays --partition flights-3
+    """
+    there = endpoint(endpoint_url)
+    uuid = mapping_uuid(there, name)
+    there.aws("lambda").get_event_source_mapping(UUID=uuid)  # the route says nothing of what is not there
+    reply = there.own("POST", f"/_tidemill/mappings/{uuid}/partitions/{quote(partition, safe='')}/skip")
+    if as_json:
+        print_json(reply)
+    else:
+        say(f"Skipped offset {reply['offset']} of {reply['partition']}.")
 
 
 @app.command()

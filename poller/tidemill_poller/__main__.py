@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -253,7 +254,7 @@ def _operator_routes(fleet: Fleet) -> list[web.RouteDef]:
     async def skip(request: web.Request) -> web.Response:
         key = request.match_info["key"]
         topic, _, number = key.rpartition("-")
-        partition = int(number) if number.isascii() and number.isdigit() else -1
+        partition = int(number) if re.fullmatch("[0-9]{1,9}", number) else -1
         offset = fleet.skip(request.match_info["uuid"], topic, partition)
         if offset is None:
             message = f"Partition {key} does not wait to try a record again: there is nothing to skip."

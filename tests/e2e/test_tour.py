@@ -218,6 +218,27 @@ def test_a_log_that_is_empty_is_waited_for_and_a_dropped_record_is_in_the_list(
     up.cli("function", "delete", "lossy")
 
 
+def test_a_record_that_a_partition_is_stuck_at_is_skipped_by_hand(up: Up, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(HANDLER)
+    up.cli("function", "register", "stuck", f"{tmp_path}/app.py:handler")
+    up.cli("topic", "create", "stuck", "--partitions", "1")
+    up.cli("mapping", "create", "stuck", "--topic", "stuck")
+    up.cli("topic", "produce", "stuck", "poison")
+
+    wait_until(lambda: "retrying" in up.cli("mapping", "watch", "stuck", "--once"), what="the attempts")
+    skipped = json.loads(up.cli("mapping", "skip", "stuck", "--partition", "stuck-0", "--json"))
+    assert (skipped["partition"], skipped["offset"]) == ("stuck-0", 0)
+    up.cli("topic", "produce", "stuck", "next")
+
+    wait_until(lambda: "got next" in up.cli("function", "logs", "stuck"), what="the record behind it")
+    nothing = up.cli("mapping", "skip", "stuck", "--partition", "stuck-0", status=1)
+    assert (
+        nothing == "error: Partition stuck-0 does not wait to try a record again: there is nothing to skip.\n"
+    )
+    up.cli("mapping", "delete", "stuck")
+    up.cli("function", "delete", "stuck")
+
+
 def test_a_rejection_is_one_sentence_and_status_1(up: Up) -> None:
     """AWS's own words, without a traceback."""
     said = up.cli("mapping", "get", "00000000-0000-4000-8000-000000000000", status=1)
