@@ -233,7 +233,7 @@ def skip(
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Give up the record that a partition is stuck at, and go on behind it.
+    """Give up the record that a partition is stuck at.
 
     The record goes to the failure destination if there is one.
 
