@@ -29,6 +29,7 @@ from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 
 from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably, write_new
 from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.authorized import Decisions, TopicAuthorizer, all_steps
+from tidemill_broker.log.damage import report_damage
 from tidemill_broker.log.errors import (
     InvalidPartitions,
     InvalidTopicName,
@@ -371,6 +372,7 @@ class Topics:
             yield
         for index, folder, log in zip(missing, folders, logs, strict=True):
             _tell_recovery(folder.name, log)
+            report_damage(folder)
             handle = self._table.add(topic.name, topic.topic_id.bytes, index, log)
             self._logs[handle] = log
             partitions.append(Partition(index, handle, log, self.growth, self._clock_ms))
