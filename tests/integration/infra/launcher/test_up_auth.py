@@ -105,5 +105,5 @@ def test_a_damaged_file_of_secrets_stops_the_start_with_the_fix(tmp_path: Path) 
     (data_dir / "auth.json").write_text('{"scram_password": "planted"')
     with pytest.raises(AssertionError) as told, running_up(data_dir, "--auth", "scram"):
         pass
-    assert f"error: {data_dir}/auth.json is damaged: remove it" in str(told.value)
+    assert f"error: {data_dir}/auth.json is damaged: restore a backup, or remove it" in str(told.value)
     assert "planted" not in str(told.value)
