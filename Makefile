@@ -49,7 +49,7 @@ demo: .venv/installed-demo ## Run the main job on real data (KEEP=1 leaves it ru
 test: lint rust floor ## Every check there is (WORKERS=1 to run the tests one by one)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-unit: .venv/installed-test ## The unit tests alone: no lint, no Rust, no programs; under 30 s on two cores
+unit: .venv/installed-test ## The unit tests alone: no lint, no Rust, no programs; half a minute on two cores
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit
 
 one: .venv/installed-test ## One test, file or folder: make one T=tests/unit/poller/test_retry.py::test_name
