@@ -65,7 +65,7 @@ async def polled(client: GroupClient, count: int, partitions: Collection[int]) -
     return offsets
 
 
-async def becomes(condition: Callable[[], bool], within_s: float = 20) -> None:
+async def becomes(condition: Callable[[], bool], within_s: float = 40) -> None:
     """Look again and again: what happens in the client has no event to wait for."""
     deadline_s = asyncio.get_running_loop().time() + within_s
     while not condition():

@@ -74,10 +74,10 @@ def test_a_right_that_is_taken_away_is_missing_soon(broker: AclBroker) -> None:
     broker.hold(rights)
     assert (produced(alice), fetched(alice)) == (OK, (OK, True))
     broker.hold({*rights, Rule(TOPIC, "flights", "User:*", WRITE, DENY)})
-    wait_until(lambda: produced(alice) is DENIED, timeout_s=5, what="a refused batch")
+    wait_until(lambda: produced(alice) is DENIED, what="a refused batch")
     assert fetched(alice) == (OK, True)
     broker.hold(rule for rule in rights if rule.operation == WRITE)
-    wait_until(lambda: fetched(alice) == (DENIED, False), timeout_s=5, what="a refused fetch")
+    wait_until(lambda: fetched(alice) == (DENIED, False), what="a refused fetch")
     assert produced(alice) is OK
     broker.hold(rights)
     assert fetched(alice) == (OK, True)

@@ -46,7 +46,7 @@ def principal(running: TlsBroker, keystore: Path | None, listener: str = "tls") 
         topics = [{"name": "t", "num_partitions": 1, "replication_factor": 1}]
         asking.ask(CREATE_TOPICS, 7, topics=topics)
         port = asking._socket.getsockname()[1]
-    line = wait_until(lambda: denied(running, port), what="a line of the audit log", timeout_s=5)
+    line = wait_until(lambda: denied(running, port), what="a line of the audit log")
     found = re.search(r"principal=(\S+)", line)
     assert found is not None, line
     return found[1]
@@ -71,7 +71,6 @@ def failed_login(running: TlsBroker, listener: str, reason: str) -> str:
             (line for line in running.audited() if f"listener={listener}" in line and reason in line), None
         ),
         what=f"an audit line that says {reason!r}",
-        timeout_s=5,
     )
 
 

@@ -63,7 +63,7 @@ async def test_a_damaged_batch_goes_to_the_destination_and_every_other_record_is
     damage(broker, cluster.topic, 1, b"damaged")
     function, destination = ScriptedFunction(), RecordingDestination()
     poller = RunningSource(cluster, function, destination=destination)
-    await becomes(lambda: len(seen(function)) == 8 and len(destination.sent) == 1, within_s=20)
+    await becomes(lambda: len(seen(function)) == 8 and len(destination.sent) == 1)
     await becomes(lambda: all(p.committed == 3 for p in poller.board.partitions.values()))
     assert destination.sent[0].condition == "BatchUnreadable"
     assert (destination.sent[0].partition_key, destination.offsets) == (f"{cluster.topic}-1", [(1, 1)])
@@ -77,7 +77,7 @@ async def test_header_names_that_are_not_utf_8_are_delivered(broker: TidemillBro
     await cluster.produce(0, b"next")
     function = ScriptedFunction()
     poller = RunningSource(cluster, function)
-    await becomes(lambda: [offset for _, offset in seen(function)] == [0, 1], within_s=20)
+    await becomes(lambda: [offset for _, offset in seen(function)] == [0, 1])
     await poller.stop()
 
 
@@ -101,8 +101,7 @@ async def test_a_deleted_topic_does_not_come_back_by_the_poller(broker: Tidemill
 async def test_a_topic_made_anew_and_refilled_has_another_id(broker: TidemillBroker) -> None:
     cluster = RealCluster(broker.bootstrap_servers, partitions=1)
     await cluster.produce(0, b"old")
-    function = ScriptedFunction()
-    first = RunningSource(cluster, function)
+    first = RunningSource(cluster, ScriptedFunction())
     await becomes(lambda: first.board.partitions[0].committed == 1 if first.board.partitions else False)
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.delete_topics([cluster.topic])[cluster.topic].result(20)
@@ -112,7 +111,8 @@ async def test_a_topic_made_anew_and_refilled_has_another_id(broker: TidemillBro
     with pytest.raises(SourceUnavailable):
         async with asyncio.timeout(20):
             await first.task
+    function = ScriptedFunction()
     second = RunningSource(cluster, function)
-    await becomes(lambda: {offset for _, offset in seen(function)} == {0, 1, 2}, within_s=20)
+    await becomes(lambda: [offset for _, offset in seen(function)] == [0, 1, 2])
     await becomes(lambda: second.board.partitions[0].committed == 3)
     await second.stop()

@@ -121,7 +121,7 @@ async def test_a_function_slower_than_the_session_keeps_its_partitions(tidemill:
     source = RunningSource(cluster, function)
     await becomes(lambda: function.running == 1)
     await cluster.produce(1, b"2")
-    await becomes(lambda: function.running == 2, within_s=3)
+    await becomes(lambda: function.running == 2)
     await becomes(lambda: len(source.board.partitions) == 2 and source.board.partitions[0].committed == 1)
     await source.stop()
     counts = source.telemetry.metrics.of(MAPPING.uuid)
