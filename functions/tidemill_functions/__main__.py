@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import functools
 import json
 import logging
 import os
@@ -23,16 +24,19 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from tidemill_awsapi import Handler, Service, allow_many_files, http_server
+from tidemill_awsapi import ApiError, Handler, Service, allow_many_files, http_server
 from tidemill_functions.api.attachments import AttachmentsApi
 from tidemill_functions.api.control import ControlApi
 from tidemill_functions.api.extension import ExtensionApi
 from tidemill_functions.api.front import Front, FrontConnection
 from tidemill_functions.api.invoke import InvokeApi
 from tidemill_functions.api.layers import LayersApi
+from tidemill_functions.api.lookup import find_function
 from tidemill_functions.api.versions import VersionsApi
-from tidemill_functions.code.registry import Registry
-from tidemill_functions.errors import InvalidSettings
+from tidemill_functions.aws import AwsClients
+from tidemill_functions.code.registry import Function, Registry
+from tidemill_functions.destinations.sender import Sender
+from tidemill_functions.errors import AwsUnavailable, InvalidSettings
 from tidemill_functions.runtime.event_queue import EventQueue, delivering
 from tidemill_functions.runtime.pool import Pool, running
 from tidemill_functions.runtimes.table import Runtimes
@@ -148,7 +152,8 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     registry = Registry(settings.data_dir.resolve(), region=settings.region, account_id=settings.account_id)
     runtimes = Runtimes(settings)
     pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region))
-    events = EventQueue(registry, pool, settings)
+    sender = Sender(AwsClients(settings.region))
+    events = EventQueue(registry, pool, settings, sender, functools.partial(_function_of, registry))
     # The pool ends last: what the servers and the queue have begun needs it.
     async with (
         running(pool),
@@ -165,6 +170,14 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             server.close()
             await pool.drain()
             front.stop()
+
+
+def _function_of(registry: Registry, arn: str) -> Function:
+    """Return the function that a destination names. Raises AwsUnavailable."""
+    try:
+        return find_function(registry, arn)
+    except ApiError as error:
+        raise AwsUnavailable(f"{error.code}: {error.message}", code=error.code, is_temporary=False) from None
 
 
 def _application(

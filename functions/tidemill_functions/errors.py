@@ -6,6 +6,7 @@
     │   └── InvalidArchive   a zip that is broken or not safe to unpack
     ├── FunctionNotFound
     ├── FunctionExists
+    ├── AwsUnavailable       the AWS in use did not do what a request asked for
     └── TooManyInvocations   no environment is free and no more may be started
         └── ReservedConcurrencyReached   as many run as the function has reserved
 
@@ -35,6 +36,15 @@ class FunctionNotFound(FunctionsError):
 
 class FunctionExists(FunctionsError):
     """The name is taken; the message is the name."""
+
+
+class AwsUnavailable(FunctionsError):
+    """AWS cannot be reached, or rejected a request; the message is its reason."""
+
+    def __init__(self, message: str, *, code: str, is_temporary: bool) -> None:
+        super().__init__(message)
+        self.code = code  # AWS's error code
+        self.is_temporary = is_temporary  # the same request may succeed later
 
 
 class TooManyInvocations(FunctionsError):

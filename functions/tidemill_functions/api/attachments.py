@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tidemill_awsapi import ApiError, Call
-from tidemill_functions.api.description import check_revision, invalid, not_there
+from tidemill_functions.api.description import check_revision, check_target, invalid, not_there
 from tidemill_functions.api.lookup import find_function, find_latest, qualifier_of
 from tidemill_functions.code.registry import LATEST, Function, Registry
+from tidemill_functions.destinations.sender import FAILURE_SERVICES, SUCCESS_SERVICES
 from tidemill_functions.settings import Settings
 
 _TAGS_MAX: Final = 50  # Lambda's quota
@@ -223,20 +224,22 @@ class AttachmentsApi:
         given: dict[str, Any] = {
             member: call.params[member] for member in _EVENT_MEMBERS if member in call.params
         }
-        if any(one.get("Destination") for one in (given.get("DestinationConfig") or {}).values()):
-            raise invalid(
-                "DestinationConfig of Event invocations is not built in Tidemill: leave it out. Event source "
-                "mappings have destinations of their own."
-            )
+        for side, one in (given.get("DestinationConfig") or {}).items():
+            allowed = SUCCESS_SERVICES if side == "OnSuccess" else FAILURE_SERVICES
+            check_target(one.get("Destination"), allowed, f"DestinationConfig.{side}.Destination")
         config: dict[str, Any] = {**former, **given, "LastModified": time.time()}
         found = self._registry.attached.get(function.name).event_invoke
         self._registry.attached.put(function.name, event_invoke={**found, qualifier: config})
         return self._described_event(function.name, qualifier, config)
 
     def _described_event(self, name: str, qualifier: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        kept = config.get("DestinationConfig") or {}
         return {
             "FunctionArn": self._registry.arn(f"{name}:{qualifier or LATEST}"),
-            "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
+            "DestinationConfig": {
+                side: {"Destination": to} if (to := (kept.get(side) or {}).get("Destination")) else {}
+                for side in ("OnSuccess", "OnFailure")
+            },
             **{member: config[member] for member in _EVENT_MEMBERS[:2] if member in config},
             "LastModified": datetime.fromtimestamp(config["LastModified"], UTC),
         }

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tidemill_awsapi import ApiError, Call
-from tidemill_functions.api.description import check_revision, describe, invalid
+from tidemill_functions.api.description import check_revision, check_target, describe, invalid
 from tidemill_functions.api.layers import layers_of
 from tidemill_functions.api.lookup import find_function, find_latest, name_of, qualifier_of, weights_of
 from tidemill_functions.api.packages import zip_of
 from tidemill_functions.code.registry import LATEST, Function, LocalCode, Registry, ZipCode
+from tidemill_functions.destinations.sender import DEAD_LETTER_SERVICES
 from tidemill_functions.errors import FunctionExists, InvalidFunction
 from tidemill_functions.runtime.pool import Pool
 from tidemill_functions.runtimes.table import Runtimes
@@ -53,11 +54,18 @@ _RESERVED: Final = frozenset(
     }
 )
 # Answered as given: on one machine there is no role, no network and no second architecture to choose.
-_ECHOED: Final = ("Description", "Role", "VpcConfig", "TracingConfig", "Architectures", "EphemeralStorage")
+_ECHOED: Final = (
+    "Description",
+    "Role",
+    "VpcConfig",
+    "TracingConfig",
+    "Architectures",
+    "EphemeralStorage",
+    "DeadLetterConfig",
+)
 # The values of members that are not built which request nothing: they are accepted.
 _UNBUILT: Mapping[str, tuple[Any, ...]] = {
     "PublishTo": (),
-    "DeadLetterConfig": ({}, {"TargetArn": ""}),
     "FileSystemConfigs": ([],),
     "ImageConfig": ({},),
     "KMSKeyArn": ("",),
@@ -253,6 +261,8 @@ def _configuration(params: Mapping[str, Any]) -> dict[str, Any]:
         memory_mb=params.get("MemorySize"),
         environment=params["Environment"].get("Variables", {}) if "Environment" in params else None,
     )
+    dead_letter = (params.get("DeadLetterConfig") or {}).get("TargetArn")
+    check_target(dead_letter, DEAD_LETTER_SERVICES, "DeadLetterConfig.TargetArn")
     if handler := params.get("Handler"):
         fields["handler"] = handler
     if echoed := {member: params[member] for member in _ECHOED if member in params}:

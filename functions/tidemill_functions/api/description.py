@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from tidemill_awsapi import ApiError
 from tidemill_functions.code.registry import Function, LocalCode
+from tidemill_functions.destinations.sender import service_of
 
 _PAGE_ITEMS: Final = 50
 
@@ -20,7 +21,7 @@ def describe(function: Function) -> dict[str, Any]:
     """Return the FunctionConfiguration; a function is Active as soon as it is registered."""
     code, echoed = function.code, function.echoed
     modified = datetime.fromtimestamp(function.last_modified_ms / 1000, UTC)
-    vpc = echoed.get("VpcConfig")
+    vpc, dead_letter = echoed.get("VpcConfig"), echoed.get("DeadLetterConfig")
     return {
         "FunctionName": function.name,
         "FunctionArn": function.arn,
@@ -36,6 +37,7 @@ def describe(function: Function) -> dict[str, Any]:
         "LastModified": modified.isoformat(timespec="milliseconds").replace("+00:00", "+0000"),
         "Version": function.version,
         "Layers": function.layers or None,
+        "DeadLetterConfig": dead_letter if (dead_letter or {}).get("TargetArn") else None,
         "VpcConfig": {**vpc, "VpcId": ""} if vpc else None,
         "Environment": {"Variables": function.environment} if function.environment else None,
         "TracingConfig": echoed.get("TracingConfig", {"Mode": "PassThrough"}),
@@ -73,6 +75,17 @@ def check_revision(revision_id: str, params: Mapping[str, Any]) -> None:
             "The Revision Id provided does not match the latest Revision Id. "
             "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
         )
+
+
+def check_target(arn: str | None, services: Sequence[str], member: str) -> None:
+    """Raise ApiError if this ARN names no service that results of Event invocations can go to."""
+    if arn and service_of(arn) not in services:
+        raise invalid(
+            f"The value {arn} of {member} is not valid: give the ARN of one of these services: "
+            f"{', '.join(services)}."
+        )
+    if arn and arn.endswith(".fifo"):
+        raise invalid(f"{member} must be a standard queue or topic: {arn} is FIFO.")
 
 
 def invalid(message: str) -> ApiError:

@@ -4,7 +4,7 @@ One file an event: a line of JSON with the payload's length and CRC, then the pa
 atomically after each failed attempt, so that a restart goes on with the attempts that are left. All methods
 block. It must not know the pool or when an event is tried.
 
-    events/ID.event   events/damaged/ID.event
+    events/ID.event   events/damaged/ID.event   events/undelivered/ID.event
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Final
 import orjson
 
 from tidemill_functions.code.documents import remove_drafts, write_bytes
+from tidemill_functions.destinations.record import Outcome, Request, Target
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,14 @@ class Event:
     accepted_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     attempts: int = 0  # that failed
     retry_at_ms: int = 0
+    outcome: Outcome | None = None  # once it is done; then `targets` are still to be told
+    targets: Sequence[Target] = ()
     id: str = field(default_factory=_new_id)
+
+    @property
+    def request(self) -> Request:
+        """Return what destinations are told of it."""
+        return Request(request_id=self.request_id, arn=self.arn, payload=self.payload)
 
 
 class EventStore:
@@ -55,6 +63,7 @@ class EventStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._damaged = folder / "damaged"
+        self._undelivered = folder / "undelivered"
         folder.mkdir(parents=True, exist_ok=True)
         remove_drafts(folder)
 
@@ -68,6 +77,13 @@ class EventStore:
     def remove(self, event: Event) -> None:
         """Forget an event that is done. A loss of power may bring it back: delivery is at least once."""
         self._path(event).unlink(missing_ok=True)
+
+    def set_undelivered(self, event: Event) -> Path:
+        """Keep an event whose result no target takes where it is not tried again. Raises OSError."""
+        self._undelivered.mkdir(exist_ok=True)
+        aside = self._undelivered / self._path(event).name
+        self._path(event).replace(aside)
+        return aside
 
     def load(self) -> Sequence[Event]:
         """Return what is kept, oldest first; files that are damaged are set aside, and named in the log."""
@@ -101,4 +117,10 @@ def _parsed(content: bytes) -> Event:
     length, crc32 = header.pop("payload_bytes"), header.pop("payload_crc32")
     if not newline or len(payload) != length or zlib.crc32(payload) != crc32:
         raise ValueError(f"the payload is not the {length} bytes that were written")
-    return Event(**header, payload=payload)
+    outcome, targets = header.pop("outcome", None), header.pop("targets", ())
+    return Event(
+        **header,
+        payload=payload,
+        outcome=Outcome(**outcome) if outcome else None,
+        targets=tuple(Target(**target) for target in targets),
+    )

@@ -175,9 +175,6 @@ def test_event_invocations_obey_their_configuration(
     assert (changed["MaximumRetryAttempts"], changed["MaximumEventAgeInSeconds"]) == (1, 60)
     listed = server.client.list_function_event_invoke_configs(**of)["FunctionEventInvokeConfigs"]
     assert [config["MaximumEventAgeInSeconds"] for config in listed] == [60]
-    to = {"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}
-    refused = refusal(server.client.put_function_event_invoke_config, **of, DestinationConfig=to)
-    assert refused[1].startswith("DestinationConfig of Event invocations is not built in Tidemill")
     server.client.delete_function_event_invoke_config(**of)
     assert refusal(server.client.get_function_event_invoke_config, **of)[2] == 404
 

@@ -1,0 +1,1 @@
+"""Where results of Event invocations go: destinations and dead-letter queues."""
