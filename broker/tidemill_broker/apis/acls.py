@@ -4,7 +4,7 @@ A change is on disk before it is answered, and holds from then on. Texts and cod
 AclApis and AclControlManager.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from itertools import islice
 from operator import itemgetter
@@ -27,9 +27,10 @@ CHANGES_MAX: Final = 10_000
 LOOKS_MAX: Final = 200_000
 
 Code = TypeVar("Code", bound=IntEnum)
+Pattern = tuple[ResourceType, str, PatternType]
 
 
-def describe_acls(broker: Broker, request: Request) -> Any:
+def describe_acls(broker: Broker, request: Request) -> Steps[Any]:
     """Answer DescribeAcls, sorted by resource; a filter of codes that Kafka does not know finds nothing."""
     reply = request.reply
     wanted = _filter(request.body)
@@ -39,30 +40,43 @@ def describe_acls(broker: Broker, request: Request) -> Any:
         return reply.DescribeAclsResponse(
             error_code=rejected.code, error_message=rejected.message, resources=()
         )
-    resources = tuple(_resources(reply, broker.acls.rules.find(wanted)))
-    return reply.DescribeAclsResponse(error_code=ErrorCode.none, error_message="", resources=resources)
-
-
-def _resources(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
-    by_pattern: dict[tuple[ResourceType, str, PatternType], list[Acl]] = {}
-    for acl in acls:
-        by_pattern.setdefault((acl.resource_type, acl.name, acl.pattern_type), []).append(acl)
-    for (resource_type, name, pattern_type), entries in sorted(by_pattern.items(), key=itemgetter(0)):
-        descriptions = (
-            reply.AclDescription(
-                principal=acl.principal,
-                host=acl.host,
-                operation=acl.operation,
-                permission_type=acl.permission,
+    found = yield from _by_pattern(broker.acls.rules, wanted)
+    resources = []
+    for (resource_type, name, pattern_type), entries in sorted(found.items(), key=itemgetter(0)):
+        described = []
+        for acl in entries:
+            described.append(_description(reply, acl))
+            yield
+        resources.append(
+            reply.DescribeAclsResource(
+                resource_type=resource_type,
+                resource_name=name,
+                pattern_type=pattern_type,
+                acls=tuple(described),
             )
-            for acl in entries
         )
-        yield reply.DescribeAclsResource(
-            resource_type=resource_type,
-            resource_name=name,
-            pattern_type=pattern_type,
-            acls=tuple(descriptions),
-        )
+    return reply.DescribeAclsResponse(
+        error_code=ErrorCode.none, error_message="", resources=tuple(resources)
+    )
+
+
+def _by_pattern(rules: AclRules, wanted: AclFilter) -> Steps[Mapping[Pattern, Sequence[Acl]]]:
+    """Find what a filter means among the rules of now, by the pattern of the resource."""
+    by_pattern: dict[Pattern, list[Acl]] = {}
+    for acl in list(rules.candidates(wanted)):
+        if wanted.matches(acl):
+            by_pattern.setdefault((acl.resource_type, acl.name, acl.pattern_type), []).append(acl)
+        yield
+    return by_pattern
+
+
+def _description(reply: ResponseSchema, acl: Acl) -> Any:
+    return reply.AclDescription(
+        principal=acl.principal,
+        host=acl.host,
+        operation=acl.operation,
+        permission_type=acl.permission,
+    )
 
 
 def create_acls(broker: Broker, request: Request) -> Steps[Any]:
@@ -79,7 +93,8 @@ def create_acls(broker: Broker, request: Request) -> Steps[Any]:
         for acl in acls:
             outcomes.append(_rejection(acl))
             yield
-        _add(broker, [acl for acl, rejection in zip(acls, outcomes, strict=True) if rejection is None])
+        possible = [acl for acl, rejection in zip(acls, outcomes, strict=True) if rejection is None]
+        yield from _add(broker, possible)
     except Rejected as rejected:
         outcomes = [rejected] * len(acls)
     results = (
@@ -91,13 +106,13 @@ def create_acls(broker: Broker, request: Request) -> Steps[Any]:
     return reply.CreateAclsResponse(results=tuple(results))
 
 
-def _add(broker: Broker, acls: Sequence[Acl]) -> None:
+def _add(broker: Broker, acls: Sequence[Acl]) -> Steps[None]:
     new = {acl for acl in acls if acl not in broker.acls.rules}
     if len(new) > CHANGES_MAX:
         raise Rejected(ErrorCode.policy_violation, "Unable to perform excessively large batch operation.")
     try:
         with rejecting():
-            broker.acls.add(acls)
+            yield from broker.acls.add_in_turns(acls)
     except TooManyAcls as error:
         raise Rejected(ErrorCode.policy_violation, str(error)) from error
 
@@ -129,56 +144,74 @@ def _rejection(acl: Acl) -> Rejected | None:
     return None if fault is None else Rejected(ErrorCode.invalid_request, fault)
 
 
-def delete_acls(broker: Broker, request: Request) -> Any:
-    """Answer DeleteAcls: every filter sees the ACLs as they were before the request."""
+def delete_acls(broker: Broker, request: Request) -> Steps[Any]:
+    """Answer DeleteAcls: no filter sees what another of the request has deleted."""
     reply = request.reply
-    filters = [_filter(wanted) for wanted in request.body.filters]
+    filters = []
+    for wanted in request.body.filters:
+        filters.append(_filter(wanted))
+        yield
     found: Sequence[Sequence[Acl] | Rejected]
     try:
         _authorize(request, Operation.ALTER)
-        found = _matches(broker.acls.rules, filters)
+        found = yield from _matches(broker.acls.rules, filters)
         with rejecting():
-            broker.acls.delete(acl for acls in found if not isinstance(acls, Rejected) for acl in acls)
+            yield from broker.acls.delete_in_turns(
+                acl for acls in found if not isinstance(acls, Rejected) for acl in acls
+            )
     except Rejected as rejected:
         found = [rejected] * len(filters)
-    results = (
-        reply.DeleteAclsFilterResult(error_code=acls.code, error_message=acls.message, matching_acls=())
-        if isinstance(acls, Rejected)
-        else reply.DeleteAclsFilterResult(
-            error_code=ErrorCode.none, error_message=None, matching_acls=tuple(_deleted(reply, acls))
-        )
-        for acls in found
-    )
+    results = []
+    for acls in found:
+        results.append((yield from _filter_result(reply, acls)))
+        yield
     return reply.DeleteAclsResponse(filter_results=tuple(results))
 
 
-def _deleted(reply: ResponseSchema, acls: Iterable[Acl]) -> Iterator[Any]:
-    for acl in acls:
-        yield reply.DeleteAclsMatchingAcl(
-            error_code=ErrorCode.none,
-            error_message=None,
-            resource_type=acl.resource_type,
-            resource_name=acl.name,
-            pattern_type=acl.pattern_type,
-            principal=acl.principal,
-            host=acl.host,
-            operation=acl.operation,
-            permission_type=acl.permission,
+def _filter_result(reply: ResponseSchema, acls: Sequence[Acl] | Rejected) -> Steps[Any]:
+    if isinstance(acls, Rejected):
+        return reply.DeleteAclsFilterResult(
+            error_code=acls.code, error_message=acls.message, matching_acls=()
         )
+    deleted = []
+    for acl in acls:
+        deleted.append(_deleted(reply, acl))
+        yield
+    return reply.DeleteAclsFilterResult(
+        error_code=ErrorCode.none, error_message=None, matching_acls=tuple(deleted)
+    )
 
 
-def _matches(rules: AclRules, filters: Iterable[AclFilter]) -> list[Sequence[Acl] | Rejected]:
+def _deleted(reply: ResponseSchema, acl: Acl) -> Any:
+    return reply.DeleteAclsMatchingAcl(
+        error_code=ErrorCode.none,
+        error_message=None,
+        resource_type=acl.resource_type,
+        resource_name=acl.name,
+        pattern_type=acl.pattern_type,
+        principal=acl.principal,
+        host=acl.host,
+        operation=acl.operation,
+        permission_type=acl.permission,
+    )
+
+
+def _matches(rules: AclRules, filters: Iterable[AclFilter]) -> Steps[list[Sequence[Acl] | Rejected]]:
     """Find what each filter means, or why it cannot be. Raises Rejected where that is too much in all."""
     found: list[Sequence[Acl] | Rejected] = []
     matched = looks = 0
     for wanted in filters:
+        yield
         rejection = _unknown(wanted)
         if rejection is not None:
             found.append(rejection)
             continue
-        candidates = list(islice(rules.candidates(wanted), LOOKS_MAX - looks + 1))
-        acls = [acl for acl in candidates if wanted.matches(acl)]
-        looks += len(candidates)
+        acls = []
+        for acl in list(islice(rules.candidates(wanted), LOOKS_MAX - looks + 1)):
+            looks += 1
+            if wanted.matches(acl):
+                acls.append(acl)
+            yield
         matched += len(acls)
         _check_bounds(looks, matched)
         found.append(acls)
@@ -247,7 +280,14 @@ def _code(codes: type[Code], code: int) -> Code:
 
 
 APIS: Final = (
-    Api(key=29, name="DescribeAcls", min_version=1, max_version=3, handle=describe_acls),
+    Api(
+        key=29,
+        name="DescribeAcls",
+        min_version=1,
+        max_version=3,
+        handle=describe_acls,
+        right=cluster_right(Operation.DESCRIBE),
+    ),
     Api(
         key=30,
         name="CreateAcls",

@@ -309,7 +309,14 @@ APIS: Final = (
         handle=offset_commit,
         right=group_right(Operation.READ),
     ),
-    Api(key=9, name="OffsetFetch", min_version=1, max_version=10, handle=offset_fetch),
+    Api(
+        key=9,
+        name="OffsetFetch",
+        min_version=1,
+        max_version=10,
+        handle=offset_fetch,
+        right=group_right(Operation.DESCRIBE, many_since=MANY_GROUPS_SINCE),
+    ),
     Api(
         key=47,
         name="OffsetDelete",

@@ -119,10 +119,12 @@ def cluster_right(operation: Operation) -> Right:
     return holds
 
 
-def group_right(operation: Operation) -> Right:
-    """Make the check of a right on the group that the body begins with."""
+def group_right(operation: Operation, *, many_since: int | None = None) -> Right:
+    """Make the check of a right on the group that the body begins with; since that version there are many."""
 
     def holds(connection: Connection, header: RequestHeader, frame: memoryview | bytes) -> bool:
+        if many_since is not None and header.api_version >= many_since:
+            return True
         group_id = first_string(header, frame)
         return connection.rights.allows(operation, ResourceType.GROUP, group_id, api="", audited=False)
 

@@ -1,12 +1,13 @@
 """The broker's ACLs on disk: one JSON file, written whole, flushed and renamed before a change is answered.
 
-The one owner of the index in memory. `apis.acls` changes it, `authorizer` reads it. Called on the event loop.
+The one owner of the index in memory. `apis.acls` changes it, `authorizer` reads it. Called on the event loop;
+a change of many takes its turns before it changes anything, and then changes all at once.
 
 See docs/decisions/0940.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ class AclStore:
         """Read the file, if there is one; raises ValueError if it is damaged: no right is to be forgotten."""
         self._file = file
         self.rules = AclRules(_read(file))
+        # As they stand in the file: a change of one does not spell all of them again.
+        self._rows = {acl: _row(acl) for acl in self.rules}
         self._characters = sum(map(_characters, self.rules))
         self.version = 0
 
@@ -43,8 +46,17 @@ class AclStore:
         return list(self.rules)
 
     def add(self, acls: Iterable[Acl]) -> None:
+        """Do all of `add_in_turns` at once."""
+        for _ in self.add_in_turns(acls):
+            pass
+
+    def add_in_turns(self, acls: Iterable[Acl]) -> Generator[None, None, None]:
         """Add those that are not there yet, durably. Raises TooManyAcls or OSError, and then adds none."""
-        new = [acl for acl in dict.fromkeys(acls) if acl not in self.rules]
+        rows = {}
+        for acl in acls:
+            rows[acl] = _row(acl)
+            yield
+        new = {acl: row for acl, row in rows.items() if acl not in self._rows}
         if not new:
             return
         characters = self._characters + sum(map(_characters, new))
@@ -53,21 +65,36 @@ class AclStore:
                 f"The broker keeps at most {ACLS_MAX} ACLs with {CHARACTERS_MAX} characters in all:"
                 " delete some, or use prefixed patterns."
             )
-        _write(self._file, [*self.rules, *new])
+        self._write(self._rows | new)
         for acl in new:
             self.rules.add(acl)
         self._characters = characters
-        self.version += 1
 
     def delete(self, acls: Iterable[Acl]) -> None:
+        """Do all of `delete_in_turns` at once."""
+        for _ in self.delete_in_turns(acls):
+            pass
+
+    def delete_in_turns(self, acls: Iterable[Acl]) -> Generator[None, None, None]:
         """Delete those that are there, durably. Raises OSError, and then deletes none."""
-        old = {acl for acl in acls if acl in self.rules}
+        asked = set()
+        for acl in acls:
+            asked.add(acl)
+            yield
+        old = asked & self._rows.keys()
         if not old:
             return
-        _write(self._file, [acl for acl in self.rules if acl not in old])
+        left = dict(self._rows)
+        for acl in old:
+            del left[acl]
+        self._write(left)
         for acl in old:
             self.rules.remove(acl)
         self._characters -= sum(map(_characters, old))
+
+    def _write(self, rows: dict[Acl, bytes]) -> None:
+        write_durably(self._file, b'{"version":%d,"acls":[%b]}' % (_FORMAT, b",".join(rows.values())))
+        self._rows = rows
         self.version += 1
 
 
@@ -107,17 +134,15 @@ def _acl(row: Mapping[str, Any]) -> Acl:
     )
 
 
-def _row(acl: Acl) -> dict[str, str]:
-    return {
-        "resourceType": acl.resource_type.name,
-        "patternType": acl.pattern_type.name,
-        "name": acl.name,
-        "principal": acl.principal,
-        "host": acl.host,
-        "operation": acl.operation.name,
-        "permission": acl.permission.name,
-    }
-
-
-def _write(file: Path, acls: Iterable[Acl]) -> None:
-    write_durably(file, orjson.dumps({"version": _FORMAT, "acls": [_row(acl) for acl in acls]}))
+def _row(acl: Acl) -> bytes:
+    return orjson.dumps(
+        {
+            "resourceType": acl.resource_type.name,
+            "patternType": acl.pattern_type.name,
+            "name": acl.name,
+            "principal": acl.principal,
+            "host": acl.host,
+            "operation": acl.operation.name,
+            "permission": acl.permission.name,
+        }
+    )

@@ -13,10 +13,12 @@ import secrets
 import stat
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import orjson
 
 from tidemill_broker.auth.scram.keys import (
     ITERATIONS_MAX,
@@ -28,6 +30,7 @@ from tidemill_broker.auth.scram.keys import (
     keyed,
 )
 from tidemill_broker.durable_files import write_durably
+from tidemill_broker.errors import BrokerError
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +41,15 @@ OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 JAVA_SALTS: Final = b"0123456789abcdefghijklmnopqrstuvwxyz"
 # The most common looks of keys, which made-up ones take: each costs a hash at each login.
 LOOKS_MAX: Final = 16
+# Of all users made by API: all of them are written with each change, while all other requests wait. Ten
+# thousand with usual names have room in it. (Kafka has no limit.)
+FILE_BYTES_MAX: Final = 8 * 1024 * 1024
 
 Credentials = Mapping[ScramName, ScramCredential]
+
+
+class TooManyUsers(BrokerError):
+    """The broker would have to keep more of users than it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +87,10 @@ class ScramUsers:
         self._secrets: Mapping[str, SecretUser] = {}
         if file.exists():
             self._read()
-        else:
-            self._write(self._users, self._secrets)
+        # As they stand in the file: a change of one does not spell all of them again.
+        self._rows = {name: _row(name, each) for name, each in self._users.items()}
+        if not file.exists():
+            self._write(self._rows, self._secrets)
         self._by_secret = _by_username(self._secrets)
         self._looks = self._seen()
 
@@ -100,25 +112,35 @@ class ScramUsers:
 
     def alter(
         self,
-        deletions: Iterable[tuple[str, ScramName]],
+        deletions: Collection[tuple[str, ScramName]],
         upsertions: Mapping[tuple[str, ScramName], ScramCredential],
     ) -> None:
-        """Change users made by API, all or none. Raises OSError when the disk fails, and changes nothing."""
-        users = {name: dict(credentials) for name, credentials in self._users.items()}
+        """Change users made by API, all or none.
+
+        Raises TooManyUsers, or OSError when the disk fails, and changes nothing.
+        """
+        changed = {name: dict(self._users.get(name, {})) for name, _ in (*deletions, *upsertions)}
         for name, mechanism in deletions:
-            users.get(name, {}).pop(mechanism, None)
+            changed[name].pop(mechanism, None)
         for (name, mechanism), credential in upsertions.items():
-            users.setdefault(name, {})[mechanism] = credential
-        left = {name: credentials for name, credentials in users.items() if credentials}
-        self._write(left, self._secrets)
-        self._users = left
+            changed[name][mechanism] = credential
+        users, rows = dict(self._users), dict(self._rows)
+        for name, credentials in changed.items():
+            users.pop(name, None)
+            rows.pop(name, None)
+            if credentials:
+                users[name], rows[name] = credentials, _row(name, credentials)
+        if sum(map(len, rows.values())) > max(FILE_BYTES_MAX, sum(map(len, self._rows.values()))):
+            raise TooManyUsers(f"All users together have {FILE_BYTES_MAX} bytes at most: delete others first")
+        self._write(rows, self._secrets)
+        self._users, self._rows = users, rows
         self._looks = self._seen()
 
     def replace_secrets(self, found: Mapping[str, SecretUser]) -> None:
         """Let exactly these secrets make users. Raises OSError when the disk fails, and changes nothing."""
         if found == self._secrets:
             return
-        self._write(self._users, found)
+        self._write(self._rows, found)
         self._secrets = dict(found)
         self._by_secret = _by_username(found)
         self._looks = self._seen()
@@ -169,14 +191,18 @@ class ScramUsers:
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"it is no file of SCRAM users: {type(error).__name__} {error}") from None
 
-    def _write(self, users: Mapping[str, Credentials], secrets_: Mapping[str, SecretUser]) -> None:
-        content = {
-            "version": FILE_VERSION,
-            "serverSecret": _text(self._server_secret),
-            "users": {name: _credentials_json(each) for name, each in users.items()},
-            "secrets": {arn: _secret_json(each) for arn, each in secrets_.items()},
-        }
-        write_durably(self._file, json.dumps(content).encode())
+    def _write(self, rows: Mapping[str, bytes], secrets_: Mapping[str, SecretUser]) -> None:
+        secret_rows = {arn: _secret_json(each) for arn, each in secrets_.items()}
+        write_durably(
+            self._file,
+            b'{"version":%d,"serverSecret":%b,"users":{%b},"secrets":%b}'
+            % (
+                FILE_VERSION,
+                orjson.dumps(_text(self._server_secret)),
+                b",".join(rows.values()),
+                orjson.dumps(secret_rows),
+            ),
+        )
 
 
 def _made_up_salt(look: _Look, part: Callable[[bytes], bytes]) -> bytes:
@@ -206,6 +232,10 @@ def _by_username(found: Mapping[str, SecretUser]) -> Mapping[str, Credentials]:
     for arn in sorted(found, key=precedence):
         by_username.setdefault(found[arn].username, found[arn].credentials)
     return by_username
+
+
+def _row(name: str, credentials: Credentials) -> bytes:
+    return b"%b:%b" % (orjson.dumps(name), orjson.dumps(_credentials_json(credentials)))
 
 
 def _credentials_json(credentials: Credentials) -> dict[str, Any]:

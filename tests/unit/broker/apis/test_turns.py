@@ -18,7 +18,7 @@ from tidemill_broker.log.errors import TopicBusy, TopicExists
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.protocol.errors import ErrorCode
 
-METADATA, OFFSET_COMMIT, CREATE_ACLS, LEAVE_GROUP = 3, 8, 30, 13
+METADATA, OFFSET_COMMIT, OFFSET_FETCH, CREATE_ACLS, LEAVE_GROUP, ALTER_USERS = 3, 8, 9, 30, 13, 51
 
 
 @pytest.fixture
@@ -81,6 +81,11 @@ async def test_a_large_request_is_read_in_its_turn_and_its_connection_waits(inne
         (
             OFFSET_COMMIT,
             8,
+            {"group_id": "g", "topics": [{"name": str(n)} for n in range(DENIED_ELEMENTS_MAX + 1)]},
+        ),
+        (
+            OFFSET_FETCH,
+            7,
             {"group_id": "g", "topics": [{"name": str(n)} for n in range(DENIED_ELEMENTS_MAX + 1)]},
         ),
         (
