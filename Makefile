@@ -99,6 +99,7 @@ soak: .venv/installed-test ## Minutes of traffic with every login while programs
 
 fuzz: .venv/installed-test ## Random bytes for the servers, with another seed each time (REQUESTS=100000, BATCHES=100000, SEED=…)
 	TIDEMILL_FUZZ_SEED=$${SEED:-$$RANDOM} TIDEMILL_FUZZ_REQUESTS=$(or $(REQUESTS),100000) TIDEMILL_FUZZ_BATCHES=$(or $(BATCHES),100000) \
+		TIDEMILL_FUZZ_ELEMENTS=20000 \
 		$(BIN)/python -m pytest -q --timeout 0 tests/fuzz
 
 clean: ## Remove what the targets made

@@ -25,6 +25,7 @@ BrokerError
 ├── IdentityFileError            auth.iam.identity_file     a file of identities that cannot be used
 ├── NotPresigned                 auth.iam.sigv4             a token that is no presigned URL
 ├── PolicyError                  auth.iam.policies.errors   a policy that cannot be used
+├── TooManyUsers                auth.scram.users           more of users than is kept
 ├── UnusableSecret               auth.scram.secrets_manager a secret that holds no user
 ├── IssuingFault                 auth.tls.issuing           a certificate that cannot be issued
 ├── NoRuleApplies                auth.tls.principal_rules   a certificate's name that no rule maps

@@ -87,6 +87,8 @@ class _Filler:
 
     def _primitive(self, kafka_type: str, name: str) -> Any:
         number = next(self._numbers)
+        if name == "max_wait":
+            return timedelta(0)
         if kafka_type in _BY_TYPE:
             return _BY_TYPE[kafka_type]
         if kafka_type == "string":
@@ -111,7 +113,6 @@ _CODES = {
     "generation_id_or_member_epoch": -1,
     "current_leader_epoch": -1,
     "timestamp": -1,
-    "max_wait_ms": 0,
     "key_type": 0,
     "match_type": 1,
 }

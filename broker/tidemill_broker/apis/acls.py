@@ -55,9 +55,7 @@ def describe_acls(broker: Broker, request: Request) -> Steps[Any]:
                 acls=tuple(described),
             )
         )
-    return reply.DescribeAclsResponse(
-        error_code=ErrorCode.none, error_message="", resources=tuple(resources)
-    )
+    return reply.DescribeAclsResponse(error_code=ErrorCode.none, error_message="", resources=tuple(resources))
 
 
 def _by_pattern(rules: AclRules, wanted: AclFilter) -> Steps[Mapping[Pattern, Sequence[Acl]]]:

@@ -39,10 +39,11 @@ def offset_commit(broker: Broker, request: Request) -> Steps[Any]:
     """
     denied = request.denial(Operation.READ, ResourceType.GROUP, request.body.group_id)
     if denied is not ErrorCode.none:
-        return _commit_response(request, defaultdict(lambda: denied))
+        return (yield from _commit_response(request, defaultdict(lambda: denied)))
     errors: dict[Place, ErrorCode] = {}
     wanted: dict[Place, OffsetToCommit] = {}
     for asked in request.body.topics:
+        yield
         topic = _topic(broker.topics, request, asked)
         denied = _topic_denial(request, Operation.READ, topic, asked)
         for partition in asked.partitions:
@@ -70,7 +71,7 @@ def offset_commit(broker: Broker, request: Request) -> Steps[Any]:
         )
         errors |= dict(zip(some, of_group, strict=True))
         yield
-    return _commit_response(request, errors)
+    return (yield from _commit_response(request, errors))
 
 
 def offset_fetch(broker: Broker, request: Request) -> Steps[Any]:
@@ -118,22 +119,20 @@ def offset_delete(broker: Broker, request: Request) -> Steps[Any]:
                 yield
     if error is not ErrorCode.none:
         return reply.OffsetDeleteResponse(error_code=error, topics=())
-    return reply.OffsetDeleteResponse(
-        error_code=ErrorCode.none,
-        topics=tuple(
-            reply.OffsetDeleteResponseTopic(
-                name=topic.name,
-                partitions=tuple(
-                    reply.OffsetDeleteResponsePartition(
-                        partition_index=partition.partition_index,
-                        error_code=errors[topic.name, partition.partition_index],
-                    )
-                    for partition in topic.partitions
-                ),
+    topics = []
+    for topic in request.body.topics:
+        partitions = []
+        for partition in topic.partitions:
+            error = errors[topic.name, partition.partition_index]
+            partitions.append(
+                reply.OffsetDeleteResponsePartition(
+                    partition_index=partition.partition_index, error_code=error
+                )
             )
-            for topic in request.body.topics
-        ),
-    )
+            yield
+        topics.append(reply.OffsetDeleteResponseTopic(name=topic.name, partitions=tuple(partitions)))
+        yield
+    return reply.OffsetDeleteResponse(error_code=ErrorCode.none, topics=tuple(topics))
 
 
 def _places(request: Request) -> Iterator[Place]:
@@ -166,24 +165,25 @@ def _to_commit(topic: Topic, partition: Any) -> OffsetToCommit:
     )
 
 
-def _commit_response(request: Request, errors: Mapping[Place, ErrorCode]) -> Any:
+def _commit_response(request: Request, errors: Mapping[Place, ErrorCode]) -> Steps[Any]:
     """Answer every partition of the request, in its order."""
     reply = request.reply
-    return reply.OffsetCommitResponse(
-        topics=tuple(
-            reply.OffsetCommitResponseTopic(
-                partitions=tuple(
-                    reply.OffsetCommitResponsePartition(
-                        partition_index=partition.partition_index,
-                        error_code=errors[_key(asked), partition.partition_index],
-                    )
-                    for partition in asked.partitions
-                ),
-                **_reference(request, asked),
+    topics = []
+    for asked in request.body.topics:
+        partitions = []
+        for partition in asked.partitions:
+            error = errors[_key(asked), partition.partition_index]
+            partitions.append(
+                reply.OffsetCommitResponsePartition(
+                    partition_index=partition.partition_index, error_code=error
+                )
             )
-            for asked in request.body.topics
+            yield
+        topics.append(
+            reply.OffsetCommitResponseTopic(partitions=tuple(partitions), **_reference(request, asked))
         )
-    )
+        yield
+    return reply.OffsetCommitResponse(topics=tuple(topics))
 
 
 def _fetched_group(broker: Broker, request: Request, group: Any) -> Steps[Any]:
@@ -211,7 +211,7 @@ def _fetched_topics(
         for name, indexes in _by_topic(broker.topics, request, held).items():
             yield
             if request.may_describe(ResourceType.TOPIC, name):
-                partitions = _fetched_partitions(reply, request, name, indexes, held, error)
+                partitions = yield from _fetched_partitions(reply, request, name, indexes, held, error)
                 answer.append(make_topic(partitions=partitions, **_named(broker.topics, request, name)))
         return tuple(answer)
     for asked in topics:
@@ -221,7 +221,9 @@ def _fetched_topics(
         own_error = ErrorCode.unknown_topic_id if by_id_unknown else error
         if own_error is ErrorCode.none:
             own_error = _topic_denial(request, Operation.DESCRIBE, topic, asked)
-        partitions = _fetched_partitions(reply, request, name, asked.partition_indexes, held, own_error)
+        partitions = yield from _fetched_partitions(
+            reply, request, name, asked.partition_indexes, held, own_error
+        )
         answer.append(make_topic(partitions=partitions, **_reference(request, asked)))
         yield
     return tuple(answer)
@@ -234,20 +236,23 @@ def _fetched_partitions(
     indexes: Iterable[int],
     held: Mapping[Place, OffsetCommitted],
     error: ErrorCode,
-) -> tuple[Any, ...]:
+) -> Steps[tuple[Any, ...]]:
     suffix = "s" if request.version >= MANY_GROUPS_SINCE else ""
     make_partition = getattr(reply, f"OffsetFetchResponsePartition{suffix}")
-    return tuple(
-        make_partition(
-            partition_index=index,
-            committed_offset=NO_OFFSET if found is None else found.offset,
-            committed_leader_epoch=NO_LEADER_EPOCH if found is None else found.leader_epoch,
-            metadata="" if found is None else found.metadata,
-            error_code=error,
+    partitions = []
+    for index in indexes:
+        found = held.get((topic, index)) if error is ErrorCode.none else None
+        partitions.append(
+            make_partition(
+                partition_index=index,
+                committed_offset=NO_OFFSET if found is None else found.offset,
+                committed_leader_epoch=NO_LEADER_EPOCH if found is None else found.leader_epoch,
+                metadata="" if found is None else found.metadata,
+                error_code=error,
+            )
         )
-        for index in indexes
-        for found in [held.get((topic, index)) if error is ErrorCode.none else None]
-    )
+        yield
+    return tuple(partitions)
 
 
 def _by_topic(

@@ -198,7 +198,9 @@ def describe_topic_partitions(broker: Broker, request: Request) -> Steps[Any]:
         if skipped + taken < len(topic.partitions):
             cursor = reply.Cursor(topic_name=name, partition_index=skipped + taken)
             break
-    described.extend(_error(reply, name, ErrorCode.topic_authorization_failed) for name in hidden)
+    for name in hidden:
+        described.append(_error(reply, name, ErrorCode.topic_authorization_failed))
+        yield
     return reply.DescribeTopicPartitionsResponse(topics=tuple(described), next_cursor=cursor)
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakes.inner_broker import InnerBroker, inner_broker
-from tidemill_broker.apis import CloseConnection, acls
+from tests.fakes.kafka_frames import request, request_frame
+from tests.fakes.work_meter import most_calls_in_a_turn
+from tidemill_broker.apis import APIS, CloseConnection, acls
+from tidemill_broker.apis.request import Request
 from tidemill_broker.auth.acl import store as acl_store
 from tidemill_broker.auth.acl.rules import PatternType, Permission
 from tidemill_broker.auth.acl.store import AclStore
 from tidemill_broker.auth.authorizer import CLUSTER_NAME, Operation, ResourceType
 from tidemill_broker.auth.session import Principal, Session
 from tidemill_broker.protocol.errors import ErrorCode
+from tidemill_broker.protocol.frames import decode_request, read_request_header
 
 DESCRIBE, CREATE, DELETE = 29, 30, 31
 VERSIONS = (1, 2, 3)
@@ -164,6 +169,19 @@ def test_filters_that_look_at_too_much_are_rejected(
     named = [ANY | {"resource_name_filter": f"t{number}"} for number in range(6)]
     assert len(inner.ask(DELETE, 3, filters=named).filter_results) == 6
     assert names(inner) == []
+
+
+# Deleting ends with one step: all of them are gone at once.
+@pytest.mark.parametrize(("key", "filters", "each"), [(DESCRIBE, ANY, 5), (DELETE, {"filters": [ANY]}, 25)])
+def test_many_acls_are_listed_and_deleted_in_short_steps(
+    inner: InnerBroker, key: int, filters: dict[str, Any], each: int
+) -> None:
+    many = 2_000
+    create(inner, *(creation(f"t{number}") for number in range(many)))
+    frame = request_frame(request(key, 3, **filters))
+    header = read_request_header(frame)
+    asked = Request(api="", header=header, body=decode_request(header, frame), connection=inner.connection)
+    assert most_calls_in_a_turn(partial(APIS[key].handle, inner.broker, asked)) < each * many
 
 
 def test_a_disk_that_fails_is_told(inner: InnerBroker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.inner_broker import InnerBroker, inner_broker
 from tests.fakes.sasl_client import ALICE, BOB, PASSWORD, Dialogue, ScramClient, add_user, mechanisms
 from tidemill_broker.apis import scram_credentials
+from tidemill_broker.auth.scram import users as scram_users
 from tidemill_broker.auth.scram.keys import SCRAM_NAMES, derive, salted_password
 from tidemill_broker.auth.scram.users import SecretUser
 from tidemill_broker.protocol.errors import ErrorCode
@@ -158,3 +159,14 @@ def test_who_may_not_is_denied_in_each_apis_own_form(inner: InnerBroker, tmp_pat
         assert (told.error_code, told.error_message) == denied
         assert ALICE not in str(told.results)
         assert strict.broker.scram_users.find("SCRAM-SHA-512", ALICE).known
+
+
+def test_more_bytes_of_users_than_are_kept_are_rejected_and_say_why(
+    inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scram_users, "FILE_BYTES_MAX", 300)
+    code, message = alter(inner, upsertions=[upsertion(ALICE), upsertion(BOB)])[ALICE]
+    assert code is ErrorCode.policy_violation
+    assert message is not None
+    assert "delete others first" in message
+    assert alter(inner, upsertions=[upsertion(ALICE)])[ALICE] == (ErrorCode.none, None)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.sasl_client import ALICE, BOB, OTHER_PASSWORD, PASSWORD, add_user
+from tidemill_broker.auth.scram import users as scram_users
 from tidemill_broker.auth.scram.keys import SCRAM_NAMES, credential_of, derive, matches
 from tidemill_broker.auth.scram.users import ScramUsers, SecretUser
 
@@ -116,6 +117,20 @@ def test_nothing_changes_when_the_disk_fails(
 
     assert not users.find(SHA_512, BOB).known
     assert file.read_text() == before
+
+
+def test_all_users_together_have_a_bound_and_whoever_is_there_can_be_changed(
+    file: Path, users: ScramUsers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_user(users, ALICE, PASSWORD)
+    monkeypatch.setattr(scram_users, "FILE_BYTES_MAX", 100)
+    before = file.read_text()
+    with pytest.raises(scram_users.TooManyUsers, match="100 bytes at most: delete others"):
+        add_user(users, BOB, PASSWORD)
+    assert file.read_text() == before
+    users.alter([(ALICE, SHA_256)], {})
+
+    assert opens(ScramUsers(file), ALICE, PASSWORD)
 
 
 LOOKS = [(4096, secrets.token_bytes(32)), (8192, b"1x8ehyzhd2ubqlfx2x3nsmcaxy"), (10_000, bytes(64))]
