@@ -11,6 +11,7 @@ See docs/decisions/0400.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final, Protocol, cast
 
 import httptools
@@ -20,7 +21,8 @@ RESPONSE_BYTES_MAX: Final = 6_291_556
 
 _ROOT: Final = b"/2018-06-01/runtime/"
 _INVOCATION: Final = _ROOT + b"invocation/"
-_HOST: Final = b"127.0.0.1"  # as in AWS_LAMBDA_RUNTIME_API; another name is a page's that resolves to here
+# As in AWS_LAMBDA_RUNTIME_API; another name is a page's that resolves to here.
+_HOST: Final = re.compile(rb"127\.0\.0\.1(:[0-9]{1,5})?")
 _PAGES_HEADERS: Final = frozenset({b"origin", b"sec-fetch-site"})
 _HEAD_BYTES_MAX: Final = 1024 * 1024 + 64 * 1024  # awslambdaric's X-Ray cause header alone may be 1 MB
 
@@ -101,7 +103,7 @@ class RuntimeConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Look for a browser: any page can reach this port, and must not take invocations from handlers."""
         name = name.lower()
-        self._is_page |= name in _PAGES_HEADERS or (name == b"host" and value.partition(b":")[0] != _HOST)
+        self._is_page |= name in _PAGES_HEADERS or (name == b"host" and not _HOST.fullmatch(value))
 
     def on_body(self, data: bytes) -> None:
         """Keep a body up to the limit; count the rest."""

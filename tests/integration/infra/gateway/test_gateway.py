@@ -246,11 +246,22 @@ async def test_health_says_which_program_is_up(gateway: URL) -> None:
         {"Origin": "null"},
         {"Origin": "http://evil.example:4580", "Host": "evil.example:4580"},
         {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "Cross-Site"},
+        {"Origin": "http://127.0.0.1:4580.evil.example"},
+        [("Origin", "http://localhost:3000"), ("Origin", "https://evil.example")],
     ],
-    ids=["another site", "a sandboxed page", "a name that resolves to here", "an image"],
+    ids=[
+        "another site",
+        "a sandboxed page",
+        "a name that resolves to here",
+        "an image",
+        "a relation in capitals",
+        "a port that is none",
+        "two origins",
+    ],
 )
 async def test_a_web_page_from_elsewhere_reaches_no_program(
-    programs: dict[Upstream, Program], gateway: URL, headers: dict[str, str]
+    programs: dict[Upstream, Program], gateway: URL, headers: dict[str, str] | list[tuple[str, str]]
 ) -> None:
     """Nobody verifies signatures here: without this any site could create and invoke code."""
     async with aiohttp.ClientSession() as session:
@@ -264,7 +275,7 @@ async def test_a_web_page_from_elsewhere_reaches_no_program(
     assert len(programs["functions"].seen) == 1
 
 
-@pytest.mark.parametrize("host", ["evil.example:4580", "[evil"])
+@pytest.mark.parametrize("host", ["evil.example:4580", "[evil", "x.local:4580"])
 async def test_a_page_whose_name_resolves_to_here_reads_nothing(
     programs: dict[Upstream, Program], gateway: URL, host: str
 ) -> None:

@@ -141,6 +141,7 @@ def test_what_is_no_runtime_api_closes_the_connection(request_bytes: bytes) -> N
         NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\nOrigin: https://evil.example"),
         NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\nSec-Fetch-Site: cross-site"),
         NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1.evil.example:40000"),
+        NEXT.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1:40000.evil.example"),
         post("init/error", b"{}").replace(b"\r\n", b"\r\nOrigin: null\r\n", 1),
     ],
 )
