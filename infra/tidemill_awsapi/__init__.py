@@ -4,7 +4,8 @@ A product of its own that knows none of Tidemill's programs. Used by functions, 
 tidemill_broker.control_plane; the gateway borrows its reading of credential scopes.
 """
 
-from tidemill_awsapi.bodies import read_body
+from tidemill_awsapi.bodies import OverBudget, read_as_sent, read_body
+from tidemill_awsapi.body_budget import OVER_BUDGET, RETRY_AFTER_S, BodyAccount
 from tidemill_awsapi.connections import (
     TIMED_OUT,
     Connection,
@@ -22,8 +23,11 @@ from tidemill_awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "OVER_BUDGET",
+    "RETRY_AFTER_S",
     "TIMED_OUT",
     "ApiError",
+    "BodyAccount",
     "Call",
     "Connection",
     "ConnectionLimits",
@@ -31,6 +35,7 @@ __all__ = [
     "CredentialScope",
     "Handler",
     "HttpServer",
+    "OverBudget",
     "Service",
     "allow_many_files",
     "credential_scope",
@@ -38,6 +43,7 @@ __all__ = [
     "is_foreign",
     "is_public_name",
     "keep_bytes_out_of_logs",
+    "read_as_sent",
     "read_body",
     "refuse_foreign_pages",
 ]

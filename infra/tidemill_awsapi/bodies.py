@@ -11,25 +11,56 @@ from typing import Final
 
 from aiohttp import web
 
+from tidemill_awsapi.body_budget import RETRY_AFTER_S
+from tidemill_awsapi.connections import BoundedConnection
 from tidemill_awsapi.errors import ApiError
 
 _FED_BYTES: Final = 64 * 1024
 _STEP_BYTES: Final = 1024 * 1024
+# Lambda's largest documents are one long text, the code, and a few hundred values.
+_VALUES_MAX: Final = 100_000
 # zlib's names for the formats: the window's size, and 16 more for gzip's header; negative without a header.
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _DEFLATE: Final = zlib.MAX_WBITS
 _BARE_DEFLATE: Final = -zlib.MAX_WBITS
 
 
+class OverBudget(Exception):
+    """All bodies together would be too large: 503."""
+
+
+async def read_as_sent(request: web.Request) -> bytes:
+    """Return the whole body as it was sent.
+
+    Raises HTTPRequestEntityTooLarge beyond the application's ``client_max_size``, OverBudget beyond what the
+    server keeps of all bodies, RequestPayloadError or ConnectionError if it is malformed or cut short.
+    """
+    _check_size(request, request.content_length or 0)
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.content.iter_any():
+        size += len(piece)
+        _check_size(request, size)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _check_size(request: web.Request, size: int, *, beside_bytes: int = 0) -> None:
+    """Check a body's size so far; the budget counts what is kept beside it too."""
+    limit = request.client_max_size
+    if size > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, size)
+    connection = request.protocol
+    if isinstance(connection, BoundedConnection) and not connection.body.hold(size + beside_bytes):
+        raise OverBudget
+
+
 async def read_body(request: web.Request) -> bytes:
     """Return the whole body, inflated.
 
     Raises HTTPRequestEntityTooLarge beyond the application's ``client_max_size``, ApiError if it is
-    malformed, cut short or in an unknown coding.
+    malformed, cut short, in an unknown coding, or one too many.
     """
-    limit = request.client_max_size
-    if request.content_length is not None and request.content_length > limit:
-        raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
     codings = [
         coding
         for value in request.headers.getall("Content-Encoding", [])
@@ -41,21 +72,40 @@ async def read_body(request: web.Request) -> bytes:
             "UnsupportedMediaTypeException", "Content-Encoding must be gzip, deflate or absent.", status=415
         )
     try:
-        body = await request.read()
+        body = await read_as_sent(request)
+        return await _inflated(request, body, codings[0]) if codings and body else body
     except (web.RequestPayloadError, ConnectionError):
         # Of a client that is gone nobody reads this.
         raise ApiError("SerializationException", "The request body is malformed or was cut short.") from None
-    return await _inflated(body, codings[0], limit) if codings and body else body
+    except OverBudget:
+        raise ApiError(
+            "ServiceUnavailableException",
+            "Too many large requests at once; retry it.",
+            status=503,
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        ) from None
 
 
-async def _inflated(body: bytes, coding: str, limit: int) -> bytes:
+async def check_values(body: bytes) -> None:
+    """Check that a JSON document does not hold so many values that reading it holds others up.
+
+    Counts what may begin a value, inside of texts too. Raises ApiError.
+    """
+    values = 0
+    for start in range(0, len(body), _STEP_BYTES):
+        values += sum(body.count(mark, start, start + _STEP_BYTES) for mark in (b",", b"[", b"{"))
+        if values > _VALUES_MAX:
+            raise ApiError("SerializationException", f"The request has more than {_VALUES_MAX} values.")
+        await asyncio.sleep(0)
+
+
+async def _inflated(request: web.Request, body: bytes, coding: str) -> bytes:
     """Inflate one member; nothing may follow it."""
     whole = bytearray()
     try:
         for piece in _pieces(body, _window(body, coding)):
             whole += piece
-            if len(whole) > limit:
-                raise web.HTTPRequestEntityTooLarge(limit, len(whole))
+            _check_size(request, len(whole), beside_bytes=len(body))
             await asyncio.sleep(0)
     except zlib.error:
         raise ApiError("SerializationException", f"The request body is not valid {coding}.") from None

@@ -15,12 +15,20 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
+from tidemill_awsapi.body_budget import BodyAccount, BodyBudget
+
 _Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 _FILES_OF_OTHERS: Final = 128
 _SWEEP_S: Final = 1.0
 # Closes what it answers, for the rest of the request may still come.
 TIMED_OUT: Final = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_SMALL_CHUNKS: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+# Each chunk costs time, whatever it holds. 64 KiB of framing are some 10,000 chunks; from there on the
+# framing may be an eighth of the content, which chunks of 64 bytes stay below.
+_FRAMING_BYTES: Final = 64 * 1024
+_CONTENT_PER_FRAMING: Final = 8
+_PARSED_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +46,8 @@ class ConnectionLimits:
     waiting_max: int = 256
     # All connections; beyond it the longest idle makes room.
     connections_max: int = 4096
+    # All bodies that are being read or worked on, beyond small ones: else 503.
+    bodies_bytes_max: int = 512 * 1024 * 1024
 
 
 class Connection(Protocol):
@@ -60,6 +70,7 @@ class ConnectionTable:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits = limits
+        self.bodies = BodyBudget(limits.bodies_bytes_max)
         self._most = min(limits.connections_max, _connections_by_files())
         self._all: set[Connection] = set()
         self._waiting: set[Connection] = set()
@@ -113,6 +124,7 @@ class BoundedConnection(web.RequestHandler):
     """aiohttp's connection with deadlines for heads, bodies, replies and idleness."""
 
     __slots__ = (
+        "_fed_bytes",
         "_has_begun",
         "_head_s",
         "_payload",
@@ -120,6 +132,7 @@ class BoundedConnection(web.RequestHandler):
         "_unread_bytes",
         "_window_bytes",
         "_window_s",
+        "body",
         "heard_s",
     )
 
@@ -128,7 +141,9 @@ class BoundedConnection(web.RequestHandler):
         handle = manager.request_handler
         self._request_handler = partial(_answer_if_text, handle)
         self._table = table
+        self.body = BodyAccount(table.bodies)
         self._payload: Any = None  # of the request that came last
+        self._fed_bytes = 0  # since its head, framing included
         self.heard_s = self._loop.time()
         self._head_s: float | None = self.heard_s  # when the head began that is not complete
         self._has_begun = False
@@ -147,7 +162,15 @@ class BoundedConnection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, and note how far the request is."""
+        """Parse what came, in steps in which small chunks are noticed."""
+        if len(data) <= _PARSED_BYTES:
+            self._parse(data)
+            return
+        for start in range(0, len(data), _PARSED_BYTES):
+            self._parse(data[start : start + _PARSED_BYTES])
+
+    def _parse(self, data: bytes) -> None:
+        """Parse, and note how far the request is."""
         requests = self._request_count
         super().data_received(data)
         if data:
@@ -155,9 +178,13 @@ class BoundedConnection(web.RequestHandler):
             self._window_bytes += len(data)
         if self._request_count != requests and self._messages:
             self._payload = self._messages[-1][1]
+            self._fed_bytes = 0
             self._head_s = None
             self._begin_window(self.heard_s)
         if not self._is_complete():
+            self._fed_bytes += len(data)
+            if self._is_mostly_framing():
+                self._refuse(_SMALL_CHUNKS)
             return
         self._table.completed(self)
         if self._request_count == requests and self._head_s is None and data:
@@ -190,6 +217,14 @@ class BoundedConnection(web.RequestHandler):
     def _is_complete(self) -> bool:
         return self._payload is not None and bool(self._payload.is_eof())
 
+    def _is_mostly_framing(self) -> bool:
+        """Whether the body comes in chunks too small for their cost; not asked while the parser waits."""
+        if self._payload is None or self._reading_paused or self._buffer_paused:
+            return False
+        content_bytes = self._payload.total_bytes
+        framing_bytes = self._fed_bytes - content_bytes
+        return bool(framing_bytes > _FRAMING_BYTES + content_bytes // _CONTENT_PER_FRAMING)
+
     def _begin_window(self, now_s: float) -> None:
         self._window_s, self._window_bytes = now_s, 0
 
@@ -214,10 +249,14 @@ class BoundedConnection(web.RequestHandler):
             transport.abort()
 
     def _time_out(self) -> None:
+        self._refuse(TIMED_OUT)
+
+    def _refuse(self, reply: bytes) -> None:
+        """Answer a request that is not complete, unless it is answered, and close."""
         request = self._current_request
         is_answered = request is not None and request.writer.output_size > 0
         if self.transport is not None and self._has_begun and not is_answered:
-            self.transport.write(TIMED_OUT)
+            self.transport.write(reply)
         self.force_close()
 
 
@@ -232,7 +271,11 @@ async def _answer_if_text(handle: _Handle, request: web.BaseRequest) -> web.Stre
             text.encode()
         except UnicodeEncodeError:
             return web.Response(status=400, text="The request line and the headers must be UTF-8.\n")
-    return await handle(request)
+    try:
+        return await handle(request)
+    finally:
+        if isinstance(request.protocol, BoundedConnection):
+            request.protocol.body.release()
 
 
 class HttpServer:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -18,6 +18,7 @@ from tidemill_awsapi.errors import ApiError
 
 Parse = Callable[[Any], Any]
 _Found = Callable[["RequestParts"], Any]
+_STEP_CHARS: Final = 1024 * 1024
 
 
 class MultiMapping(Protocol):
@@ -46,6 +47,7 @@ class InputParser:
     def __init__(self, input_shape: Any) -> None:
         self._located: list[tuple[str, _Found]] = []
         self._payload: tuple[str, Callable[[bytes], Any]] | None = None
+        self.reads_json = False
         self._document: Parse | None = None
         if input_shape is not None:
             self._read_shape(input_shape)
@@ -72,7 +74,9 @@ class InputParser:
                 self._located.append((member, _located(location, name, member_shape)))
             elif member == payload:
                 self._payload = (member, _payload_parser(member_shape))
+                self.reads_json = member_shape.type_name not in ("blob", "string")
         if payload is None:
+            self.reads_json = True
             self._document = _structure(shape, {}, located=False)
 
 
@@ -221,10 +225,22 @@ def _double(value: Any) -> float:
 def _blob(value: Any) -> bytes:
     if isinstance(value, str):
         try:
-            return base64.b64decode(value, validate=True)
+            return _decoded(value)
         except (binascii.Error, ValueError):
             raise ApiError("SerializationException", "A blob must be valid base64") from None
     raise _not_converted(value, "a Blob")
+
+
+def _decoded(text: str) -> bytes:
+    """Decode base64 in steps, for each of which the interpreter's lock is held."""
+    pieces = [
+        base64.b64decode(text[start : start + _STEP_CHARS], validate=True)
+        for start in range(0, len(text), _STEP_CHARS)
+    ]
+    # Padding ends the text; binascii sees only that it ends a step.
+    if any(len(piece) < _STEP_CHARS // 4 * 3 for piece in pieces[:-1]):
+        raise binascii.Error
+    return b"".join(pieces)
 
 
 def _timestamp(value: Any) -> datetime:

@@ -6,16 +6,17 @@ validate, call, serialise; all of it is built from the model when the Service is
 See docs/decisions/0800.
 """
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from multidict import MultiDict, MultiDictProxy
 
-from tidemill_awsapi.bodies import read_body
+from tidemill_awsapi.bodies import check_values, read_body
 from tidemill_awsapi.errors import ApiError, render_error
 from tidemill_awsapi.foreign_pages import refuse_foreign_pages
 from tidemill_awsapi.malformed import keep_bytes_out_of_logs
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # CreateFunction's largest zip, 50 MB, as base64, with room for the rest of the document.
 MAX_BODY_BYTES = 70 * 1024 * 1024
+_LONG_DOCUMENT_BYTES: Final = 1024 * 1024
 # Most requests have no query: parsing none costs nothing.
 _NO_QUERY: MultiDictProxy[str] = MultiDictProxy(MultiDict())
 
@@ -80,7 +82,7 @@ class Service:
 
     def application(self, *, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
         """An aiohttp application; callers may add routes of their own under ``/_tidemill/``."""
-        keep_bytes_out_of_logs()
+        keep_bytes_out_of_logs(logger)
         application = web.Application(client_max_size=max_body_bytes, middlewares=[refuse_foreign_pages])
         application.router.add_route("*", "/{path:.*}", self._answer)
         return application
@@ -127,7 +129,7 @@ class Service:
             )
         body = await read_body(request)
         parts = RequestParts(labels=labels, query=query, headers=request.headers, body=body)
-        params = operation.parser.parse(parts)
+        params = await operation.parsed(parts)
         if violations := operation.validator.violations(params):
             raise ApiError(self._invalid, describe_violations(violations))
         scope = credential_scope(request.headers, query_string)
@@ -160,3 +162,10 @@ class _Operation:
         self.parser = InputParser(model.input_shape)
         self.validator = InputValidator(model.input_shape)
         self.serialiser = OutputSerialiser(model)
+
+    async def parsed(self, parts: RequestParts) -> dict[str, Any]:
+        """Parse the input; a long document in a thread, where others are served meanwhile."""
+        if not self.parser.reads_json or len(parts.body) < _LONG_DOCUMENT_BYTES:
+            return self.parser.parse(parts)
+        await check_values(parts.body)
+        return await asyncio.to_thread(self.parser.parse, parts)

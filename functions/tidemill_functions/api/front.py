@@ -19,10 +19,8 @@ from dataclasses import dataclass
 from typing import Final, cast
 from urllib.parse import unquote_to_bytes
 
-import orjson
-
-from tidemill_awsapi import TIMED_OUT, ApiError, ConnectionTable, is_public_name
-from tidemill_functions.api.invoke import REQUEST_BYTES_MAX, accepted_trace_id
+from tidemill_awsapi import OVER_BUDGET, TIMED_OUT, ApiError, BodyAccount, ConnectionTable, is_public_name
+from tidemill_functions.api.invoke import REQUEST_BYTES_MAX, accepted_trace_id, check_json
 from tidemill_functions.api.lookup import find_function, invoked_arn
 from tidemill_functions.code.registry import Registry
 from tidemill_functions.errors import TooManyInvocations
@@ -82,6 +80,7 @@ class FrontConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         # A request stays here until it is answered, so that it can still be handed over.
         self._received = bytearray()
+        self._body = BodyAccount(front.table.bodies)
         self.heard_s = self._loop.time()
         # When the request began that is not whole; a connection without one yet began with the accept.
         self._begun_s: float | None = self.heard_s
@@ -100,6 +99,8 @@ class FrontConnection(asyncio.Protocol):
         """Forget a client that has gone; what it invoked runs to its end."""
         self._transport = None
         self._leave()
+        if not self._is_busy:
+            self._body.release()
 
     def pause_writing(self) -> None:
         """Begin nothing more for a client that does not read what it got."""
@@ -114,6 +115,9 @@ class FrontConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Collect a request; answer it, or hand the connection over."""
         self._received += data
+        if not self._body.hold(len(self._received)):
+            self._refuse(OVER_BUDGET)
+            return
         self.heard_s = self._loop.time()
         self._window_bytes += len(data)
         if self._begun_s is None:
@@ -176,7 +180,7 @@ class FrontConnection(asyncio.Protocol):
             reference = unquote_to_bytes(head.function).decode()
             function = find_function(self._front.registry, reference)
             if payload:
-                orjson.loads(payload)
+                check_json(payload)
         except (ApiError, ValueError):
             return False
         invocation = Invocation(
@@ -197,12 +201,14 @@ class FrontConnection(asyncio.Protocol):
     def _reply(self, invocation: Invocation, result: Result | None, end: int, version: str) -> None:
         self._is_busy = False
         if self._transport is None:
+            self._body.release()
             return
         if result is None:  # deleted meanwhile: tidemill_awsapi says so
             self._hand_over()
             return
         self._transport.write(_response(invocation, result, version))
         del self._received[:end]
+        self._body.hold(len(self._received))
         if self._front.is_stopping:
             self._close()
         elif self._received:
@@ -218,6 +224,7 @@ class FrontConnection(asyncio.Protocol):
         if transport is None:
             return
         self._leave()
+        self._body.release()
         self._transport = None
         protocol.connection_made(transport)
         transport.set_protocol(protocol)
@@ -232,8 +239,12 @@ class FrontConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _time_out(self) -> None:
-        if self._transport is not None and self._received:
-            self._transport.write(TIMED_OUT)
+        self._refuse(TIMED_OUT)
+
+    def _refuse(self, reply: bytes) -> None:
+        """Answer a request that is not complete, if one was begun and none is in work, and close."""
+        if self._transport is not None and self._received and not self._is_busy:
+            self._transport.write(reply)
         self._close()
 
     def _leave(self) -> None:

@@ -14,18 +14,20 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 from wsgiref.types import WSGIApplication
 
 import uvloop
 
-from tidemill_awsapi import allow_many_files, http_server
+from tidemill_awsapi import ConnectionLimits, allow_many_files, http_server
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
-from tidemill_local.aws.wsgi import application
+from tidemill_local.aws.wsgi import BODY_BYTES_MAX, application
 from tidemill_local.errors import ReadyFileUnwritable
 from tidemill_local.ready import prepare_ready_file, write_ready_file
 from tidemill_local.secured.kept_secrets import keep_secrets
 from tidemill_local.shell import failed, keep_private, parse
 
+_SWITCH_S: Final = 0.0005
 Wrapper = Callable[[WSGIApplication], WSGIApplication]
 
 
@@ -58,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wsgi = _moto()
     if arguments.identity_file is not None:
         wsgi = _exporting_issued_credentials(arguments)(wsgi)
+    # moto's threads work in Python: what waits for them gets its turn ten times as soon.
+    sys.setswitchinterval(_SWITCH_S)
     uvloop.run(_serve(wsgi, listener, arguments.ready_file))
     return 0
 
@@ -91,7 +95,8 @@ async def _serve(wsgi: WSGIApplication, listener: socket.socket, ready_file: str
     for number in (signal.SIGTERM, signal.SIGINT):
         # moto keeps nothing on disk: there is nothing to flush.
         loop.add_signal_handler(number, os._exit, 0)
-    async with http_server(application(refusing_foreign_pages(wsgi)), drain_s=0) as server:
+    limits = ConnectionLimits(bodies_bytes_max=2 * BODY_BYTES_MAX)
+    async with http_server(application(refusing_foreign_pages(wsgi)), drain_s=0, limits=limits) as server:
         port = listener.getsockname()[1]
         listening = await loop.create_server(server, sock=listener, backlog=socket.SOMAXCONN)
         # moto builds its queues' URLs from the Host header, so it needs no port in its environment.

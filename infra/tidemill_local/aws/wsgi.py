@@ -8,6 +8,7 @@ import asyncio
 import io
 import logging
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
@@ -16,7 +17,9 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tidemill_awsapi import keep_bytes_out_of_logs
+from tidemill_awsapi import RETRY_AFTER_S, OverBudget, keep_bytes_out_of_logs, read_as_sent
+from tidemill_local.aws.documents import rejection
+from tidemill_local.aws_errors import AwsError, reply_of, unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +33,7 @@ _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding",
 
 def application(wsgi: WSGIApplication, *, body_bytes_max: int = BODY_BYTES_MAX) -> web.Application:
     """The aiohttp application that answers every request by a WSGI application."""
-    keep_bytes_out_of_logs()
+    keep_bytes_out_of_logs(logger)
     made = web.Application(client_max_size=body_bytes_max)
     made.router.add_route("*", "/{path:.*}", _Bridge(wsgi).answer)
     return made
@@ -47,18 +50,22 @@ class _Bridge:
         """Answer one request."""
         if "Host" not in request.headers or not request.raw_path.startswith("/"):
             raise web.HTTPBadRequest(text="Give a Host header, and request a path, such as GET /bucket.\n")
-        limit = request.client_max_size
-        if request.content_length is not None and request.content_length > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, request.content_length)
         try:
-            body = await request.read()
+            body = await read_as_sent(request)
         except (web.RequestPayloadError, ConnectionError):
             raise web.HTTPBadRequest(text="The body is malformed or was cut short.\n") from None
-        environ = _environ(request, body)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, environ)
+        except OverBudget:
+            message = "Too many large requests at once; retry it."
+            return _rejected(request, unavailable(message, retry_after_s=RETRY_AFTER_S))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._work, request, body)
+
+    def _work(self, request: web.Request, body: bytes) -> web.Response:
+        """Answer a whole request, in a thread."""
+        error = rejection(request.method, request.raw_path.partition("?")[2], request.headers, body)
+        return self._run(_environ(request, body)) if error is None else _rejected(request, error)
 
     def _run(self, environ: WSGIEnvironment) -> web.Response:
-        """Call the application, in a thread."""
+        """Call the application."""
         begun: list[tuple[str, list[tuple[str, str]]]] = []
         written: list[bytes] = []
 
@@ -78,6 +85,12 @@ class _Bridge:
         except Exception:
             logger.exception("request failed method=%s", environ["REQUEST_METHOD"])
             return web.Response(status=500, text="The embedded AWS failed; its log says why.\n")
+
+
+def _rejected(request: web.Request, error: AwsError) -> web.Response:
+    query_string = request.raw_path.partition("?")[2]
+    reply = reply_of(error, request.headers, query_string, str(uuid.uuid4()))
+    return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 
 def _environ(request: web.Request, body: bytes) -> WSGIEnvironment:

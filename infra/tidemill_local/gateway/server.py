@@ -21,8 +21,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from tidemill_awsapi import keep_bytes_out_of_logs, refuse_foreign_pages
+from tidemill_local.aws_errors import reply_of, unavailable
 from tidemill_local.gateway.routes import Upstream, upstream_of
-from tidemill_local.gateway.unavailable import unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Gateway:
 
     def application(self) -> web.Application:
         """The aiohttp application; serve it by ``http_server``, which inflates no bodies."""
-        keep_bytes_out_of_logs()
+        keep_bytes_out_of_logs(logger)
         application = web.Application(middlewares=[refuse_foreign_pages])
         application.router.add_get("/_tidemill/health", self._health)
         application.router.add_route("*", "/{path:.*}", self._forward)
@@ -145,7 +145,7 @@ def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
 
 def _no_answer(request: web.Request, upstream: Upstream, query_string: str) -> web.Response:
     message = f"The {upstream} program behind this endpoint does not answer; it is started again. Retry soon."
-    reply = unavailable(message, request.headers, query_string, str(uuid.uuid4()))
+    reply = reply_of(unavailable(message), request.headers, query_string, str(uuid.uuid4()))
     return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
 
 

@@ -27,8 +27,13 @@ class Invoked:
 
     def __init__(self) -> None:
         self.reply: bytes | None = None
+        self.begun = asyncio.Event()
+        self.hold: asyncio.Event | None = None
 
     async def __call__(self, call: Call) -> Mapping[str, Any]:
+        self.begun.set()
+        if self.hold is not None:
+            await self.hold.wait()
         payload = str(len(call.params.get("Payload", b""))).encode()
         return {"StatusCode": 200, "Payload": self.reply or payload}
 
@@ -229,6 +234,70 @@ async def test_a_malformed_chunk_is_rejected(chunk: bytes) -> None:
     async with served() as port:
         reply = await said(port, INVOKE + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n" + chunk)
         assert reply[8:12] in {b" 400", b" 408"}
+
+
+async def test_a_body_in_tiny_chunks_is_rejected_and_one_in_small_chunks_is_taken() -> None:
+    """Each chunk costs time, whatever it holds: 300,000 of one byte held others up for half a second."""
+    async with served() as port:
+        head = INVOKE + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        tiny = [head + b"1\r\nx\r\n" * 12_000, b"1\r\nx\r\n" * 12_000]
+        assert (await said(port, *tiny)).startswith(b"HTTP/1.1 400 ")
+        few = head + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"
+        assert (await said(port, few)).endswith(b"\r\n\r\n10000")
+        small = head + (b"40\r\n" + b"x" * 64 + b"\r\n") * 20_000 + b"0\r\n\r\n"
+        assert (await said(port, small)).endswith(b"\r\n\r\n1280000")
+
+
+@asynccontextmanager
+async def half_sent(port: int, *headers: bytes) -> AsyncIterator[asyncio.StreamWriter]:
+    """A request of 600,000 bytes of which all but the last have come."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request(bytes(600_000), *headers)[:-1])
+    await writer.drain()
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+async def test_all_bodies_together_are_bounded_and_small_ones_always_taken() -> None:
+    """Each may be 70 MB; who comes when a megabyte is there is told to come again."""
+    limits = ConnectionLimits(bodies_bytes_max=1_000_000)
+    large, small = request(bytes(600_000), b"Connection: close"), request(b"{}", b"Connection: close")
+    async with served(limits) as port:
+        async with half_sent(port):
+            reply = await becomes(port, large, b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 1\r\n" in reply
+            assert b"x-amzn-ErrorType: ServiceUnavailableException" in reply
+            assert (await said(port, small)).endswith(b"\r\n\r\n2")
+        assert (await becomes(port, large, b"HTTP/1.1 200 ")).endswith(b"\r\n\r\n600000")
+
+
+async def test_what_a_body_inflates_to_counts_among_all_bodies() -> None:
+    async with served(ConnectionLimits(bodies_bytes_max=1_000_000)) as port:
+        packed = request(gzip.compress(bytes(1_000_001)), b"Content-Encoding: gzip", b"Connection: close")
+        assert (await said(port, packed)).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_bodies_count_until_they_are_answered() -> None:
+    invoked = Invoked()
+    invoked.hold = asyncio.Event()
+    async with served(ConnectionLimits(bodies_bytes_max=1_000_000), invoked) as port:
+        large = request(bytes(600_000), b"Connection: close")
+        first = asyncio.create_task(said(port, large))
+        await invoked.begun.wait()
+        assert (await said(port, large)).startswith(b"HTTP/1.1 503 ")
+        invoked.hold.set()
+        assert (await first).endswith(b"\r\n\r\n600000")
+        assert (await becomes(port, large, b"HTTP/1.1 200 ")).endswith(b"\r\n\r\n600000")
+
+
+async def becomes(port: int, sent: bytes, answer: bytes) -> bytes:
+    """Repeat a request until it is answered so."""
+    async with asyncio.timeout(40):
+        while not (reply := await said(port, sent)).startswith(answer):
+            pass
+    return reply
 
 
 async def test_a_length_beyond_the_limit_is_413_before_the_body_comes() -> None:

@@ -285,3 +285,45 @@ def test_whatever_is_sent_is_answered_or_handed_over(registry: Registry, pieces:
         assert len(answered) + len(scene.handed_over) + len(waiting) == len(b"".join(pieces))
 
     asyncio.run(send())
+
+
+async def test_payloads_count_among_the_bodies_of_all_connections(registry: Registry) -> None:
+    """Thousands of connections may send 6 MB each; what has no room is told to come again."""
+    scene = Scene(registry)
+    scene.table.bodies.bytes_max = 1_000_000
+    large = LINE + b"Host: h\r\nContent-Length: 900000\r\n\r\n" + b"{" * 899_999
+    scene.connection.data_received(large)
+    other = Scene(registry)
+    late = FrontConnection(scene.front)
+    late.connection_made(other.wire)
+    late.data_received(large)
+    assert other.wire.written.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1" in other.wire.written
+    assert other.wire.closings == 1
+    late.connection_lost(None)
+    scene.connection.connection_lost(None)
+    assert scene.table.bodies.held_bytes == 0
+
+
+async def test_a_payload_counts_until_its_invocation_is_done(scene: Scene) -> None:
+    """Also when its client has gone."""
+    scene.connection.data_received(
+        LINE + b"Host: h\r\nContent-Length: 100000\r\n\r\n" + b" " * 99_998 + b"{}"
+    )
+    scene.connection.connection_lost(None)
+    assert scene.table.bodies.held_bytes > 100_000
+    scene.finish()
+    assert scene.table.bodies.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "invocations"),
+    [(b"[" + b"[]," * 400_000 + b"]", 1), (b"{" * 2_000_000, 1), (b'"' + b"," * 100_000, 0)],
+    ids=["many values", "nothing but openings", "few values"],
+)
+async def test_a_payload_of_very_many_values_is_left_to_the_function(
+    scene: Scene, payload: bytes, invocations: int
+) -> None:
+    """Reading two million values holds every other invocation up; none of these is JSON."""
+    scene.connection.data_received(LINE + b"Host: h\r\nContent-Length: %d\r\n\r\n" % len(payload) + payload)
+    assert len(scene.places.invocations) == invocations
