@@ -76,6 +76,14 @@ class Settings(BaseSettings):
         description="Python interpreters to use first, as a JSON list; then ours, PATH's, pyenv's, uv's",
     )
     node: Path | None = Field(default=None, description="The node program; else that of PATH")
+    java: Path | None = Field(
+        default=None,
+        description="A java program to use first; then those of JAVA_HOME, PATH and /usr/lib/jvm",
+    )
+    java_client: Path | None = Field(
+        default=None,
+        description="A folder with AWS's Java runtime client and what it requires; else Maven brings them",
+    )
     nearest_python: bool = Field(
         default=False, description="Run a function under the nearest Python where its own is missing"
     )

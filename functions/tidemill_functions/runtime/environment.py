@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import orjson
 
@@ -39,6 +39,8 @@ from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeCo
 from tidemill_functions.runtime.transcript import Transcript
 from tidemill_functions.runtimes.runtime import Launch
 from tidemill_functions.runtimes.table import Runtimes
+
+_INIT_ERROR_GRACE_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,10 +247,14 @@ class Environment:
         self.kill()
 
     def init_failed(self, body: bytes) -> None:
-        """Keep the error document, and end the process: a thread that is left running must not keep it."""
+        """Keep the error document, and end the process soon: a thread that goes on must not keep it.
+
+        Not at once: AWS's client for Java logs the stack trace after it has sent the document.
+        """
         if self.state is State.STARTING:
             self._start_failure = body
-            self.kill()
+            self._stop_timer()
+            self._timer = self._loop.call_later(_INIT_ERROR_GRACE_S, self.kill)
 
     # How it goes on, and how it ends
 
@@ -366,13 +372,14 @@ class Environment:
         }
 
     def _of_layers(self) -> dict[str, str]:
-        """Return where programs and libraries of layers are found, in Lambda's order."""
+        """Return where programs and libraries of the code and its layers are found, in Lambda's order."""
         opt, task_root = self._site.opt, self._site.task_root
+        libraries = f"{task_root}{os.pathsep}{task_root}/lib"
         if opt is None:
-            return {}
+            return {"LD_LIBRARY_PATH": libraries}
         return {
             "PATH": os.pathsep.join(filter(None, (self._site.variables.get("PATH"), f"{opt}/bin"))),
-            "LD_LIBRARY_PATH": os.pathsep.join((str(task_root), f"{task_root}/lib", f"{opt}/lib")),
+            "LD_LIBRARY_PATH": f"{libraries}{os.pathsep}{opt}/lib",
         }
 
 

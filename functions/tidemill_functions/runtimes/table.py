@@ -11,6 +11,8 @@ from typing import Final
 
 from tidemill_functions.code.registry import Function, LocalCode
 from tidemill_functions.errors import InvalidFunction
+from tidemill_functions.runtimes.java.runtime import NAMES as JAVA
+from tidemill_functions.runtimes.java.runtime import JavaRuntime
 from tidemill_functions.runtimes.node.runtime import NAMES as NODE
 from tidemill_functions.runtimes.node.runtime import NodeRuntime
 from tidemill_functions.runtimes.provided.runtime import NAMES as PROVIDED
@@ -23,7 +25,7 @@ PYTHON: Final = ("python3.10", "python3.11", "python3.12", "python3.13", "python
 # What AWS runs and this does not, with what to do instead.
 _UNBUILT: Final[Mapping[str, str]] = {
     "nodejs": "choose nodejs18.x or newer",
-    "java": "package it with a bootstrap for provided.al2023",
+    "java": "choose java17 or newer, which run what was compiled for older ones",
     "dotnet": "publish it with native AOT and a bootstrap for provided.al2023",
     "ruby": "package it with a bootstrap for provided.al2023",
     "go": "build it as bootstrap for provided.al2023, as AWS asks since 2024",
@@ -39,6 +41,7 @@ class Runtimes:
         self._rows: Mapping[str, Runtime] = {
             **dict.fromkeys(PYTHON, self._python),
             **dict.fromkeys(NODE, NodeRuntime(settings)),
+            **dict.fromkeys(JAVA, JavaRuntime(folder / "java", settings)),
             **dict.fromkeys(PROVIDED, ProvidedRuntime()),
         }
 

@@ -346,6 +346,7 @@ def test_a_handlers_environment_is_lambdas_and_nothing_of_ours(server: Functions
         "LANG",
         "PATH",
         "PYTHONPATH",
+        "LD_LIBRARY_PATH",
         "AWS_CA_BUNDLE",
         "SSL_CERT_FILE",
         "_X_AMZN_TRACE_ID",

@@ -1,0 +1,1 @@
+"""Runs Java functions under AWS's own runtime client."""
