@@ -154,7 +154,11 @@ class UnfinishedProduce:
     """A Produce request with batches left, and a copy of its frame; what it says counts once it is done."""
 
     def go_on(self, now_ms: int) -> _Produced | None:
-        """Append more; what `LogTable.produce` returns, or None while batches are left."""
+        """Append more; what `LogTable.produce` returns, or None while batches are left.
+
+        It may take as long as inflating a batch of the largest size does: call it in a thread, one at a time.
+        Other calls do not wait for it.
+        """
 
 @final
 class WaitingFetch:
@@ -187,7 +191,7 @@ class LogTable:
     ) -> _Produced | Undecided | UnfinishedProduce:
         """Append what a whole Produce request (v3-v13, without its length) holds.
 
-        Or a part of it, where that is work for more than one turn.
+        Or a part of it, where that is more work than the event loop should wait for.
         Nothing is appended before each topic is in `allowed` or `decided`; what is denied is answered so.
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
         read, handles to flush before the response goes out, the first storage fault). MalformedFrame.

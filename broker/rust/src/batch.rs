@@ -124,6 +124,11 @@ pub fn is_intact(batch: &[u8]) -> bool {
         && crc32c::crc32c(&batch[ATTRIBUTES_AT..]) == header.crc()
 }
 
+/// Whether its records have to be inflated to be looked at.
+pub fn is_compressed(batch: &[u8]) -> bool {
+    Header::new(batch).is_some_and(|header| header.codec() != Some(Codec::None))
+}
+
 /// What a topic asks of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {

@@ -385,14 +385,13 @@ enum Answered<'py> {
 struct LogTable {
     shared: Arc<Shared>,
     /// Where batches are decompressed to look inside.
-    scratch: Arc<Mutex<Scratch>>,
+    scratch: Mutex<Scratch>,
 }
 
 /// A Produce request that took its turn and has batches left; it holds its own copy of the frame.
 #[pyclass(frozen, module = "tidemill_broker._core")]
 struct UnfinishedProduce {
     shared: Arc<Shared>,
-    scratch: Arc<Mutex<Scratch>>,
     frame: Vec<u8>,
     decisions: Decisions,
     denied: bool,
@@ -405,11 +404,10 @@ impl UnfinishedProduce {
         let produced = py.detach(|| {
             let request = produce::parse(&self.frame)?;
             let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            let table = self.shared.table();
-            let (decisions, denied) = (&self.decisions, self.denied);
-            let done = produce::produce(&table, &request, decisions, denied, now_ms, &mut scratch, &mut progress);
-            scratch.reset(SCRATCH_BYTES_KEPT);
+            // Its own: a request that the event loop waits for must not wait for this one.
+            let mut scratch = Scratch::default();
+            let (decisions, denied, table) = (&self.decisions, self.denied, || self.shared.table());
+            let done = produce::produce(table, &request, decisions, denied, now_ms, &mut scratch, &mut progress);
             Ok::<_, Error>(done.then(|| std::mem::take(&mut *progress).into_produced()))
         })?;
         Ok(produced.map(|produced| outcome(py, produced)))
@@ -428,7 +426,7 @@ impl LogTable {
     #[new]
     fn new(fetch_bytes_max: usize) -> Self {
         let shared = Shared { fetch_bytes_max, ..Shared::default() };
-        LogTable { shared: Arc::new(shared), scratch: Arc::default() }
+        LogTable { shared: Arc::new(shared), scratch: Mutex::new(Scratch::in_a_hurry()) }
     }
 
     fn add(&self, name: &str, topic_id: [u8; 16], index: usize, log: &PartitionLog) -> u32 {
@@ -470,7 +468,8 @@ impl LogTable {
             let topics = request.topics().filter(|_| !denied);
             self.shared.once_decided(&allowed.0, &decisions, topics, |table| {
                 let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-                let done = produce::produce(table, &request, &decisions, denied, now_ms, &mut scratch, &mut progress);
+                let done =
+                    produce::produce(|| table, &request, &decisions, denied, now_ms, &mut scratch, &mut progress);
                 scratch.reset(SCRATCH_BYTES_KEPT);
                 Ok(done)
             })
@@ -480,7 +479,6 @@ impl LogTable {
             Ok(true) => Answered::Done(outcome(py, progress.into_produced())),
             Ok(false) => Answered::Unfinished(UnfinishedProduce {
                 shared: self.shared.clone(),
-                scratch: self.scratch.clone(),
                 frame: frame.bytes().to_vec(),
                 decisions,
                 denied,

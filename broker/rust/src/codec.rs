@@ -14,6 +14,8 @@ const BATCH_INFLATED_BYTES_MAX: usize = 64 << 20;
 const REQUEST_INFLATED_BYTES_MAX: usize = 1 << 30;
 /// What one frame counts towards that besides its bytes: its set-up costs as much as inflating these.
 const FRAME_COST_BYTES: usize = 16 << 10;
+/// What one batch may inflate to while the event loop waits: more than clients put into a batch.
+const AT_ONCE_INFLATED_BYTES_MAX: usize = 4 << 20;
 /// What checking one record costs, as bytes inflated in the same time.
 const RECORD_COST_BYTES: usize = 16;
 /// snappy-java's stream format, which Kafka's clients write: this magic, its version, the oldest reader's version,
@@ -43,15 +45,36 @@ pub struct Scratch {
     left_bytes: usize,
     work_bytes: usize,
     zstd: Option<DCtx<'static>>,
+    /// Whether a batch may inflate to all that is allowed, since nobody waits.
+    patient: bool,
+    /// Whether a batch was given up that is to be tried again with patience.
+    put_off: bool,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Scratch { bytes: Vec::new(), left_bytes: REQUEST_INFLATED_BYTES_MAX, work_bytes: 0, zstd: None }
+        Scratch {
+            bytes: Vec::new(),
+            left_bytes: REQUEST_INFLATED_BYTES_MAX,
+            work_bytes: 0,
+            zstd: None,
+            patient: true,
+            put_off: false,
+        }
     }
 }
 
 impl Scratch {
+    /// For batches that are checked while the event loop waits: one that inflates to much is given up.
+    pub fn in_a_hurry() -> Self {
+        Scratch { patient: false, ..Scratch::default() }
+    }
+
+    /// Whether the last batch was given up only because it inflates to much.
+    pub fn take_put_off(&mut self) -> bool {
+        std::mem::take(&mut self.put_off)
+    }
+
     /// The next request has the whole allowance; memory beyond `kept_bytes` goes back.
     pub fn reset(&mut self, kept_bytes: usize) {
         self.left_bytes = REQUEST_INFLATED_BYTES_MAX;
@@ -79,7 +102,8 @@ impl Scratch {
     pub fn inflate(&mut self, codec: Codec, payload: &[u8]) -> Result<&[u8], String> {
         self.bytes.clear();
         let allowed_bytes = self.left_bytes.min(BATCH_INFLATED_BYTES_MAX);
-        let mut out = Output { bytes: &mut self.bytes, left_bytes: allowed_bytes };
+        let at_once_bytes = if self.patient { allowed_bytes } else { allowed_bytes.min(AT_ONCE_INFLATED_BYTES_MAX) };
+        let mut out = Output { bytes: &mut self.bytes, left_bytes: at_once_bytes, full: false };
         let inflated = match codec {
             Codec::None => out.room(payload.len()).map(|()| out.bytes.extend_from_slice(payload)),
             Codec::Gzip => gunzip(payload, &mut out),
@@ -88,9 +112,12 @@ impl Scratch {
             Codec::Zstd => unzstd(self.zstd.get_or_insert_with(DCtx::create), payload, &mut out),
         };
         // What a broken payload cost counts too.
-        let spent_bytes = allowed_bytes - out.left_bytes + out.bytes.len();
-        self.left_bytes = self.left_bytes.saturating_sub(spent_bytes);
+        let spent_bytes = at_once_bytes - out.left_bytes + out.bytes.len();
+        self.put_off = out.full && at_once_bytes < allowed_bytes;
         self.work_bytes += spent_bytes;
+        if !self.put_off {
+            self.left_bytes = self.left_bytes.saturating_sub(spent_bytes);
+        }
         inflated.map(|()| &self.bytes[..])
     }
 
@@ -109,6 +136,8 @@ impl Scratch {
 struct Output<'a> {
     bytes: &'a mut Vec<u8>,
     left_bytes: usize,
+    /// Whether there were more.
+    full: bool,
 }
 
 impl Output<'_> {
@@ -120,8 +149,9 @@ impl Output<'_> {
     }
 
     /// Fails unless this many more bytes may come.
-    fn room(&self, more_bytes: usize) -> Result<(), String> {
-        match self.bytes.len().saturating_add(more_bytes) > self.left_bytes {
+    fn room(&mut self, more_bytes: usize) -> Result<(), String> {
+        self.full |= self.bytes.len().saturating_add(more_bytes) > self.left_bytes;
+        match self.full {
             true => Err(broken(format!(
                 "a batch may be {BATCH_INFLATED_BYTES_MAX} bytes inflated, a request's batches {REQUEST_INFLATED_BYTES_MAX}"
             ))),
@@ -271,6 +301,19 @@ mod tests {
         assert!(scratch.inflate(Codec::Snappy, &payload).is_err());
         scratch.reset(0);
         assert_eq!(scratch.inflate(Codec::Snappy, &payload).map(<[u8]>::len), Ok(60));
+    }
+
+    #[test]
+    fn what_inflates_to_much_is_put_off_in_a_hurry_and_costs_the_request_nothing() {
+        let payload = zstd(&vec![0; AT_ONCE_INFLATED_BYTES_MAX + 1]);
+        let mut hurried = Scratch::in_a_hurry();
+        assert!(hurried.inflate(Codec::Zstd, &payload).is_err());
+        assert!(hurried.take_put_off() && !hurried.take_put_off());
+        assert_eq!(hurried.left_bytes(), REQUEST_INFLATED_BYTES_MAX);
+
+        assert!(Scratch::default().inflate(Codec::Zstd, &payload).is_ok());
+        assert!(hurried.inflate(Codec::Zstd, &zstd(b"small")).is_ok());
+        assert!(!hurried.take_put_off());
     }
 
     #[test]

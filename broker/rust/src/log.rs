@@ -348,12 +348,17 @@ impl Log {
         Ok(())
     }
 
+    fn open_state(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        match state.status {
+            Status::Open => Ok(state),
+            _ => Err(Error::Io(io::Error::other("the partition is closed"))),
+        }
+    }
+
     /// Validates a batch, gives it its offset and epoch, and writes it.
     pub fn append(&self, bytes: &[u8], writer: Writer, now_ms: i64, scratch: &mut Scratch) -> Result<Appended> {
-        let mut state = self.state();
-        if state.status != Status::Open {
-            return Err(Error::Io(io::Error::other("the partition is closed")));
-        }
+        let mut state = self.open_state()?;
         let config = state.config;
         let rules = Rules {
             max_message_bytes: config.max_message_bytes,
@@ -364,7 +369,15 @@ impl Log {
             from_client: writer.is_client,
             zstd_allowed: writer.zstd_allowed,
         };
-        let checked = batch::check(bytes, &rules, now_ms, scratch)?;
+        let checked = if batch::is_compressed(bytes) {
+            // Others read and write the partition while this one is inflated.
+            drop(state);
+            let checked = batch::check(bytes, &rules, now_ms, scratch)?;
+            state = self.open_state()?;
+            checked
+        } else {
+            batch::check(bytes, &rules, now_ms, scratch)?
+        };
         let Some(header) = Header::new(bytes) else { return Err(Error::Malformed("a batch without a header".into())) };
         let append_time = if config.log_append_time { now_ms } else { NO_TIMESTAMP };
         let log_start = state.log_start;

@@ -2,6 +2,8 @@
 //!
 //! Versions 0 to 2 are advertised (KAFKA-18659: librdkafka reads its codecs off that range) but carry message formats
 //! that Kafka 4 does not take any more either. The frame is parsed to its end before anything is appended.
+use std::ops::Deref;
+
 use crate::allowed_topics::Decisions;
 use crate::batch::Header;
 use crate::codec::Scratch;
@@ -49,7 +51,10 @@ pub struct Produced {
     pub fault: Option<String>,
 }
 
-/// What a call may do, in bytes that could be inflated in the same time: about a tenth of a second on a slow core.
+/// What the first call may do, for which the event loop waits, in bytes that could be inflated in the same time: some
+/// 10 ms.
+const AT_ONCE_WORK_BYTES: usize = 8 << 20;
+/// What a further call may do, beside the event loop, before other requests have their turn.
 const TURN_WORK_BYTES: usize = 32 << 20;
 
 /// How far a request has come.
@@ -69,9 +74,10 @@ impl Progress {
     }
 }
 
-/// Appends a request's batches until all are done (then it is true) or a turn's work is.
-pub fn produce(
-    table: &Table,
+/// Appends a request's batches until all are done (then it is true) or a turn's work is. `table` is asked for each
+/// batch, so that nobody waits for the table while one is inflated.
+pub fn produce<T: Deref<Target = Table>>(
+    table: impl Fn() -> T,
     request: &Request<'_>,
     decisions: &Decisions,
     transaction_denied: bool,
@@ -86,8 +92,11 @@ pub fn produce(
         Some(left_bytes) => scratch.go_on(left_bytes),
         None => begin(out, request, flexible),
     }
+    let at_once = left_bytes.is_none();
+    let most_work_bytes = if at_once { AT_ONCE_WORK_BYTES } else { TURN_WORK_BYTES };
     let mut work_bytes = 0;
     for topic in &request.topics[next.0..] {
+        let topic_at = out.len();
         if next.1 == 0 {
             match &topic.key {
                 TopicKey::Name(name) => put_string(out, name, flexible),
@@ -98,18 +107,26 @@ pub fn produce(
         // A transaction that is denied takes the whole request with it (KafkaApis.handleProduceRequest).
         let denied = match transaction_denied {
             true => Some(code::TRANSACTIONAL_ID_AUTHORIZATION_FAILED),
-            false => decisions.denies(table, &topic.key).then_some(code::TOPIC_AUTHORIZATION_FAILED),
+            false => decisions.denies(&table(), &topic.key).then_some(code::TOPIC_AUTHORIZATION_FAILED),
         };
         for ask in &topic.partitions[next.1..] {
             let outcome = match denied {
-                Some(code) => Err(Refusal::new(code, "")),
-                None => append(table, request, topic, ask, now_ms, scratch, produced),
+                Some(code) => Some(Err(Refusal::new(code, ""))),
+                None if at_once && ask.records.len() > AT_ONCE_WORK_BYTES => None,
+                None => Some(append(&table, request, topic, ask, now_ms, scratch, produced))
+                    .filter(|_| !scratch.take_put_off()),
+            };
+            let Some(outcome) = outcome else {
+                // The next call begins with this batch, and with its topic if that has only begun.
+                out.truncate(if next.1 == 0 { topic_at } else { out.len() });
+                *left_bytes = Some(scratch.left_bytes());
+                return false;
             };
             produced.failed |= outcome.is_err();
             put_outcome(out, version, ask.index, &outcome);
             work_bytes += scratch.take_work();
             next.1 += 1;
-            if work_bytes >= TURN_WORK_BYTES {
+            if work_bytes >= most_work_bytes {
                 *left_bytes = Some(scratch.left_bytes());
                 return false;
             }
@@ -184,8 +201,8 @@ pub fn parse(frame: &[u8]) -> Result<Request<'_>> {
     Ok(Request { header, transactional_id, acks, topics })
 }
 
-fn append(
-    table: &Table,
+fn append<T: Deref<Target = Table>>(
+    table: &impl Fn() -> T,
     request: &Request<'_>,
     topic: &TopicAsk<'_>,
     ask: &Ask<'_>,
@@ -197,10 +214,14 @@ fn append(
         let why = format!("acks must be -1, 0 or 1, not {}.", request.acks);
         return Err(Refusal::new(code::INVALID_REQUIRED_ACKS, why));
     }
-    let Some(entry) = table.find(&topic.key, ask.index) else { return Err(unknown(table, &topic.key)) };
-    if let Some(name) = table.name(&topic.key).filter(|name| INTERNAL_TOPICS.contains(name)) {
-        return Err(Refusal::new(code::INVALID_TOPIC_EXCEPTION, format!("Cannot append to internal topic {name}")));
-    }
+    let entry = {
+        let table = table();
+        let Some(entry) = table.find(&topic.key, ask.index) else { return Err(unknown(&table, &topic.key)) };
+        if let Some(name) = table.name(&topic.key).filter(|name| INTERNAL_TOPICS.contains(name)) {
+            return Err(Refusal::new(code::INVALID_TOPIC_EXCEPTION, format!("Cannot append to internal topic {name}")));
+        }
+        entry.clone()
+    };
     let writer = Writer { is_client: true, zstd_allowed: request.header.version >= 7 };
     let appended = entry.log.append(ask.records, writer, now_ms, scratch).map_err(|error| match error {
         Error::Refused(refusal) => refusal,

@@ -15,6 +15,7 @@ from tidemill_broker.apis.broker import Broker, Connection
 from tidemill_broker.apis.request import Request
 from tidemill_broker.apis.table import APIS
 from tidemill_broker.apis.turns import TURN_S, run_for
+from tidemill_broker.log.authorized import NativeSteps
 from tidemill_broker.protocol import frames
 from tidemill_broker.protocol.errors import MalformedFrame
 from tidemill_broker.protocol.frames import RequestHeader
@@ -134,14 +135,14 @@ def _ended(answer: Any) -> Generator[None, None, Any]:
 
 
 def _raw_in_turns(
-    broker: Broker, connection: Connection, steps: Generator[None, None, Reply | Awaitable[Reply]]
+    broker: Broker, connection: Connection, steps: NativeSteps[Reply | Awaitable[Reply]]
 ) -> Awaitable[Reply]:
     connection.in_turns = True
     return _raw_later(broker, connection, steps)
 
 
 async def _raw_later(
-    broker: Broker, connection: Connection, steps: Generator[None, None, Reply | Awaitable[Reply]]
+    broker: Broker, connection: Connection, steps: NativeSteps[Reply | Awaitable[Reply]]
 ) -> Reply:
     try:
         reply = await broker.turns.take(steps)

@@ -13,19 +13,19 @@ from typing import Final
 
 from tidemill_broker.apis.api import Api, CloseConnection, Reply
 from tidemill_broker.apis.broker import Broker, Connection
-from tidemill_broker.apis.turns import Steps
+from tidemill_broker.log.authorized import NativeSteps
 from tidemill_broker.log.topics import Produced
 
 
 def produce(
     broker: Broker, connection: Connection, frame: memoryview
-) -> Reply | Awaitable[Reply] | Steps[Reply | Awaitable[Reply]]:
+) -> Reply | Awaitable[Reply] | NativeSteps[Reply | Awaitable[Reply]]:
     """Append the request's batches; with acks=0 there is no answer, and a fault ends the connection."""
     produced = broker.topics.begin_produce(frame, broker.now_ms(), connection.rights.writable, connection)
     return _answer(produced) if isinstance(produced, tuple) else _in_turns(produced)
 
 
-def _in_turns(steps: Steps[Produced]) -> Steps[Reply | Awaitable[Reply]]:
+def _in_turns(steps: NativeSteps[Produced]) -> NativeSteps[Reply | Awaitable[Reply]]:
     return _answer((yield from steps))
 
 

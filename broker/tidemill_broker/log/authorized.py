@@ -5,7 +5,7 @@ them as values, and the core calls nobody back (docs/decisions/0100, 0950). Know
 """
 
 from collections.abc import Callable, Generator
-from typing import Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from tidemill_broker._core import AllowedTopics, Undecided, WaitingFetch
 from tidemill_broker.protocol.errors import MalformedFrame
@@ -16,6 +16,8 @@ _DENIALS_MAX: Final = 10_000
 
 
 Result = TypeVar("Result")
+# Steps, some of which are calls into the core that may be made in a thread: each is sent what it returns.
+NativeSteps = Generator[Callable[[], Any] | None, Any, Result]
 
 
 class TopicAuthorizer(Protocol):
@@ -74,14 +76,15 @@ class Decisions:
         return Decided(self._topics, self._transaction)
 
 
-def all_steps(steps: Generator[None, None, Result]) -> Result:
+def all_steps(steps: NativeSteps[Result] | Generator[None, None, Result]) -> Result:
     """Take all steps at once, where nobody else needs a turn."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: Result = done.value
-            return result
+    call = None
+    try:
+        while True:
+            call = steps.send(None if call is None else call())
+    except StopIteration as done:
+        result: Result = done.value
+        return result
 
 
 def poll(

@@ -28,7 +28,7 @@ from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecid
 from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 - apis.fetch takes it from here
 from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably, write_new
 from tidemill_broker.log import configs as topic_configs
-from tidemill_broker.log.authorized import Decisions, TopicAuthorizer, all_steps
+from tidemill_broker.log.authorized import Decisions, NativeSteps, TopicAuthorizer, all_steps
 from tidemill_broker.log.damage import report_damage
 from tidemill_broker.log.errors import (
     InvalidPartitions,
@@ -219,7 +219,7 @@ class Topics:
 
     def begin_produce(
         self, frame: memoryview, now_ms: int, allowed: AllowedTopics, authorizer: TopicAuthorizer
-    ) -> Produced | Generator[None, None, Produced]:
+    ) -> Produced | NativeSteps[Produced]:
         """Append what a Produce request (v3-v13, without its length) holds.
 
         `allowed` holds the topics that may be written to, `authorizer` decides about any other.
@@ -241,7 +241,7 @@ class Topics:
 
     def _produce_in_turns(
         self, frame: bytes, now_ms: int, allowed: AllowedTopics, decisions: Decisions, undecided: Undecided
-    ) -> Generator[None, None, Produced]:
+    ) -> NativeSteps[Produced]:
         answer: _Answer = undecided
         while isinstance(answer, Undecided):
             decided = yield from decisions.about_in_turns(answer)
@@ -250,10 +250,9 @@ class Topics:
             return (yield from self._go_on(answer))
         return self._produced(answer)
 
-    def _go_on(self, unfinished: UnfinishedProduce) -> Generator[None, None, Produced]:
+    def _go_on(self, unfinished: UnfinishedProduce) -> NativeSteps[Produced]:
         while True:
-            yield
-            answer = unfinished.go_on(self._clock_ms())
+            answer = yield lambda: unfinished.go_on(self._clock_ms())
             if answer is not None:
                 return self._produced(answer)
 

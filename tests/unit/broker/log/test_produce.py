@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from tests.fakes.record_batches import (
     compress,
     stored,
 )
+from tidemill_broker.apis.turns import Turns
 from tidemill_broker.log.topics import Topics
 from tidemill_broker.protocol.errors import ErrorCode, MalformedFrame
 
@@ -280,34 +282,64 @@ def test_a_request_names_at_most_twenty_thousand_partitions(topic: Topics) -> No
         topic.produce(memoryview(head + count + partitions + b"\0\0"), NOW_MS, *EVERYTHING)
 
 
-def test_a_request_of_much_work_is_appended_in_turns_and_answered_once(topics: Topics) -> None:
-    """32 MiB of work each: others are served between them."""
-    found = topics.create("t", partitions=5, configs={"max.message.bytes": "100000000"})
-    bomb = batch([Record(value=bytes(40_000_000))], codec="zstd")
-    partitions = [{"index": index, "records": bomb} for index in range(6)]
+def bombs(count: int, inflated_bytes: int = 40_000_000, topic: str = "t") -> bytes:
+    """A request with a batch for each of so many partitions, each of a few KB."""
+    bomb = batch([Record(value=bytes(inflated_bytes))], codec="zstd")
+    partitions = [{"index": index, "records": bomb} for index in range(count)]
     topic_data = [
-        {"name": "t", "partition_data": partitions},
+        {"name": topic, "partition_data": partitions},
         {"name": "none", "partition_data": partitions[:1]},
     ]
-    asked = request(PRODUCE, 12, transactional_id=None, acks=-1, topic_data=topic_data)
-    frame = bytearray(request_frame(asked))
+    return request_frame(request(PRODUCE, 12, transactional_id=None, acks=-1, topic_data=topic_data))
+
+
+def test_a_request_of_much_work_is_appended_in_turns_and_answered_once(topics: Topics) -> None:
+    """Nothing of it while its first call is waited for, and 32 MiB of work in each that follows."""
+    found = topics.create("t", partitions=5, configs={"max.message.bytes": "100000000"})
+    frame = bytearray(bombs(6))
     begun = topics.begin_produce(memoryview(frame), NOW_MS, *EVERYTHING)
     assert not isinstance(begun, tuple)
+    assert [partition.end_offset for partition in found.partitions] == [0] * 5
     frame[:] = bytes(len(frame))  # the buffer is the next request's
-    turns = 0
+    turns, call = 0, None
     try:
         while True:
-            next(begun)
+            call = begun.send(call and call())
             turns += 1
     except StopIteration as done:
         reply, failed, _ = done.value
-    assert turns >= 2
+    assert turns >= 3
     assert failed
     there, none = read_response(PRODUCE, 12, reply).responses
     unknown = ErrorCode.unknown_topic_or_partition
     assert [each.error_code for each in there.partition_responses] == [ErrorCode.none] * 5 + [unknown]
     assert [each.error_code for each in none.partition_responses] == [unknown]
     assert [partition.end_offset for partition in found.partitions] == [1] * 5
+
+
+async def test_others_are_served_while_a_batch_is_inflated_and_may_write_to_its_partition(
+    topics: Topics,
+) -> None:
+    found = topics.create("t", partitions=4, configs={"max.message.bytes": "100000000"})
+    begun = topics.begin_produce(memoryview(bombs(4)), NOW_MS, *EVERYTHING)
+    assert not isinstance(begun, tuple)
+    inflating = asyncio.ensure_future(Turns().take(begun))
+    served = 0
+    while not inflating.done():
+        served += produce(topics, GOOD, index=3).error_code is ErrorCode.none
+        await asyncio.sleep(0)
+    reply, _, _ = await inflating
+    assert reply is not None
+    assert served > 20, "once for each batch, where they wait for it"
+    assert found.partitions[3].end_offset == served + 1
+    codes = [each.error_code for each in read_response(PRODUCE, 12, reply).responses[0].partition_responses]
+    assert codes == [ErrorCode.none] * 4
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_batch_in_the_size_of_clients_is_appended_at_once(topic: Topics, codec: str) -> None:
+    records = batch([Record(value=bytes(1000))] * 1000, codec=codec)
+    assert isinstance(topic.begin_produce(memoryview(produce_frame(records)), NOW_MS, *EVERYTHING), tuple)
 
 
 def test_what_one_request_may_inflate_is_one_allowance_over_all_its_turns(topics: Topics) -> None:
