@@ -37,10 +37,11 @@ from tidemill_functions.aws import AwsClients
 from tidemill_functions.code.registry import Function, Registry
 from tidemill_functions.destinations.sender import Sender
 from tidemill_functions.errors import AwsUnavailable, InvalidSettings
+from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
 from tidemill_functions.runtime.event_queue import EventQueue, delivering
 from tidemill_functions.runtime.pool import Pool, running
 from tidemill_functions.runtimes.table import Runtimes
-from tidemill_functions.settings import Settings, handed_on, read_settings
+from tidemill_functions.settings import Settings, handed_on, read_settings, sends_logs
 
 logger = logging.getLogger(__name__)
 
@@ -151,11 +152,14 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     """Run the whole runtime, from start to drain; yield the port that it listens on."""
     registry = Registry(settings.data_dir.resolve(), region=settings.region, account_id=settings.account_id)
     runtimes = Runtimes(settings)
-    pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region))
-    sender = Sender(AwsClients(settings.region))
+    clients = AwsClients(settings.region)
+    cloudwatch = CloudWatchLogs(clients) if sends_logs(settings, environ) else None
+    pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region), cloudwatch)
+    sender = Sender(clients)
     events = EventQueue(registry, pool, settings, sender, functools.partial(_function_of, registry))
     # The pool ends last: what the servers and the queue have begun needs it.
     async with (
+        _sending(cloudwatch),
         running(pool),
         delivering(events),
         # It has no socket of its own: the front gives it connections.
@@ -170,6 +174,19 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             server.close()
             await pool.drain()
             front.stop()
+
+
+@asynccontextmanager
+async def _sending(cloudwatch: CloudWatchLogs | None) -> AsyncIterator[None]:
+    """Send logs until all that wrote them is gone."""
+    if cloudwatch is None:
+        yield
+        return
+    cloudwatch.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(cloudwatch.close)
 
 
 def _function_of(registry: Registry, arn: str) -> Function:

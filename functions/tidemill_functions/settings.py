@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     nearest_python: bool = Field(
         default=False, description="Run a function under the nearest Python where its own is missing"
     )
+    cloudwatch_logs: bool | None = Field(
+        default=None,
+        description="Send logs to CloudWatch Logs; by default where AWS_ENDPOINT_URL(_LOGS) names an AWS",
+    )
     log_file_bytes: int = Field(
         default=5 * _MIB,
         ge=4096,
@@ -107,6 +111,13 @@ def read_settings(given: Mapping[str, Any], environ: Mapping[str, str]) -> Setti
     if faults:
         raise InvalidSettings("\n".join(faults))
     return settings
+
+
+def sends_logs(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Return whether logs go to CloudWatch Logs; to an AWS that costs money only if it is asked for."""
+    if settings.cloudwatch_logs is not None:
+        return settings.cloudwatch_logs
+    return any(environ.get(name) for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_LOGS"))
 
 
 def _unknown_variables(environ: Mapping[str, str]) -> list[str]:

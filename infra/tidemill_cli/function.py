@@ -214,6 +214,8 @@ def logs(
     there = endpoint(endpoint_url)
     route = f"/_tidemill/functions/{quote(name, safe='')}/logs?lines={lines}"
     if follow:
+        if not any(there.stream(f"/_tidemill/functions/{quote(name, safe='')}/logs?lines=1")):
+            say(f"{name} has no log yet: waiting for its first invocation. Ctrl-C ends this.")
         for line in there.stream(f"{route}&follow=1"):
             _print_line(line)
         return
@@ -245,8 +247,8 @@ def _print_line(line: bytes) -> None:
 
 
 def _ends_invocation(line: bytes) -> bool:
-    """Say whether this is the line that Lambda writes at the end of each invocation."""
-    return line.startswith(b"REPORT RequestId:")
+    """Say whether this is the line that Lambda writes at the end of each invocation, in either format."""
+    return line.startswith(b"REPORT RequestId:") or b'"type":"platform.report"' in line
 
 
 def _first_invocation(there: Endpoint, name: str, route: str, wait_s: int) -> None:

@@ -17,6 +17,7 @@ from tidemill_functions.api.description import check_revision, check_target, des
 from tidemill_functions.api.layers import layers_of
 from tidemill_functions.api.lookup import find_function, find_latest, name_of, qualifier_of, weights_of
 from tidemill_functions.api.packages import zip_of
+from tidemill_functions.code import logging_config
 from tidemill_functions.code.registry import LATEST, Function, LocalCode, Registry, ZipCode
 from tidemill_functions.destinations.sender import DEAD_LETTER_SERVICES
 from tidemill_functions.errors import FunctionExists, InvalidFunction
@@ -99,7 +100,7 @@ class ControlApi:
             raise invalid(
                 "Runtime and Handler are mandatory parameters for functions created with deployment packages."
             )
-        configuration = await self._configuration(params)
+        configuration = await self._configuration(params, {})
         if self._registry.get(name) is not None:
             raise _conflict(name)
         code = await self._store(name, params["Code"])
@@ -163,7 +164,7 @@ class ControlApi:
         """UpdateFunctionConfiguration; environments of the former configuration end."""
         function = self._latest(call)
         check_revision(function.revision_id, call.params)
-        changes = await self._configuration(call.params)
+        changes = await self._configuration(call.params, function.echoed)
         if "echoed" in changes:
             changes["echoed"] = {**function.echoed, **changes["echoed"]}
         return self._replace(function, **changes)
@@ -205,8 +206,16 @@ class ControlApi:
     def _find(self, call: Call) -> Function:
         return find_function(self._registry, call.params["FunctionName"], call.params.get("Qualifier"))
 
-    async def _configuration(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    async def _configuration(self, params: Mapping[str, Any], echoed: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of `Function` that a create or an update gives; `echoed` are those of before."""
         fields = _configuration(params)
+        if "LoggingConfig" in params:
+            former = echoed.get("LoggingConfig") or {}
+            try:
+                found = logging_config.changed(former, params["LoggingConfig"])
+            except InvalidFunction as error:
+                raise invalid(str(error)) from None
+            fields["echoed"] = fields.get("echoed", {}) | {"LoggingConfig": found}
         if runtime := params.get("Runtime"):
             try:
                 note = await asyncio.to_thread(self._runtimes.check, runtime)
@@ -274,8 +283,6 @@ def _refuse_unbuilt(params: Mapping[str, Any]) -> None:
     for member, harmless in _UNBUILT.items():
         if member in params and params[member] not in harmless:
             raise invalid(f"{member} is not built in Tidemill: leave it out.")
-    if params.get("LoggingConfig", {}) not in ({}, {"LogFormat": "Text"}):
-        raise invalid("LoggingConfig is not built in Tidemill but for the log format Text: leave it out.")
 
 
 def _check_range(member: str, value: int, low: int, high: int) -> None:

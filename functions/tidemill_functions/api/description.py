@@ -48,7 +48,7 @@ def describe(function: Function) -> dict[str, Any]:
         "Architectures": echoed.get("Architectures") or [_architecture()],
         "EphemeralStorage": echoed.get("EphemeralStorage", {"Size": 512}),
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
-        "LoggingConfig": {"LogFormat": "Text", "LogGroup": _log_group(function.name)},
+        "LoggingConfig": function.logging.described(),
     }
 
 
@@ -61,10 +61,6 @@ def _runtime_version(function: Function) -> dict[str, Any] | None:
 
 def _architecture() -> str:
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
-
-
-def _log_group(name: str) -> str:
-    return f"/aws/lambda/{name}"
 
 
 def check_revision(revision_id: str, params: Mapping[str, Any]) -> None:

@@ -121,6 +121,11 @@ async def layers_of(layers: LayerStore, arns: Sequence[str]) -> Sequence[Mapping
         version = layers.get(*parsed)
         if version is None:
             raise invalid(f"Layer version {arn} does not exist.")
+        if names := await asyncio.to_thread(layers.extensions, version):
+            raise invalid(
+                f"Layer version {arn} brings extensions, which are not built in Tidemill "
+                f"({', '.join(names)}): leave the layer out, or publish it without its folder extensions."
+            )
         versions.append(version)
     await asyncio.to_thread(layers.prepare, versions)
     return [{"Arn": arn, "CodeSize": one.size_bytes} for arn, one in zip(arns, versions, strict=True)]

@@ -14,6 +14,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,12 @@ class LayerStore:
         """Return the name and number in the ARN of one of our versions; None for another's."""
         name, _, number = arn.removeprefix(self._arn_prefix).partition(":")
         return (name, int(number)) if arn.startswith(self._arn_prefix) and number.isdigit() else None
+
+    def extensions(self, version: LayerVersion) -> Sequence[str]:
+        """Return the names of the extensions in a version, which Lambda would run; blocks."""
+        with zipfile.ZipFile(self.zip_file(version.name, version.number)) as archive:
+            paths = [name.split("/") for name in archive.namelist()]
+        return sorted(path[1] for path in paths if len(path) == 2 and path[0] == "extensions" and path[1])  # noqa: PLR2004 - a file in that folder
 
     def prepare(self, versions: Sequence[LayerVersion]) -> None:
         """Make the folder of these layers unless it is there; blocks."""

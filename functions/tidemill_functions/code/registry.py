@@ -27,6 +27,7 @@ from tidemill_functions.code.archive import unpack
 from tidemill_functions.code.attached import AttachedStore
 from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
 from tidemill_functions.code.layers import LayerStore
+from tidemill_functions.code.logging_config import LoggingConfig, logging_config
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidFunction
 
@@ -79,6 +80,11 @@ class Function:
     def key(self) -> str:
         """Return what the registry knows it by: its name, with the number of a published version."""
         return self.name if self.version == LATEST else f"{self.name}:{self.version}"
+
+    @property
+    def logging(self) -> LoggingConfig:
+        """Return how it logs."""
+        return logging_config(self.name, self.echoed.get("LoggingConfig"))
 
 
 class Registry:

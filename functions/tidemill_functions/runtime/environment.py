@@ -32,8 +32,10 @@ import orjson
 
 from tidemill_functions.code.registry import Function
 from tidemill_functions.errors import InvalidFunction
+from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtime.platform_lines import PlatformLines
 from tidemill_functions.runtime.process import HandlerProcess, exit_reason
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
 from tidemill_functions.runtime.transcript import Transcript
@@ -100,6 +102,7 @@ class Site:
     opt: Path | None  # the layers' folder
     variables: Mapping[str, str]  # handed on from the server's own environment
     log: FunctionLog
+    cloudwatch: CloudWatchLogs | None
     guard: Guard
     runtimes: Runtimes
     init_timeout_s: float
@@ -124,7 +127,14 @@ class Environment:
         self._timer: asyncio.TimerHandle | None = None
         self._started_s = time.monotonic()
         self._start_failure: tuple[str, str] | bytes | None = None
-        self._transcript = Transcript(site.log, memory_mb=function.memory_mb, version=function.version)
+        stream = f"{datetime.now(UTC):%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}"
+        self._log_stream = stream
+        self._transcript = Transcript(
+            site.log,
+            PlatformLines(function.logging, version=function.version),
+            site.cloudwatch.stream(function.logging.log_group, stream) if site.cloudwatch else None,
+            memory_mb=function.memory_mb,
+        )
         self._is_killed = False
         self._server: asyncio.Server | None = None
         self._process = HandlerProcess(self, site.guard)
@@ -324,7 +334,7 @@ class Environment:
     def _finish_with(self, error_type: str, message: str) -> None:
         assert self._invocation is not None
         text = f"RequestId: {self._invocation.request_id} Error: {message}"
-        self._transcript.write(f"{text}\n{error_type}\n")
+        self._transcript.error(f"{text}\n{error_type}\n")
         self._finish(orjson.dumps({"errorType": error_type, "errorMessage": text}), failed=True)
 
     def _finish(self, payload: bytes, *, failed: bool) -> None:
@@ -334,21 +344,27 @@ class Environment:
         self._invocation, self._sent_s = None, None
         self._stop_timer()
         duration_ms = (time.monotonic() - sent_s) * 1000
+        error = payload if failed else b""
         if invocation.wants_log or self.state is not State.BUSY:
-            self._conclude(invocation.request_id, duration_ms)
+            self._conclude(invocation, duration_ms, error)
             tail = self._transcript.tail() if invocation.wants_log else b""
             self._owner.finished(invocation, Result(payload=payload, failed=failed, log_tail=tail))
         else:
             # The reply first. The process asks for more on a later turn, so the log keeps its order.
-            self._loop.call_soon(self._conclude, invocation.request_id, duration_ms)
+            self._loop.call_soon(self._conclude, invocation, duration_ms, error)
             self._owner.finished(invocation, Result(payload=payload, failed=failed))
 
-    def _conclude(self, request_id: str, duration_ms: float) -> None:
-        self._transcript.end(request_id, duration_ms=duration_ms, peak_mb=self._process.peak_mb())
+    def _conclude(self, invocation: Invocation, duration_ms: float, error: bytes) -> None:
+        self._transcript.end(
+            invocation.request_id,
+            duration_ms=duration_ms,
+            peak_mb=self._process.peak_mb(),
+            error_type=_error_type(error) if error else "",
+        )
 
     def _variables(self, port: int, launch: Launch) -> dict[str, str]:
         """Return the process's whole environment: Lambda's variables, the function's own, little of ours."""
-        function, today = self.function, datetime.now(UTC)
+        function = self.function
         lambdas = {
             "_HANDLER": function.handler,
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
@@ -356,8 +372,8 @@ class Environment:
             "AWS_LAMBDA_FUNCTION_NAME": function.name,
             "AWS_LAMBDA_FUNCTION_VERSION": function.version,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-            "AWS_LAMBDA_LOG_STREAM_NAME": f"{today:%Y/%m/%d}/[{function.version}]{uuid.uuid4().hex}",
+            "AWS_LAMBDA_LOG_GROUP_NAME": function.logging.log_group,
+            "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream,
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
             "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
             "LAMBDA_TASK_ROOT": str(self._site.task_root),
@@ -369,6 +385,7 @@ class Environment:
             "TMPDIR": str(self.temporary),
             **function.environment,
             **lambdas,
+            **function.logging.variables(),
         }
 
     def _of_layers(self) -> dict[str, str]:
@@ -381,6 +398,15 @@ class Environment:
             "PATH": os.pathsep.join(filter(None, (self._site.variables.get("PATH"), f"{opt}/bin"))),
             "LD_LIBRARY_PATH": f"{libraries}{os.pathsep}{opt}/lib",
         }
+
+
+def _error_type(document: bytes) -> str:
+    """Return the errorType of an error document; "Unhandled" where it has none."""
+    try:
+        found = orjson.loads(document).get("errorType")
+    except (orjson.JSONDecodeError, AttributeError):
+        found = None
+    return found if isinstance(found, str) and found else "Unhandled"
 
 
 def storage_mb(function: Function) -> int:

@@ -21,6 +21,7 @@ from typing import Final
 
 from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
+from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
 from tidemill_functions.runtime.environment import Environment, Invocation, Result, Site
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
@@ -53,12 +54,18 @@ class Pool:
     """The environments of all functions; it lives inside `async with running(pool)`."""
 
     def __init__(
-        self, registry: Registry, settings: Settings, runtimes: Runtimes, variables: Mapping[str, str]
+        self,
+        registry: Registry,
+        settings: Settings,
+        runtimes: Runtimes,
+        variables: Mapping[str, str],
+        cloudwatch: CloudWatchLogs | None = None,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._runtimes = runtimes
         self._variables = variables
+        self._cloudwatch = cloudwatch
         self._guard = Guard()
         self._temporary = settings.data_dir.resolve() / "tmp"
         shutil.rmtree(self._temporary, ignore_errors=True)  # of a server that was killed
@@ -227,6 +234,7 @@ class Pool:
             opt=self._registry.opt(function),
             variables=self._variables,
             log=line.log,
+            cloudwatch=self._cloudwatch,
             guard=self._guard,
             runtimes=self._runtimes,
             init_timeout_s=self._settings.init_timeout_s,

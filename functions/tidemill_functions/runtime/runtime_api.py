@@ -20,6 +20,8 @@ import httptools
 RESPONSE_BYTES_MAX: Final = 6_291_556
 
 _ROOT: Final = b"/2018-06-01/runtime/"
+_EXTENSIONS: Final = b"/2020-01-01/extension/"
+_TELEMETRY: Final = b"/2022-07-01/telemetry"
 _INVOCATION: Final = _ROOT + b"invocation/"
 # As in AWS_LAMBDA_RUNTIME_API; another name is a page's that resolves to here.
 _HOST: Final = re.compile(rb"127\.0\.0\.1(:[0-9]{1,5})?")
@@ -126,6 +128,9 @@ class RuntimeConnection(asyncio.Protocol):
         elif method == b"POST" and url == _ROOT + b"init/error":
             self._client.init_failed(body)
             self._accept()
+        elif url.startswith((_EXTENSIONS, _TELEMETRY)):
+            message = b"Extensions and the Telemetry API are not built in Tidemill: run without them."
+            self._refuse(b"501 Not Implemented", message, b"Extension.NotBuilt")
         else:
             self._refuse(b"404 Not Found", b"No such route of the Runtime API", b"InvalidRoute")
 

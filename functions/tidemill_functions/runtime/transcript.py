@@ -7,11 +7,12 @@ and no invocation. Called by environment.py.
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from typing import Final
 
+from tidemill_functions.reporting.cloudwatch_logs import LogStream
 from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtime.platform_lines import PlatformLines, Report
 
 # Lambda's LogType=Tail answers the last 4 KB of the log.
 TAIL_BYTES: Final = 4096
@@ -23,10 +24,13 @@ _READS_AT_ONCE: Final = 16
 class Transcript:
     """One environment's part of the log; it follows the environment's life."""
 
-    def __init__(self, log: FunctionLog, *, memory_mb: int, version: str) -> None:
+    def __init__(
+        self, log: FunctionLog, lines: PlatformLines, stream: LogStream | None, *, memory_mb: int
+    ) -> None:
         self._log = log
+        self._lines = lines
+        self._stream = stream
         self._memory_mb = memory_mb
-        self._version = version
         self._loop = asyncio.get_running_loop()
         self._pipe = -1
         self._tail = bytearray()
@@ -34,7 +38,7 @@ class Transcript:
 
     def open(self, version: str) -> int:
         """Begin with INIT_START; return the end of the pipe for the process, which the caller closes."""
-        self.write(f"INIT_START Runtime Version: {version}\n")
+        self.write(self._lines.init_start(version))
         self._pipe, writing_end = os.pipe()
         os.set_blocking(self._pipe, False)
         self._loop.add_reader(self._pipe, self.read)
@@ -48,27 +52,34 @@ class Transcript:
         """Begin an invocation. The tail of the first one begins with what was logged at import."""
         if self._init_ms is None:
             self._tail.clear()
-        self.write(f"START RequestId: {request_id} Version: {self._version}\n")
+        self.write(self._lines.start(request_id))
 
-    def end(self, request_id: str, *, duration_ms: float, peak_mb: int) -> None:
+    def end(self, request_id: str, *, duration_ms: float, peak_mb: int, error_type: str) -> Report:
         """End an invocation; all that its handler printed stands above these lines."""
         self.read()
-        init = "" if self._init_ms is None else f"Init Duration: {self._init_ms:.2f} ms\t"
-        self._init_ms = None
-        self.write(
-            f"END RequestId: {request_id}\n"
-            f"REPORT RequestId: {request_id}\tDuration: {duration_ms:.2f} ms\t"
-            f"Billed Duration: {math.ceil(duration_ms)} ms\tMemory Size: {self._memory_mb} MB\t"
-            f"Max Memory Used: {peak_mb} MB\t{init}\n"
+        report = Report(
+            request_id=request_id,
+            duration_ms=duration_ms,
+            init_ms=self._init_ms,
+            memory_mb=self._memory_mb,
+            peak_mb=peak_mb,
+            error_type=error_type,
         )
+        self._init_ms = None
+        self.write(self._lines.end(report))
+        return report
+
+    def error(self, text: str) -> None:
+        """Write what Lambda says of an end that no handler tells."""
+        self.write(self._lines.error(text))
 
     def tail(self) -> bytes:
         """Return the last 4 KB of the invocation that ended."""
         return bytes(self._tail[-TAIL_BYTES:])
 
     def write(self, text: str) -> None:
-        """Write one of Lambda's own lines."""
-        self._append(text.encode())
+        """Write lines of Lambda's own."""
+        self._append(text.encode(), is_ours=True)
 
     def read(self) -> None:
         """Take what the process has written so far; it writes before it answers."""
@@ -82,8 +93,7 @@ class Transcript:
             if not chunk:
                 self._loop.remove_reader(self._pipe)
                 return
-            # awslambdaric joins the lines of one record by CR when it writes to a pipe.
-            self._append(chunk.replace(b"\r", b"\n") if b"\r" in chunk else chunk)
+            self._append(chunk)
 
     def close(self) -> None:
         """Close the pipe of a process that is gone and read to its end."""
@@ -91,8 +101,16 @@ class Transcript:
             self._loop.remove_reader(self._pipe)
             os.close(self._pipe)
             self._pipe = -1
+        if self._stream is not None:
+            self._stream.write(b"", is_ours=True)  # ends a line that the process did not end
 
-    def _append(self, text: bytes) -> None:
+    def _append(self, text: bytes, *, is_ours: bool = False) -> None:
+        if not text:
+            return
+        if self._stream is not None:
+            self._stream.write(text, is_ours=is_ours)
+        if b"\r" in text:  # awslambdaric joins the lines of one record by CR when it writes to a pipe
+            text = text.replace(b"\r", b"\n")
         self._log.write(text)
         self._tail += text
         if len(self._tail) > 4 * TAIL_BYTES:

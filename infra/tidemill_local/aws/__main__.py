@@ -20,6 +20,7 @@ from wsgiref.types import WSGIApplication
 import uvloop
 
 from tidemill_awsapi import ConnectionLimits, allow_many_files, http_server
+from tidemill_local.aws.bounded_logs import bound_logs
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX, application
 from tidemill_local.errors import ReadyFileUnwritable
@@ -86,6 +87,7 @@ def _moto() -> WSGIApplication:
         create_backend_app,
     )
 
+    bound_logs()
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
     return application
 

@@ -49,11 +49,31 @@ function documentOf(error) {
   return { errorType: typeof error, errorMessage: String(error), trace: [] };
 }
 
+const LEVELS = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+
+// In the JSON log format a record is one document; an error that is logged alone has its members.
+function jsonRecord(level, values) {
+  const record = { timestamp: new Date().toISOString(), level, requestId };
+  if (values.length === 1 && values[0] instanceof Error) {
+    const { name, message, stack } = values[0];
+    return { ...record, errorType: name, errorMessage: message, stackTrace: (stack || "").split("\n").slice(1) };
+  }
+  return { ...record, message: values.length === 1 && typeof values[0] === "object" ? values[0] : format(...values) };
+}
+
 // Console lines have Lambda's prefix; a line break inside one is a CR, as one record is one line.
 function patchConsole() {
   const levels = { log: "INFO", info: "INFO", debug: "DEBUG", trace: "TRACE", warn: "WARN", error: "ERROR" };
+  const isJson = process.env.AWS_LAMBDA_LOG_FORMAT === "JSON";
+  const lowest = isJson ? LEVELS.indexOf(process.env.AWS_LAMBDA_LOG_LEVEL || "INFO") : 0;
   for (const [method, level] of Object.entries(levels)) {
     console[method] = (...values) => {
+      if (isJson) {
+        if (LEVELS.indexOf(level) >= lowest) {
+          process.stdout.write(`${JSON.stringify(jsonRecord(level, values))}\n`);
+        }
+        return;
+      }
       const text = format(...values).replaceAll("\n", "\r");
       process.stdout.write(`${new Date().toISOString()}\t${requestId || "undefined"}\t${level}\t${text}\n`);
     };

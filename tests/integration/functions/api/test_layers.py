@@ -178,3 +178,10 @@ def test_five_layers_are_the_most(server: FunctionsServer, name: Name) -> None:
     layer = publish(server, name(), {"python/lib.py": ""})["LayerVersionArn"]
     with pytest.raises(ClientError, match="Cannot reference more than 5 layers"):
         server.create(name(), SEES, Layers=[layer] * 6)
+
+
+def test_a_layer_with_extensions_is_rejected_by_their_names(server: FunctionsServer, name: Name) -> None:
+    layer = publish(server, name(), {"extensions/watcher": "#!/bin/sh\n", "python/lib.py": "NAME = 1\n"})
+    code, message = refusal(server.create, name=name(), source=SEES, Layers=[layer["LayerVersionArn"]])
+    assert code == "InvalidParameterValueException"
+    assert "brings extensions, which are not built in Tidemill (watcher)" in message

@@ -181,9 +181,9 @@ def test_a_name_can_be_taken_once(server: FunctionsServer, name: Name) -> None:
             "is of another account or region and cannot be fetched: publish it here",
         ),
         (
-            {"LoggingConfig": {"LogFormat": "JSON"}},
+            {"LoggingConfig": {"SystemLogLevel": "WARN"}},
             "InvalidParameterValueException",
-            "LoggingConfig is not built",
+            "SystemLogLevel applies to the log format JSON only",
         ),
         ({"Code": {"ImageUri": "repo/image:1"}}, "InvalidParameterValueException", "Container images"),
         ({"Code": {}}, "InvalidParameterValueException", "Please provide a source for function code."),

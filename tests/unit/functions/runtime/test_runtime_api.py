@@ -172,3 +172,14 @@ def test_whatever_a_process_sends_nothing_is_raised(pieces: list[bytes]) -> None
     for piece in pieces:
         if not wire.aborts:
             connection.data_received(piece)
+
+
+@pytest.mark.parametrize("path", ["/2020-01-01/extension/register", "/2022-07-01/telemetry"])
+async def test_extensions_are_rejected_by_name(path: str) -> None:
+    heard, wire = Heard(), Wire()
+    connection = RuntimeConnection(heard)
+    connection.connection_made(wire)
+    connection.data_received(f"POST {path} HTTP/1.1\r\nContent-Length: 0\r\n\r\n".encode())
+    assert wire.written.startswith(b"HTTP/1.1 501 Not Implemented\r\n")
+    assert b"Extensions and the Telemetry API are not built in Tidemill" in wire.written
+    assert heard.told == []

@@ -1,0 +1,1 @@
+"""What is told of invocations beyond this server: logs, spans and metrics."""
