@@ -92,7 +92,10 @@ def _headline(status: dict[str, Any]) -> Text:
 
 
 def _troubles(status: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each poller that does not poll, or not without trouble, with the reason."""
+    """Yield the last notice, and a line with the reason for each poller in trouble."""
+    if status.get("notice"):
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((status.get("notice_ms") or 0) / 1000))
+        yield f"{at} {visible(status['notice'])}"
     for poller in status.get("pollers", []):
         if poller["state"] != "polling" or poller["reason"]:
             reason = f": {visible(cause_first(poller['reason']))}" if poller["reason"] else ""

@@ -36,7 +36,7 @@ from tidemill_poller.batch import ByteBudget
 from tidemill_poller.control_api import application
 from tidemill_poller.control_api.functions import LambdaFunctions
 from tidemill_poller.destinations import open_destination
-from tidemill_poller.errors import InvalidSettings, PollerError, StoreUnreadable
+from tidemill_poller.errors import InvalidSettings, PollerError, SkipRejected, StoreUnreadable
 from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.invoke import Invoker
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
@@ -255,9 +255,12 @@ def _operator_routes(fleet: Fleet) -> list[web.RouteDef]:
         key = request.match_info["key"]
         topic, _, number = key.rpartition("-")
         partition = int(number) if re.fullmatch("[0-9]{1,9}", number) else -1
-        offset = fleet.skip(request.match_info["uuid"], topic, partition)
+        message = f"Partition {key} does not wait to try a record again: there is nothing to skip."
+        try:
+            offset = fleet.skip(request.match_info["uuid"], topic, partition)
+        except SkipRejected as error:
+            offset, message = None, f"Partition {key} is not skipped: {error}."
         if offset is None:
-            message = f"Partition {key} does not wait to try a record again: there is nothing to skip."
             return web.json_response({"message": message}, status=409)
         logger.warning("skipped by the operator partition=%s offset=%d", key, offset)
         return web.json_response({"partition": key, "offset": offset, "condition": "SkippedByOperator"})

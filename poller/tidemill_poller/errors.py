@@ -13,6 +13,7 @@ PollerError
 │   ├── StoreUnreadable           corrupted, foreign, or written by a newer Tidemill
 │   ├── StoreUnavailable          locked, read-only or full: may pass
 │   └── VersionConflict           another caller changed the mapping first
+├── SkipRejected              the record that an operator wants to skip would be lost
 ├── FunctionLookupFailed      the Lambda API did not answer
 ├── SourceUnavailable         the Kafka cluster could not be found, reached or used
 │   ├── SecretUnreadable          Secrets Manager cannot be reached for the secret
@@ -106,6 +107,10 @@ class StoreUnavailable(StoreError):
 
 class VersionConflict(StoreError):
     """`replace` met another version than the one its caller had read, or no mapping at all."""
+
+
+class SkipRejected(PollerError):
+    """A record that an operator wants to skip would be in no destination; the text names the fix."""
 
 
 class FunctionLookupFailed(PollerError):

@@ -41,7 +41,7 @@ class Fleet:
     def skip(self, uuid: str, topic: str, partition: int) -> int | None:
         """Give up the record that a partition waits with; its offset, None when it does not wait here.
 
-        It goes to the failure destination; if that is what it waits for, it is dropped.
+        It goes to the failure destination. Raises SkipRejected if that is what it waits for.
         """
         reconciler = self._reconcilers.get(uuid)
         return reconciler.skip(topic, partition) if reconciler is not None else None

@@ -18,6 +18,7 @@ from tidemill_poller.retry import Attempts, resumed
 
 # How long a sub-batch waits for its last record, beyond the window: retention may have taken it meanwhile.
 _RESTORE_WAIT_S: Final = 5.0
+_COPIES: Final = 2  # the event, and what of it the connection has not sent
 
 
 class InputBuffer:
@@ -35,6 +36,7 @@ class InputBuffer:
         self._buffer_bytes_max = dependencies.buffer_bytes
         self._waiting_bytes = 0  # fed, not taken
         self._taken_bytes = 0  # taken, not released
+        self._sent_bytes = 0  # copies of what is taken, in its event and on its way; nobody's reason to wait
 
     @property
     def held_bytes(self) -> int:
@@ -91,13 +93,13 @@ class InputBuffer:
 
     def release(self) -> None:
         """Forget the batch that was taken last: it is settled."""
-        self._budget.give_back(self._taken_bytes)
-        self._taken_bytes = 0
+        self._budget.give_back(self._taken_bytes + self._sent_bytes)
+        self._taken_bytes = self._sent_bytes = 0
 
     def clear(self) -> None:
         """Give every byte back; what waits will be read again by the next owner."""
-        self._budget.give_back(self.held_bytes)
-        self._waiting_bytes = self._taken_bytes = 0
+        self._budget.give_back(self.held_bytes + self._sent_bytes)
+        self._waiting_bytes = self._taken_bytes = self._sent_bytes = 0
 
     def _take_restored(self, now_s: float, opened_s: float, polled_to: int) -> tuple[Batch, Attempts] | None:
         head = self.restored[0]
@@ -128,6 +130,8 @@ class InputBuffer:
     def _count_out(self, batch: Batch) -> None:
         self._taken_bytes = held_bytes(len(batch), batch.parts_bytes)
         self._waiting_bytes -= self._taken_bytes
+        self._sent_bytes = _COPIES * batch.parts_bytes
+        self._budget.take(self._sent_bytes)
 
 
 def _wanted(wanted: Filtering, record: Record) -> bool:

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from tidemill_poller.batch import PAYLOAD_BYTES_MAX, Batch, last_offset
-from tidemill_poller.errors import DestinationUnavailable
+from tidemill_poller.errors import DestinationUnavailable, SkipRejected
 from tidemill_poller.event import EventSource, Record
 from tidemill_poller.lane.dependencies import LaneDependencies
 from tidemill_poller.lane.failure import failure_record
@@ -107,6 +107,7 @@ class Lane:
         self._updated = False  # the function, while a sub-batch waits to be invoked again
         self._waiting = False  # for the next attempt, of an invocation or a send
         self._skipping = False  # what waits, because somebody said so
+        self._holding = False  # a send has failed, and is tried again
         self._pause = Pause()
         self._sender = FailureSender(dependencies, self._wait_open)
 
@@ -142,8 +143,16 @@ class Lane:
         return True
 
     def skip(self) -> int | None:
-        """Give up the first record of what waits to be tried again; its offset, None when nothing waits."""
+        """Give up the first record of what waits to be tried again; its offset, None when nothing waits.
+
+        Raises SkipRejected if the record waits for its failure destination: it would be nowhere.
+        """
         head = self._head()
+        if head is not None and self._holding:
+            raise SkipRejected(
+                f"offset {head.batch.first_offset} waits for its failure destination, and a skip would lose"
+                " it: make the destination reachable, or remove it from the mapping and skip again"
+            )
         if head is None or not self._waiting or self._closing:
             return None
         self._skipping = True
@@ -196,13 +205,10 @@ class Lane:
         return not self._closing
 
     async def _wait_open(self, delay_s: float) -> None:
-        """Wait. Raises _Closed, at once, when the lane closes, DestinationUnavailable if it is skipped."""
-        self._updated = False
+        """Wait for the next attempt of a send. Raises _Closed, at once, when the lane closes."""
+        self._updated, self._holding = False, True
         if not await self._wait(delay_s):
             raise _Closed
-        if self._skipping:
-            self._skipping = False
-            raise DestinationUnavailable("skipped by the operator")
 
     # Delivering
 
@@ -374,6 +380,8 @@ class Lane:
             node.dropped(part.batch, condition=condition, reason=str(error))
         except _Closed:
             return False
+        finally:
+            self._holding = False
         return True
 
     # Settling

@@ -127,6 +127,10 @@ class PollerReporter:
 
     def out_of_range(self, partition: int, *, offset: int, start: int, end: int) -> None:
         """Note that the log no longer has an offset, and that reading goes on at its start."""
+        self._notice(
+            f"offset {offset} of {self._topic}-{partition} is no longer in the log:"
+            f" read on at its start, {start}"
+        )
         logger.warning(
             "offset out of range: reading on at the log start partition=%d offset=%d start=%d end=%d",
             partition,
@@ -137,6 +141,9 @@ class PollerReporter:
 
     def topic_recreated(self, topic_id: str | None) -> None:
         """Note that the group's offsets are of a topic of the same name that is gone."""
+        self._notice(
+            f"topic {self._topic} was deleted and made anew: read from the mapping's StartingPosition"
+        )
         logger.warning(
             "topic was made anew, offsets of the one before are void: reading from the StartingPosition"
             " topic=%s id=%s",
@@ -153,6 +160,10 @@ class PollerReporter:
         """Note a commit that Kafka did not acknowledge."""
         self._count("esm.errors.commit")
         logger.warning("commit failed topic=%s reason=%s", self._topic, error)
+
+    def _notice(self, text: str) -> None:
+        """Keep what happened on the board until something else does."""
+        self._board.notice, self._board.notice_ms = text, self._telemetry.now_ms()
 
     def _count(self, name: CounterName) -> None:
         self._telemetry.metrics.count(name, 1, mapping=self._mapping.uuid)

@@ -83,6 +83,8 @@ class MappingStatus:
 
     pollers: dict[int, PollerStatus] = field(default_factory=dict)
     partitions: dict[int, PartitionStatus] = field(default_factory=dict)
+    notice: str = ""  # what happened to the topic last that its owner should know, though all is well since
+    notice_ms: int | None = None
 
     def result(self) -> str | None:
         """Return LastProcessingResult: a problem while there is one anywhere, None while nothing happened."""
@@ -128,6 +130,8 @@ class StatusBoard:
             "mapping": uuid,
             "result": status.result(),
             "lag": status.lag(),
+            "notice": status.notice,
+            "notice_ms": status.notice_ms,
             "pollers": [asdict(p) for _, p in sorted(status.pollers.items())],
             "partitions": [{**asdict(p), "lag": p.lag} for _, p in sorted(status.partitions.items())],
         }

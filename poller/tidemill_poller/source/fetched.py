@@ -7,6 +7,7 @@ batches of a partition wait compressed, in its fetcher, in the place of its read
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ _FETCHES_MAX: Final = 3  # of a batch that cannot be read: the fault may be the 
 _BACKOFF_S: Final = 0.1
 _LARGE: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inflate")
 """Large batches, of all mappings one at a time: a second one would hold as much memory again."""
+_WIDE: Final = threading.Lock()
+"""Held by who reads a batch with a wide window, 128 MiB at most; others try again at their next poll."""
 
 
 class Fetches:
@@ -36,6 +39,7 @@ class Fetches:
         self._fetcher: Any = None
         self._faults: dict[TopicPartition, tuple[int, int]] = {}  # offset, and how often it was fetched
         self._held_bytes = 0
+        self._is_closed = False
 
     def attach(self) -> None:
         """Take what is fetched from here on; called before the first position is set."""
@@ -52,10 +56,13 @@ class Fetches:
 
     def close(self) -> None:
         """Give every byte back."""
+        self._is_closed = True
         self._budget.give_back(self._held_bytes)
         self._held_bytes = 0
 
     async def _fetch(self, fetching: Any, assignment: Any, node_id: int, request: Any) -> bool:
+        # The broker gives one batch all the same, of a partition of which nothing waits.
+        request._max_bytes = min(request._max_bytes, max(self._budget.free_bytes, 1))  # noqa: SLF001 - see above
         request.fetched = []  # filled by _Unread
         woke = bool(await fetching(assignment, node_id, request))
         if not assignment.active:
@@ -82,6 +89,7 @@ class Fetches:
                 tp, assignment=assignment, partition_records=reader, backoff=_BACKOFF_S
             )
             woke = True
+        self._count_held()
         return woke
 
     async def poll(
@@ -140,10 +148,8 @@ class Fetches:
             return []
         position = reader.next_fetch_offset
         records = reader.read(records_max=records_max, bytes_max=bytes_max)
-        while reader.large and not records:
-            records = await asyncio.get_running_loop().run_in_executor(
-                _LARGE, lambda: reader.read(records_max=records_max, bytes_max=bytes_max, large=True)
-            )
+        if reader.large and not records:
+            records = await self._read_large(reader, records_max, bytes_max)
         if fetched.get(tp) is not entry or not self._stands_at(entry, tp, position):
             return []  # revoked, or sought elsewhere, meanwhile
         if records and self._fetch_again(tp, records[0]):
@@ -155,6 +161,26 @@ class Fetches:
         else:
             fetched.move_to_end(tp)
         return list(records)
+
+    async def _read_large(self, reader: FetchReader, records_max: int, bytes_max: int) -> list[Record]:
+        """Read of a batch that inflates to much; nothing while another one's window is that wide."""
+        loop = asyncio.get_running_loop()
+        records: list[Record] = []
+        is_mine = False
+        try:
+            while reader.large and not records:
+                if reader.wide and not is_mine:
+                    is_mine = _WIDE.acquire(blocking=False)
+                    if not is_mine:
+                        break
+                records = await loop.run_in_executor(
+                    _LARGE, lambda: reader.read(records_max=records_max, bytes_max=bytes_max, large=True)
+                )
+            reader.rest()  # not when cancelled: the thread still reads, and nobody will after it
+        finally:
+            if is_mine:
+                _WIDE.release()
+        return records
 
     def _fetch_again(self, tp: TopicPartition, first: Record) -> bool:
         """Whether a batch that cannot be read is fetched once more."""
@@ -179,7 +205,9 @@ class Fetches:
         fetcher._notify(fetcher._wait_consume_future)  # noqa: SLF001 - see above
 
     def _count_held(self) -> None:
-        """Count the batches that are inflated in part."""
+        """Count what waits: fetched batches, and those that are inflated in part."""
+        if self._is_closed:
+            return
         entries = self._fetcher._records.values()  # noqa: SLF001 - see above
         readers = [entry._partition_records for entry in entries if type(entry) is FetchResult]  # noqa: SLF001 - see above
         held = sum(reader.held_bytes for reader in readers if reader is not None)

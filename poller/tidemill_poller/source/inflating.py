@@ -17,6 +17,8 @@ import zstandard
 
 STEP_BYTES: Final = 1 << 20
 _WINDOW_BYTES_MAX: Final = 1 << 27  # what zstd-jni, and so Java's consumer, accepts
+_ZSTD: Final = 4
+_OTHER_WINDOWS_BYTES: Final = 1 << 20  # the other codecs look back 64 KiB at most; lz4 inflates in blocks
 _SNAPPY_BLOCK_BYTES_MAX: Final = 64 << 20  # a block is inflated in one piece; snappy-java writes 32 KB
 _XERIAL: Final = b"\x82SNAPPY\0"
 _XERIAL_BYTES: Final = 16
@@ -32,6 +34,17 @@ def inflated(codec: int, payload: bytes) -> Iterator[bytes]:
     if codec not in _CODECS:
         raise PayloadDamaged(f"unknown compression codec {codec}")
     return _CODECS[codec](payload)
+
+
+def window_bytes(codec: int, payload: bytes) -> int:
+    """Return about how much an inflater holds between two steps; a fault is left to `inflated`."""
+    if codec != _ZSTD:
+        return _OTHER_WINDOWS_BYTES
+    try:
+        window = zstandard.get_frame_parameters(payload).window_size
+    except zstandard.ZstdError:
+        return _OTHER_WINDOWS_BYTES
+    return int(min(window, _WINDOW_BYTES_MAX)) + _OTHER_WINDOWS_BYTES
 
 
 def _stored(payload: bytes) -> Iterator[bytes]:

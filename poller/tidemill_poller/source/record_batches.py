@@ -21,7 +21,7 @@ from crc32c import crc32c
 
 from tidemill_poller.batch import PAYLOAD_BYTES_MAX
 from tidemill_poller.event import Record, UndeliverableRecord
-from tidemill_poller.source.inflating import STEP_BYTES, inflated
+from tidemill_poller.source.inflating import STEP_BYTES, inflated, window_bytes
 
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
 _LENGTH: Final = struct.Struct(">qi")
@@ -34,7 +34,8 @@ _CODEC, _LOG_APPEND, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 _SMALL_BYTES: Final = STEP_BYTES  # inflated; such a batch is decoded in one piece
 _LEGACY_BYTES_MAX: Final = 64 << 20
 _SKIP_BYTES: Final = 16 * STEP_BYTES  # inflated in one call at most
-_LARGE_HELD_BYTES: Final = 8 << 20  # an inflater at rest, with its window
+_LARGE_HELD_BYTES: Final = 8 << 20  # an inflater at rest, with records that are put together
+_WIDE_BYTES: Final = 16 << 20  # a larger window is not kept from one poll to the next
 _RECORD_BYTES: Final = 700  # objects and the JSON around a record, about
 _VALUE_COST: Final = 3  # the value, its JSON in base64, and the event that it is joined into
 _KEPT_RAW_BYTES: Final = 1 << 20  # of a batch that cannot be delivered, for its failure record
@@ -73,8 +74,10 @@ class FetchReader:
     ) -> None:
         self.next_fetch_offset = offset
         self.large = False  # the next records are in a batch that inflates to much: not for the event loop
+        self.wide = False  # and its inflater holds so much that one at a time may be open
         self._topic, self._partition = topic, partition
         self._data, self._at = data, 0
+        self._batch_at = 0
         self._aborted = sorted(aborted or (), key=lambda entry: entry[1])
         self._aborted_producers: set[int] = set()
         self._read_committed = read_committed
@@ -92,8 +95,14 @@ class FetchReader:
 
     @property
     def held_bytes(self) -> int:
-        """What is held beside the fetched bytes: a batch that is inflated in part."""
-        return self._held
+        """What is held: the fetched bytes, and a batch that is inflated in part."""
+        return len(self._data) + self._held
+
+    def rest(self) -> None:
+        """Hold no wide inflater until the next call of `read`, which inflates its batch again up to here."""
+        if self.wide:
+            self._close()
+            self._at = self._batch_at
 
     def read(self, *, records_max: int, bytes_max: int, large: bool = False) -> list[Record]:
         """Return the next records, at least one if there are any, and only bounded work was needed.
@@ -142,7 +151,8 @@ class FetchReader:
         self._close()
 
     def _close(self) -> None:
-        self._records, self.large, self._held, self._raw = None, False, 0, b""
+        self._records, self._held, self._raw = None, 0, b""
+        self.large = self.wide = False
 
     def _unreadable(self, error: BaseException) -> Record | None:
         """Return what stands for the rest of the batch, as one."""
@@ -190,7 +200,7 @@ class FetchReader:
             self._at = len(self._data)
             return
         self._raw = raw = self._data[self._at : end]
-        self._at = end
+        self._batch_at, self._at = self._at, end
         if raw[_MAGIC_AT] < _MAGIC:
             self._open_legacy(raw)
         else:
@@ -234,7 +244,9 @@ class FetchReader:
             self._records = self._small(raw, b"".join(start), header)
             self._held = sum(map(len, start))
         else:
-            self.large, self._held = True, _LARGE_HELD_BYTES
+            window = window_bytes(attributes & _CODEC, raw[_HEADER.size :])
+            self.large, self.wide, self._held = True, window > _WIDE_BYTES, _LARGE_HELD_BYTES + window
+            self._paused = True  # who reads it may have to wait for others
             self._records = self._one_by_one(chain(start, steps), header)
 
     def _plausible_end(self, base: int, delta: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cramjam
 import pytest
+import zstandard
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported untyped
 
@@ -23,6 +24,8 @@ from tests.oracles.apache_kafka import ApacheKafka
 PRODUCE = 0
 BOMB_BYTES = 250 << 20
 BOMBS = 8  # of each codec
+WINDOW_BYTES = 128 << 20
+RESTS = 40  # 160 MB: more than the window
 BUDGET_BYTES = 256 << 20  # the default of fetch_budget_bytes
 HOLD_UP_S = 0.25  # alone on the machine, 0.1 to 0.2
 _CONFIG = {"max.message.bytes": str(32 << 20), "retention.ms": "-1"}
@@ -37,12 +40,28 @@ def snappy(payload: bytes) -> bytes:
     )
 
 
+def wide_zstd(payload: bytes) -> bytes:
+    """With a window of 128 MiB, the largest that Java's consumer accepts: each inflater holds as much."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+    packing = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return packing.compress(payload) + packing.flush()
+
+
+_PACKED = {"snappy": snappy, "zstd-wide": wide_zstd}
+
+
 def bomb(codec: str) -> bytes:
     """A batch of three records, the second of which is 250 MB of zeros."""
     records = [Record(value=b"before"), Record(value=bytes(BOMB_BYTES)), Record(value=b"after")]
     payload = encoded(records)
-    packed = snappy(payload) if codec == "snappy" else compress(codec, payload)
-    return batch([Record()] * 3, codec=codec, payload=packed)
+    packed = _PACKED[codec](payload) if codec in _PACKED else compress(codec, payload)
+    return batch([Record()] * 3, codec=codec.partition("-")[0], payload=packed)
+
+
+def slow_bomb() -> bytes:
+    """Records of 4 MB, which an event takes one of: the inflater rests between them, with its window."""
+    payload = encoded([Record(value=bytes(4 << 20))] * RESTS)
+    return batch([Record()] * RESTS, codec="zstd", payload=wide_zstd(payload))
 
 
 def create(kafka: ApacheKafka, topic: str, partitions: int) -> None:
@@ -91,7 +110,7 @@ def peak_bytes(poller: PollerProcess) -> int:
 def test_bombs_of_every_codec_cost_a_bounded_memory_and_hold_nobody_up(
     tmp_path: Path, apache_kafka: ApacheKafka
 ) -> None:
-    codecs = CODECS[1:]
+    codecs = [*CODECS[1:], "zstd-wide"]
     create(apache_kafka, "bombs", len(codecs) * 2)
     create(apache_kafka, "healthy", 1)
     for number, codec in enumerate(codecs):
@@ -123,3 +142,22 @@ def test_bombs_of_every_codec_cost_a_bounded_memory_and_hold_nobody_up(
     assert peak - before < BUDGET_BYTES
     assert bystander.longest_s < HOLD_UP_S
     assert poller.log.read_text().count("MaximumPayloadSizeExceeded") >= BOMBS * len(codecs)
+
+
+@pytest.mark.kafka
+def test_of_all_windows_of_128_mib_one_at_a_time_is_held(tmp_path: Path, apache_kafka: ApacheKafka) -> None:
+    """Four of them at rest were half a gigabyte that nobody counted."""
+    create(apache_kafka, "windows", 4)
+    for partition in range(4):
+        produce(apache_kafka, "windows", partition, slow_bomb())
+    function = HttpFunction()
+    with serving(function.application) as url:
+        store_mapping(tmp_path, apache_kafka, "windows", batch_size=1, window_s=0)
+        poller = PollerProcess(tmp_path, url)
+        before = peak_bytes(poller)
+        try:
+            wait_until(lambda: function.distinct() == 4 * RESTS, 100)
+        finally:
+            peak = peak_bytes(poller)
+            poller.stop()
+    assert peak - before < BUDGET_BYTES + WINDOW_BYTES

@@ -27,6 +27,7 @@ from tests.fakes.poller import (
 )
 from tests.fakes.virtual_time import now_ms, now_s
 from tidemill_poller.batch import ByteBudget
+from tidemill_poller.errors import SkipRejected
 from tidemill_poller.event import Record, UndeliverableRecord
 from tidemill_poller.filters import compile_filters
 from tidemill_poller.offsets import CommitPoint, Pending, encode
@@ -852,17 +853,22 @@ def test_a_skip_gives_up_the_first_record_and_the_rest_is_delivered() -> None:
     assert function.batches[-1] == [1, 2]
 
 
-def test_a_skip_drops_what_the_destination_does_not_take() -> None:
-    function, destination = ScriptedFunction(), RecordingDestination(away=10**6)
+def test_a_record_that_its_destination_does_not_take_is_not_skipped() -> None:
+    """It would be nowhere; once the destination is back it goes there."""
+    function, destination = ScriptedFunction(answer=poison(0)), RecordingDestination(away=5)
 
     async def scenario() -> None:
         world = LaneWorld(lane_dependencies(function, destination=destination))
-        world.lane.feed([undeliverable(0, 3), *records(4)])
-        task = asyncio.ensure_future(world.run_until(lambda: world.committed.offset == 5))
-        await until(lambda: world.status.state == "holding")
+        world.lane.feed(records(0, 1))
+        task = asyncio.ensure_future(world.run_until(lambda: world.committed.offset == 2))
+        await until(lambda: world.status.state == "retrying")
         assert world.lane.skip() == 0
+        await until(lambda: world.status.state == "holding")
+        with pytest.raises(SkipRejected, match="offset 0 waits for its failure destination"):
+            world.lane.skip()
         await task
+        assert world.lane.skip() is None
 
     virtual_time.run(scenario())
-    assert function.batches == [[4]]
-    assert destination.sent == []
+    assert [(r.condition, r.first_offset) for r in destination.sent] == [("SkippedByOperator", 0)]
+    assert function.batches[-1] == [1]

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Sequence
 
 import pytest
+import zstandard
 
 from tests.fakes import record_batches
 from tests.fakes.record_batches import CODECS, Record, batch, compress, encoded, sealed, zigzag
@@ -51,6 +52,38 @@ def test_every_codec_is_read_whole_and_in_turns(codec: str, size: int) -> None:
     fetched = reader(batch([Record(value=value, headers=[("h", b"v")]) for value in values], codec=codec))
     assert shown(read(fetched, records_max=3)) == list(enumerate(values))
     assert fetched.next_fetch_offset == 12
+
+
+def test_what_waits_is_counted_with_the_window_of_its_inflater() -> None:
+    values = [bytes(3 * MIB)] * 30
+    fetched = reader(wide_batch(values), at(30, batch([Record()])))
+    assert fetched.held_bytes == len(wide_batch(values)) + len(batch([Record()]))
+    while not fetched.wide:
+        fetched.read(records_max=1, bytes_max=1)
+    assert fetched.held_bytes > 128 * MIB
+
+
+def test_a_wide_inflater_is_not_kept_and_its_batch_is_read_on_where_it_was() -> None:
+    """128 MiB for each partition that waits would be more than the budget of all."""
+    values = [random.Random(n).randbytes(9) * 300_000 for n in range(5)]
+    fetched = reader(wide_batch(values), at(5, batch([Record(value=b"behind")])))
+    found: list[event.Record] = []
+    while not fetched.done:
+        while not (some := fetched.read(records_max=1, bytes_max=1, large=True)) and fetched.large:
+            pass
+        found += some
+        fetched.rest()
+        assert fetched.held_bytes < 4 * MIB
+    assert shown(found) == [*enumerate(values), (5, b"behind")]
+
+
+def wide_batch(values: Sequence[bytes]) -> bytes:
+    """A batch in zstd with a window of 128 MiB, the largest that Java's consumer accepts."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
+    records = [Record(value=value) for value in values]
+    packing = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    payload = packing.compress(encoded(records)) + packing.flush()
+    return batch([Record()] * len(values), codec="zstd", payload=payload)
 
 
 @pytest.mark.parametrize("codec", CODECS[1:])

@@ -447,6 +447,9 @@ def test_a_topic_made_anew_and_refilled_is_read_from_the_starting_position(
         again = w.start()
         await until(lambda: {o for batch in function.batches for o in batch} == set(range(150)))
         await w.caught_up(again)
+        # Seen by whoever looks later: the poller itself has been well since.
+        assert "was deleted and made anew" in w.board.notice
+        assert w.board.notice_ms is not None
         await again.stop()
 
     virtual_time.run(scenario())
