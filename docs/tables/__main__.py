@@ -6,7 +6,7 @@ figures of docs/performance.md have to be measured, so `make bench` writes those
 
 from __future__ import annotations
 
-from docs.tables import operations, protocol
+from docs.tables import functions, operations, protocol
 
-for page in (operations, protocol):
+for page in (functions, operations, protocol):
     page.FILE.write_text(page.with_tables(page.FILE.read_text()))

@@ -12,7 +12,6 @@ import functools
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import sys
@@ -24,7 +23,8 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from tidemill_awsapi import ApiError, Handler, Service, allow_many_files, http_server
+from tidemill_awsapi import ApiError, Service, allow_many_files, http_server
+from tidemill_functions.api.absent import AbsentApi
 from tidemill_functions.api.attachments import AttachmentsApi
 from tidemill_functions.api.control import ControlApi
 from tidemill_functions.api.extension import ExtensionApi
@@ -32,6 +32,7 @@ from tidemill_functions.api.front import Front, FrontConnection
 from tidemill_functions.api.invoke import InvokeApi
 from tidemill_functions.api.layers import LayersApi
 from tidemill_functions.api.lookup import find_function
+from tidemill_functions.api.operations import Apis, handlers
 from tidemill_functions.api.versions import VersionsApi
 from tidemill_functions.aws import AwsClients
 from tidemill_functions.code.registry import Function, Registry
@@ -49,47 +50,6 @@ _USAGE_ERROR: Final = 2
 _START_ERROR: Final = 1
 # CreateFunction's limit for a request: a zip of 50 MB as base64, and the rest of the document.
 REQUEST_BYTES_MAX: Final = 69_905_067
-_VERSIONS: Final = (
-    "PublishVersion",
-    "ListVersionsByFunction",
-    "CreateAlias",
-    "UpdateAlias",
-    "GetAlias",
-    "ListAliases",
-    "DeleteAlias",
-)
-_LAYERS: Final = (
-    "PublishLayerVersion",
-    "GetLayerVersion",
-    "GetLayerVersionByArn",
-    "ListLayerVersions",
-    "ListLayers",
-    "DeleteLayerVersion",
-)
-_ATTACHMENTS: Final = (
-    "TagResource",
-    "UntagResource",
-    "ListTags",
-    "PutFunctionConcurrency",
-    "GetFunctionConcurrency",
-    "DeleteFunctionConcurrency",
-    "GetAccountSettings",
-    "AddPermission",
-    "GetPolicy",
-    "RemovePermission",
-    "PutFunctionEventInvokeConfig",
-    "UpdateFunctionEventInvokeConfig",
-    "GetFunctionEventInvokeConfig",
-    "ListFunctionEventInvokeConfigs",
-    "DeleteFunctionEventInvokeConfig",
-    "GetFunctionCodeSigningConfig",
-    "GetFunctionUrlConfig",
-    "ListFunctionUrlConfigs",
-    "GetProvisionedConcurrencyConfig",
-    "ListProvisionedConcurrencyConfigs",
-    "GetRuntimeManagementConfig",
-    "GetFunctionRecursionConfig",
-)
 # Invocations are drained by then; this is for replies on their way to slow readers.
 _REPLIES_S: Final = 2.0
 
@@ -201,33 +161,18 @@ def _application(
     registry: Registry, pool: Pool, runtimes: Runtimes, events: EventQueue, settings: Settings
 ) -> web.Application:
     extension = ExtensionApi(registry, pool, runtimes, events)
-    control = ControlApi(registry, pool, runtimes)
-    service = Service(
-        "lambda",
-        {
-            "Invoke": InvokeApi(registry, pool, events).invoke,
-            "CreateFunction": control.create_function,
-            "GetFunction": control.get_function,
-            "GetFunctionConfiguration": control.get_function_configuration,
-            "ListFunctions": control.list_functions,
-            "UpdateFunctionCode": control.update_function_code,
-            "UpdateFunctionConfiguration": control.update_function_configuration,
-            "DeleteFunction": control.delete_function,
-            **_operations(VersionsApi(registry), _VERSIONS),
-            **_operations(LayersApi(registry.layers), _LAYERS),
-            **_operations(AttachmentsApi(registry, settings), _ATTACHMENTS),
-        },
-        region=settings.region,
-        account_id=settings.account_id,
+    apis = Apis(
+        invoke=InvokeApi(registry, pool, events),
+        control=ControlApi(registry, pool, runtimes),
+        versions=VersionsApi(registry),
+        layers=LayersApi(registry.layers),
+        attachments=AttachmentsApi(registry, settings),
+        absent=AbsentApi(registry),
     )
+    service = Service("lambda", handlers(apis), region=settings.region, account_id=settings.account_id)
     application = service.application(max_body_bytes=REQUEST_BYTES_MAX)
     extension.add_to(application)
     return application
-
-
-def _operations(api: object, names: Sequence[str]) -> dict[str, Handler]:
-    """Return the handlers of these operations: a method has its operation's name in lower case."""
-    return {name: getattr(api, re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()) for name in names}
 
 
 def _stop_or_force(stop: asyncio.Event) -> None:

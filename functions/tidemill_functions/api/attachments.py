@@ -1,19 +1,16 @@
-"""Serves the Lambda operations on what hangs on a function: tags, concurrency, policy, event configuration.
-
-Also answers "none" where none is the truth: code signing, function URLs, provisioned concurrency.
-"""
+"""Serves the Lambda operations on what hangs on a function: tags, concurrency, policy, event config."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from tidemill_awsapi import ApiError, Call
+from tidemill_awsapi import Call
 from tidemill_functions.api.description import check_revision, check_target, invalid, not_there
 from tidemill_functions.api.lookup import find_function, find_latest, qualifier_of
+from tidemill_functions.api.policies import as_text, check_new, policy, statement, without
 from tidemill_functions.code.registry import LATEST, Function, Registry
 from tidemill_functions.destinations.sender import FAILURE_SERVICES, SUCCESS_SERVICES
 from tidemill_functions.settings import Settings
@@ -98,17 +95,12 @@ class AttachmentsApi:
         function, qualifier = self._qualified(call)
         check_revision(function.revision_id, call.params)
         found = self._registry.attached.get(function.name).statements
-        statements, sid = list(found.get(qualifier, ())), call.params["StatementId"]
-        if any(statement["Sid"] == sid for statement in statements):
-            raise ApiError(
-                "ResourceConflictException",
-                f"The statement id ({sid}) provided already exists. Please provide a new statement id, or "
-                "remove the existing statement.",
-            )
+        statements = list(found.get(qualifier, ()))
+        check_new(statements, call.params["StatementId"])
         key = f"{function.name}:{qualifier}" if qualifier else function.name
-        statement = _statement(call.params, self._registry.arn(key))
-        self._registry.attached.put(function.name, statements={**found, qualifier: [*statements, statement]})
-        return {"Statement": json.dumps(statement, separators=(",", ":"))}
+        added = statement(call.params, self._registry.arn(key))
+        self._registry.attached.put(function.name, statements={**found, qualifier: [*statements, added]})
+        return {"Statement": as_text(added)}
 
     async def get_policy(self, call: Call) -> Mapping[str, Any]:
         """GetPolicy."""
@@ -116,18 +108,14 @@ class AttachmentsApi:
         statements = self._registry.attached.get(function.name).statements.get(qualifier)
         if not statements:
             raise not_there()
-        policy = {"Version": "2012-10-17", "Id": "default", "Statement": statements}
-        return {"Policy": json.dumps(policy, separators=(",", ":")), "RevisionId": function.revision_id}
+        return {"Policy": policy(statements), "RevisionId": function.revision_id}
 
     async def remove_permission(self, call: Call) -> Mapping[str, Any]:
         """RemovePermission."""
         function, qualifier = self._qualified(call)
         check_revision(function.revision_id, call.params)
         found = self._registry.attached.get(function.name).statements
-        statements = found.get(qualifier, ())
-        left = [statement for statement in statements if statement["Sid"] != call.params["StatementId"]]
-        if len(left) == len(statements):
-            raise not_there(f"Statement {call.params['StatementId']} is not found in resource policy.")
+        left = without(found.get(qualifier, ()), call.params["StatementId"])
         self._registry.attached.put(function.name, statements={**found, qualifier: left})
         return {}
 
@@ -161,45 +149,6 @@ class AttachmentsApi:
         left = {key: config for key, config in found.items() if key != qualifier}
         self._registry.attached.put(function.name, event_invoke=left)
         return {}
-
-    # What is not built, and is truly none
-
-    async def get_function_code_signing_config(self, call: Call) -> Mapping[str, Any]:
-        """GetFunctionCodeSigningConfig: no code is signed."""
-        return {"CodeSigningConfigArn": "", "FunctionName": self._name(call)}
-
-    async def get_function_url_config(self, call: Call) -> Mapping[str, Any]:
-        """GetFunctionUrlConfig: there is none."""
-        self._name(call)
-        raise not_there()
-
-    async def list_function_url_configs(self, call: Call) -> Mapping[str, Any]:
-        """ListFunctionUrlConfigs: there is none."""
-        self._name(call)
-        return {"FunctionUrlConfigs": []}
-
-    async def get_provisioned_concurrency_config(self, call: Call) -> Mapping[str, Any]:
-        """GetProvisionedConcurrencyConfig: there is none."""
-        self._name(call)
-        raise ApiError(
-            "ProvisionedConcurrencyConfigNotFoundException",
-            "No Provisioned Concurrency Config found for this function",
-        )
-
-    async def list_provisioned_concurrency_configs(self, call: Call) -> Mapping[str, Any]:
-        """ListProvisionedConcurrencyConfigs: there is none."""
-        self._name(call)
-        return {"ProvisionedConcurrencyConfigs": []}
-
-    async def get_runtime_management_config(self, call: Call) -> Mapping[str, Any]:
-        """GetRuntimeManagementConfig: Lambda's default."""
-        function, _ = self._qualified(call)
-        return {"UpdateRuntimeOn": "Auto", "FunctionArn": function.arn}
-
-    async def get_function_recursion_config(self, call: Call) -> Mapping[str, Any]:
-        """GetFunctionRecursionConfig: Lambda's default."""
-        self._name(call)
-        return {"RecursiveLoop": "Terminate"}
 
     def _name(self, call: Call, member: str = "FunctionName") -> str:
         return find_latest(self._registry, call.params[member]).name
@@ -243,34 +192,3 @@ class AttachmentsApi:
             **{member: config[member] for member in _EVENT_MEMBERS[:2] if member in config},
             "LastModified": datetime.fromtimestamp(config["LastModified"], UTC),
         }
-
-
-def _statement(params: Mapping[str, Any], arn: str) -> dict[str, Any]:
-    """Return the statement as Lambda writes it."""
-    equals: dict[str, str | None] = {
-        "AWS:SourceAccount": params.get("SourceAccount"),
-        "aws:PrincipalOrgID": params.get("PrincipalOrgID"),
-        "lambda:EventSourceToken": params.get("EventSourceToken"),
-        "lambda:FunctionUrlAuthType": params.get("FunctionUrlAuthType"),
-    }
-    condition: dict[str, Any] = {}
-    if given := {key: value for key, value in equals.items() if value is not None}:
-        condition["StringEquals"] = given
-    if "SourceArn" in params:
-        condition["ArnLike"] = {"AWS:SourceArn": params["SourceArn"]}
-    return {
-        "Sid": params["StatementId"],
-        "Effect": "Allow",
-        "Principal": _principal(params["Principal"]),
-        "Action": params["Action"],
-        "Resource": arn,
-        **({"Condition": condition} if condition else {}),
-    }
-
-
-def _principal(text: str) -> Any:
-    if text == "*":
-        return text
-    if text.isdigit():
-        return {"AWS": f"arn:aws:iam::{text}:root"}
-    return {"AWS": text} if text.startswith("arn:") else {"Service": text}

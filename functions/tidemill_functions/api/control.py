@@ -7,6 +7,7 @@ it runs nothing itself. What Lambda offers and this runtime does not do is refus
 from __future__ import annotations
 
 import asyncio
+import bisect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,9 +134,15 @@ class ControlApi:
         """ListFunctions; the marker is the key that the last page ended with."""
         marker, size = call.params.get("Marker", ""), call.params.get("MaxItems", _PAGE)
         found = list(self._registry.all())
-        if call.params.get("FunctionVersion") == "ALL":
+        every = call.params.get("FunctionVersion") == "ALL"
+        if every:
             found = [one for function in found for one in (function, *self._registry.versions(function.name))]
-        begin = next((place + 1 for place, one in enumerate(found) if one.key == marker), 0)
+        if "MasterRegion" in call.params:  # replicas of Lambda@Edge, which there are none of
+            if not every:
+                raise invalid("FunctionVersion must be set to ALL when MasterRegion is given.")
+            found = []
+        # What the last page ended with may be gone by now.
+        begin = bisect.bisect_right(found, _place(marker), key=lambda one: _place(one.key)) if marker else 0
         page = found[begin : begin + min(size, _PAGE)]
         return {
             "Functions": [describe(function) for function in page],
@@ -157,7 +164,8 @@ class ControlApi:
         if self._registry.get(function.name) is None:  # deleted while it was unpacked
             self._registry.release(function.name, code)
             raise ApiError("ResourceNotFoundException", f"Function not found: {function.arn}")
-        updated = self._replace(function, code=code)
+        changes = {name: params[name] for name in ("Architectures",) if name in params}
+        updated = self._replace(function, code=code, echoed={**function.echoed, **changes})
         return describe(self._registry.publish(function.name)) if params.get("Publish") else updated
 
     async def update_function_configuration(self, call: Call) -> Mapping[str, Any]:
@@ -307,6 +315,12 @@ def _check_environment(variables: Mapping[str, str]) -> None:
     if sum(len(text.encode()) for item in variables.items() for text in item) > ENVIRONMENT_BYTES_MAX:
         # Lambda repeats the variables here; they may be secrets, so they are left out.
         raise invalid(f"{unable} exceeded the 4KB limit.")
+
+
+def _place(key: str) -> tuple[str, int]:
+    """Return where a function or version stands in ListFunctions."""
+    name, _, version = key.partition(":")
+    return name, int(version) if version.isdigit() else 0
 
 
 def _code_url(function: Function, call: Call) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import random
 import time
 from collections.abc import Mapping
@@ -67,6 +68,16 @@ class InvokeApi:
             ) from None
         except FunctionNotFound as error:
             raise ApiError("ResourceNotFoundException", f"Function not found: {error}") from None
+
+    async def invoke_async(self, call: Call) -> Mapping[str, Any]:
+        """InvokeAsync, the deprecated form of Invoke for events."""
+        params = {
+            "FunctionName": call.params["FunctionName"],
+            "Payload": call.params["InvokeArgs"],
+            "InvocationType": "Event",
+        }
+        reply = await self.invoke(dataclasses.replace(call, params=params))
+        return {"Status": reply["StatusCode"]}
 
     async def _accept(self, function: Function, payload: bytes, trace_id: str, call: Call) -> None:
         event = Event(

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tidemill_awsapi import Call
-from tidemill_functions.api.description import invalid, not_there, paged
+from tidemill_functions.api.description import check_revision, invalid, not_there, paged
 from tidemill_functions.api.packages import zip_of
-from tidemill_functions.code.layers import LayerStore, LayerVersion
+from tidemill_functions.api.policies import as_text, check_new, policy, statement, without
+from tidemill_functions.code.layers import LayerPolicy, LayerStore, LayerVersion
 from tidemill_functions.errors import InvalidFunction
 
 _LAYERS_MAX: Final = 5  # Lambda's quota for a function
@@ -71,6 +72,35 @@ class LayersApi:
         """DeleteLayerVersion; one that is not there is deleted."""
         self._layers.delete(self._name(call), call.params["VersionNumber"])
         return {}
+
+    # The policy of a version: kept and answered, as there is one account
+
+    async def add_layer_version_permission(self, call: Call) -> Mapping[str, Any]:
+        """AddLayerVersionPermission."""
+        version, found = self._policy(call)
+        check_revision(found.revision_id, call.params)
+        check_new(found.statements, call.params["StatementId"])
+        added = statement(call.params, self._layers.arn(version.name, version.number))
+        kept = self._layers.put_policy(version, [*found.statements, added])
+        return {"Statement": as_text(added), "RevisionId": kept.revision_id}
+
+    async def get_layer_version_policy(self, call: Call) -> Mapping[str, Any]:
+        """GetLayerVersionPolicy."""
+        _, found = self._policy(call)
+        if not found.statements:
+            raise not_there("No policy is associated with the given resource.")
+        return {"Policy": policy(found.statements), "RevisionId": found.revision_id}
+
+    async def remove_layer_version_permission(self, call: Call) -> Mapping[str, Any]:
+        """RemoveLayerVersionPermission."""
+        version, found = self._policy(call)
+        check_revision(found.revision_id, call.params)
+        self._layers.put_policy(version, without(found.statements, call.params["StatementId"]))
+        return {}
+
+    def _policy(self, call: Call) -> tuple[LayerVersion, LayerPolicy]:
+        version = self._found(self._name(call), call.params["VersionNumber"])
+        return version, self._layers.policy(version)
 
     def _name(self, call: Call) -> str:
         """Return the bare name: a layer may be named by its ARN."""

@@ -3,7 +3,7 @@
 A version is a zip and a document; they do not change. The layers of a function are unpacked over one another,
 in its order, into one folder that outlives the versions, as on Lambda. Knows nothing of functions.
 
-    layers/NAME/1.json   layers/NAME/1.zip   opt/ID/
+    layers/NAME/1.json   layers/NAME/1.zip   layers/NAME/1.policy   opt/ID/
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+import uuid
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Any
 import orjson
 
 from tidemill_functions.code.archive import unpack
-from tidemill_functions.code.documents import remove_drafts, write_document
+from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,14 @@ class LayerVersion:
     created_s: float
     # Description, CompatibleRuntimes and other members that are answered as given.
     echoed: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPolicy:
+    """Who may use a version, by statements as Lambda writes them."""
+
+    statements: Sequence[Mapping[str, Any]] = ()
+    revision_id: str = ""
 
 
 class LayerStore:
@@ -87,8 +96,23 @@ class LayerStore:
         return sorted(folder.name for folder in self._layers.iterdir() if any(folder.glob("*.zip")))
 
     def delete(self, name: str, number: int) -> None:
-        """Forget a version; functions that have it keep it."""
+        """Forget a version and its policy; functions that have it keep it."""
+        remove_document(self._policy_file(name, number))
         self.zip_file(name, number).unlink(missing_ok=True)
+
+    def policy(self, version: LayerVersion) -> LayerPolicy:
+        """Return the policy of a version; that of a version without one has no statements."""
+        path = self._policy_file(version.name, version.number)
+        return LayerPolicy(**orjson.loads(path.read_bytes())) if path.is_file() else LayerPolicy()
+
+    def put_policy(self, version: LayerVersion, statements: Sequence[Mapping[str, Any]]) -> LayerPolicy:
+        """Replace the policy of a version, under a new revision."""
+        policy = LayerPolicy(statements=statements, revision_id=str(uuid.uuid4()))
+        write_document(self._policy_file(version.name, version.number), dataclasses.asdict(policy))
+        return policy
+
+    def _policy_file(self, name: str, number: int) -> Path:
+        return self._layers / name / f"{number}.policy"
 
     def zip_file(self, name: str, number: int) -> Path:
         """Return where the zip of a version lies."""

@@ -237,10 +237,10 @@ def test_a_name_has_64_characters_at_most(server: FunctionsServer) -> None:
 
 def test_an_operation_that_is_not_built_is_named(server: FunctionsServer, name: Name) -> None:
     code, message, status = refusal(
-        server.client.put_runtime_management_config, FunctionName=name(), UpdateRuntimeOn="Auto"
+        server.client.put_function_recursion_config, FunctionName=name(), RecursiveLoop="Allow"
     )
     assert (code, status) == ("NotImplementedException", 501)
-    assert "PutRuntimeManagementConfig" in message
+    assert "PutFunctionRecursionConfig" in message
 
 
 def test_new_code_runs_from_the_next_call_on(server: FunctionsServer, name: Name) -> None:
