@@ -27,6 +27,7 @@ from uuid import UUID, uuid4
 import uvloop
 
 from tidemill_broker.apis.broker import Broker
+from tidemill_broker.apis.table import load_schemas
 from tidemill_broker.auth.assembly import Auth, AuthFault, assemble
 from tidemill_broker.durable_files import remove_drafts, write_durably
 from tidemill_broker.errors import BrokerError
@@ -201,6 +202,7 @@ async def _serve(broker: Broker, auth: Auth, stop: asyncio.Event) -> None:
                 tasks.create_task(broker.groups.run(), name="groups"),
                 tasks.create_task(_housekeep(broker), name="housekeeping"),
                 tasks.create_task(_serve_control(broker, control), name="control plane"),
+                tasks.create_task(load_schemas(), name="schemas"),
                 *(tasks.create_task(watch(), name=name) for name, watch in auth.watchers.items()),
             ]
             control_port = control.getsockname()[1]

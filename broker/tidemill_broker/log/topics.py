@@ -14,7 +14,6 @@ import contextlib
 import json
 import logging
 import re
-import resource
 import shutil
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from tidemill_broker.log.errors import (
     UnknownTopic,
 )
 from tidemill_broker.log.faults import Faults
+from tidemill_broker.log.file_limit import check_room, raise_file_limit
 from tidemill_broker.log.flusher import Flusher
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.partition import Partition
@@ -74,7 +74,7 @@ class Topics:
         self, directory: Path, broker_settings: Mapping[str, object], *, clock_ms: Callable[[], int]
     ) -> None:
         """Open what is there; `broker_settings` (Kafka's names) give the defaults of topic configs."""
-        _raise_file_limit()
+        raise_file_limit()
         self.directory = directory
         self.growth = Growth()
         self._table = LogTable(int(str(broker_settings.get("fetch.max.bytes") or FETCH_BYTES_MAX)))
@@ -85,7 +85,7 @@ class Topics:
         self._clock_ms = clock_ms
         self._topics: dict[str, Topic] = {}
         self._by_id: dict[UUID, Topic] = {}
-        self._changing: set[str] = set()  # names of topics that are changed in turns
+        self._changing: dict[str, int] = {}  # topics that are changed in turns, and partitions that they get
         self._uncompacted: set[UUID] = set()  # topics of which the log says so
         self._removal = ThreadPoolExecutor(1, thread_name_prefix="removal")
         self._files = directory / "topics"
@@ -137,9 +137,9 @@ class Topics:
         internal: bool = False,
     ) -> Generator[None, None, Topic]:
         """Do what `create` does, and yield between partitions; nobody sees the topic before it is whole."""
-        self.check_create(name, partitions=partitions, configs=configs)
+        self.check_create(name, partitions=partitions, configs=configs, internal=internal)
         topic = Topic(name, _new_topic_id(), replication_factor, internal, dict(configs or {}))
-        with self._changing_alone(name):
+        with self._changing_alone(name, partitions):
             self._save(topic, partitions)
             try:
                 yield from self._open(topic, partitions)
@@ -148,12 +148,21 @@ class Topics:
                 raise
         return topic
 
-    def check_create(self, name: str, *, partitions: int, configs: Mapping[str, str] | None = None) -> None:
+    def check_create(
+        self,
+        name: str,
+        *,
+        partitions: int,
+        configs: Mapping[str, str] | None = None,
+        internal: bool = False,
+    ) -> None:
         """Raise what `create` would raise, and change nothing (validate_only)."""
         validate_topic_name(name)
         if name in self._topics or name in self._changing:
             raise TopicExists(f"Topic '{name}' already exists.")
         _check_partitions(partitions)
+        if not internal:
+            self._check_room(partitions)
         topic_configs.validate(configs or {})
 
     def delete(self, name: str) -> None:
@@ -186,7 +195,7 @@ class Topics:
         """Do what `add_partitions` does, and yield between partitions; all of them are seen at once."""
         topic = self._unchanging(name)
         self.check_add_partitions(name, total)
-        with self._changing_alone(name):
+        with self._changing_alone(name, total - len(topic.partitions)):
             self._save(topic, total)
             yield from self._open(topic, total)
 
@@ -198,6 +207,10 @@ class Topics:
                 f"The topic {name} currently has {present} partition(s); {total} would not be an increase."
             )
         _check_partitions(total)
+        self._check_room(total - present)
+
+    def _check_room(self, more: int) -> None:
+        check_room(len(self._logs) + sum(self._changing.values()), more)
 
     def set_configs(self, name: str, configs: Mapping[str, str]) -> None:
         """Replace the topic's overrides; they hold at once. Raises UnknownTopic, InvalidConfig, TopicBusy."""
@@ -338,13 +351,13 @@ class Topics:
         return self._known(name)
 
     @contextlib.contextmanager
-    def _changing_alone(self, name: str) -> Iterator[None]:
+    def _changing_alone(self, name: str, more_partitions: int = 0) -> Iterator[None]:
         """Keep others from a topic that is made, widened or deleted in turns."""
-        self._changing.add(name)
+        self._changing[name] = more_partitions
         try:
             yield
         finally:
-            self._changing.discard(name)
+            del self._changing[name]
 
     def _file(self, name: str) -> Path:
         return self._files / f"{name}.json"
@@ -483,10 +496,3 @@ def _tell_recovery(folder: str, log: PartitionLog) -> None:
             dropped,
             scanned,
         )
-
-
-def _raise_file_limit() -> None:
-    """A partition holds a file open, a connection too: take as many as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

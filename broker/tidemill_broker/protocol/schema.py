@@ -7,7 +7,7 @@ from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
-from kio.index import load_payload_module
+from kio.index import load_payload_module, load_request_schema
 from kio.static.constants import EntityType
 
 from tidemill_broker.protocol.frames import RequestHeader
@@ -37,6 +37,12 @@ class ResponseSchema:
 def response_schema(header: RequestHeader) -> ResponseSchema:
     """Give the classes that answer this request; its key and version must be in the table of APIs."""
     return _response_schema(header.api_key, header.api_version)
+
+
+def load(api_key: int, api_version: int) -> None:
+    """Import the classes of a request and of its response, which otherwise the first such request does."""
+    load_request_schema(api_key, api_version)
+    load_payload_module(api_key, api_version, EntityType.response)
 
 
 @cache

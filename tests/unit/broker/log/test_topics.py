@@ -133,7 +133,7 @@ def few_files() -> Iterator[int]:
 def test_a_topic_that_could_not_be_made_is_not_there_after_a_restart(disk: Disk) -> None:
     topics = disk.open()
     with few_files() as count, pytest.raises(OSError, match="files"):
-        topics.create("t", partitions=count)
+        topics.create("t", partitions=count, internal=True)
     assert topics.get("t") is None
     kill(topics)
     topics = disk.open()
@@ -376,3 +376,27 @@ def test_a_partition_of_many_segments_holds_one_file_open(topics: Topics) -> Non
     for offset in range(300):
         assert partition.read(offset, 1)
     assert len(list(Path("/proc/self/fd").iterdir())) <= open_before + 5
+
+
+def test_partitions_beyond_half_of_the_open_files_are_rejected_and_the_fix_is_named(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _limit: (280, 280))
+    topics.create("t", partitions=60)
+    with pytest.raises(InvalidPartitions, match=r"room for 70 partitions, 60 .*ulimit -n.* is 280"):
+        topics.create("u", partitions=11)
+    with pytest.raises(InvalidPartitions, match="delete topics"):
+        topics.add_partitions("t", 71)
+    topics.create("groups", partitions=20, internal=True)
+    topics.delete("groups")
+    topics.add_partitions("t", 70)
+
+
+def test_partitions_that_are_made_in_turns_are_counted(
+    topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _limit: (280, 280))
+    making = topics.create_in_turns("t", partitions=60)
+    next(making)
+    with pytest.raises(InvalidPartitions, match="60 of which are taken"):
+        topics.create("u", partitions=11)
