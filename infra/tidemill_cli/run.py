@@ -10,7 +10,15 @@ from tidemill_broker.listeners import PORTS
 from tidemill_cli.errors import UserError
 from tidemill_cli.output import visible
 from tidemill_local.auth import PORT_FLAGS, Auth, check_ports, parse_auth
-from tidemill_local.settings import DEFAULT_DATA_DIR, DEFAULT_HOST, DEFAULT_PORT, UpSettings, check_host
+from tidemill_local.settings import (
+    AWS_ENGINES,
+    DEFAULT_DATA_DIR,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    AwsEngine,
+    UpSettings,
+    check_host,
+)
 
 _PROGRAM_HELP = {
     "broker": "The Kafka broker by itself: tidemill broker --port 9092 --set num.partitions=6",
@@ -45,6 +53,9 @@ Ways = Annotated[
         "Without none there is no plaintext port"
     ),
 ]
+Aws = Annotated[
+    str, typer.Option(help=f"The embedded AWS: {' or '.join(AWS_ENGINES)}; moto keeps nothing over a restart")
+]
 AwsEndpointUrl = Annotated[str | None, typer.Option(help="Another AWS emulator instead of the embedded one")]
 ReadyFile = Annotated[Path | None, typer.Option(help="Gets JSON with endpoints and pids once all answer")]
 
@@ -59,6 +70,7 @@ def up(
     tls_port: Annotated[int, _port("Kafka's port for mtls")] = PORTS["tls"],
     scram_port: Annotated[int, _port("Kafka's port for scram and plain")] = PORTS["scram"],
     iam_port: Annotated[int, _port("Kafka's port for iam")] = PORTS["iam"],
+    aws: Aws = AWS_ENGINES[0],
     aws_endpoint_url: AwsEndpointUrl = None,
     ready_file: ReadyFile = None,
 ) -> None:
@@ -86,6 +98,7 @@ def up(
         port=port,
         auth=_auth(auth),
         ports={"plaintext": kafka_port, "tls": tls_port, "scram": scram_port, "iam": iam_port},
+        aws_engine=_aws_engine(aws),
         aws_endpoint_url=aws_endpoint_url,
         ready_file=ready_file,
     )
@@ -144,6 +157,13 @@ def _auth(text: str) -> frozenset[Auth]:
         return parse_auth(text)
     except ValueError as error:
         raise UserError(f"--auth {error}") from None
+
+
+def _aws_engine(text: str) -> AwsEngine:
+    for engine in AWS_ENGINES:
+        if text == engine:
+            return engine
+    raise UserError(f"--aws takes {' or '.join(AWS_ENGINES)}, not {text!r}.")
 
 
 def _check_ports(settings: UpSettings) -> None:

@@ -26,7 +26,17 @@ MODULES = {
 }
 _ORPHANED = 1
 # Their INFO is for their developers, and would be half of the one log.
-_LIBRARIES = ("aiokafka", "asyncio", "boto3", "botocore", "moto", "s3transfer", "urllib3", "werkzeug")
+_LIBRARIES = (
+    "aiokafka",
+    "asyncio",
+    "boto3",
+    "botocore",
+    "ministack",
+    "moto",
+    "s3transfer",
+    "urllib3",
+    "werkzeug",
+)
 
 
 def main() -> int:

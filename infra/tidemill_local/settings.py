@@ -5,12 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Final, Literal, get_args
 
 from tidemill_broker.auth.iam.identity_file import FILE_NAME
 from tidemill_broker.auth.tls.contexts import CA_FILE
 from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_local.auth import Auth, listeners
 
+AwsEngine = Literal["ministack", "moto"]
+
+# The first is the default: docs/decisions/0804.
+AWS_ENGINES: Final[tuple[AwsEngine, ...]] = get_args(AwsEngine)
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 4580
 DEFAULT_DATA_DIR = Path(".tidemill")
@@ -31,6 +36,7 @@ class UpSettings:
     auth: frozenset[Auth]
     listeners: Mapping[ListenerName, int]
     aws_endpoint_url: str | None
+    aws_engine: AwsEngine
     ready_file: Path | None
     region: str
     account_id: str
@@ -85,6 +91,7 @@ def read_settings(  # noqa: PLR0913 - one for each flag
     auth: frozenset[Auth] = frozenset({"none"}),
     ports: Mapping[ListenerName, int] = PORTS,
     aws_endpoint_url: str | None = None,
+    aws_engine: AwsEngine = AWS_ENGINES[0],
     ready_file: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> UpSettings:
@@ -96,6 +103,7 @@ def read_settings(  # noqa: PLR0913 - one for each flag
         auth=auth,
         listeners={name: ports[name] for name in listeners(auth)},
         aws_endpoint_url=aws_endpoint_url.rstrip("/") if aws_endpoint_url else None,
+        aws_engine=aws_engine,
         ready_file=ready_file,
         region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION,
         account_id=environ.get("TIDEMILL_ACCOUNT_ID") or DEFAULT_ACCOUNT_ID,

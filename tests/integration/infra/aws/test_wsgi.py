@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.infra.aws.raw_http import head, said
 from tidemill_awsapi import http_server
 from tidemill_local.aws.wsgi import application
 
@@ -37,20 +38,6 @@ async def port(wsgi: Application) -> AsyncIterator[int]:
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         yield int(listener.sockets[0].getsockname()[1])
         listener.close()
-
-
-async def said(port: int, request: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request)
-    async with asyncio.timeout(10):
-        everything = await reader.read()
-    writer.close()
-    return everything
-
-
-def head(line: str, *headers: str) -> bytes:
-    lines = [f"{line} HTTP/1.1", "Host: 127.0.0.1:5000", "Connection: close", *headers]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 async def test_a_request_is_carried_over_whole(wsgi: Application, port: int) -> None:

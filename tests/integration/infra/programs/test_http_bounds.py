@@ -28,7 +28,7 @@ PATHS = {
     "poller": "/2015-03-31/event-source-mappings/",
     "functions": "/2015-03-31/functions/",
     "gateway": "/_tidemill/health",
-    "aws": "/moto-api/data.json",
+    "aws": "/_localstack/health",
 }
 
 

@@ -1,0 +1,122 @@
+"""The engine ministack of the embedded AWS: its ASGI application behind our bounds, and what of it is off.
+
+ministack reads its environment when it is imported, so nothing here imports it before that is set. Off are
+Lambda and MSK, which Tidemill's own programs are; what opens ports of its own; Docker; scripts of other
+emulators; and the administration of its state by HTTP. See docs/decisions/0804.
+"""
+
+import argparse
+import asyncio
+import os
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from aiohttp import web
+
+from tidemill_awsapi import refuse_foreign_pages
+from tidemill_local.aws.asgi import asgi_handler
+from tidemill_local.aws.documents import DOCUMENT_BYTES_MAX
+from tidemill_local.aws.wsgi import BODY_BYTES_MAX
+from tidemill_local.aws_errors import AwsError, reply_of
+
+_Reply = tuple[int, dict[str, str], bytes]
+# Steps of CloudFormation and custom resources wait in these.
+_THREADS_MAX: Final = 64
+_OURS: Final = (
+    "This port answers no {}: send it to the one endpoint of `tidemill up`, whose own program does."
+)
+_OFF: Final = "The embedded AWS of Tidemill has no {}: it would open ports of its own."
+_REFUSED: Final[Mapping[str, str]] = {
+    "lambda": _OURS.format("Lambda"),
+    "lambda-core": _OURS.format("Lambda"),
+    "lambda-microvms": _OURS.format("Lambda"),
+    "kafka": _OURS.format("MSK"),
+    "dsql": _OFF.format("Aurora DSQL"),
+    "transfer": _OFF.format("Transfer Family"),
+}
+_NO_SUCH_SOCKET: Final = "unix:///nonexistent/docker.sock"
+
+
+def ministack_application(arguments: argparse.Namespace, port: int) -> web.Application:
+    """The aiohttp application of the whole engine; ``port`` is where it listens."""
+    os.environ.update(_environ(arguments.account_id, port))
+    from ministack import app as ministack  # noqa: PLC0415 - after its environment is set
+
+    for service, sentence in _REFUSED.items():
+        ministack.SERVICE_HANDLERS[service] = _refusal(sentence)
+    ministack._decompress_request_body = _inflated  # noqa: SLF001 - its own inflates without a bound
+    made = web.Application(middlewares=[refuse_foreign_pages], client_max_size=BODY_BYTES_MAX)
+    made.router.add_route("*", "/_ministack/{path:.*}", _no_administration)
+    made.router.add_route("*", "/{path:.*}", asgi_handler(ministack.app))
+    made.cleanup_ctx.append(_started(ministack))
+    return made
+
+
+def _environ(account_id: str, port: int) -> dict[str, str]:
+    return {
+        "MINISTACK_ACCOUNT_ID": account_id,
+        "MINISTACK_REGION": os.environ.get("AWS_REGION", "us-east-1"),
+        "GATEWAY_PORT": str(port),
+        "LOG_LEVEL": "WARNING",
+        "DOCKER_HOST": _NO_SUCH_SOCKET,
+        "SFTP_ENABLED": "0",
+        "IOT_MTLS_ENABLED": "0",
+        "PERSIST_STATE": "0",
+        "S3_PERSIST": "0",
+        "LOCALSTACK_PERSISTENCE": "0",
+        "AUTH": "false",
+        "SERVICES": "",
+        "USE_SSL": "0",
+        # AWS's own policies, such as AWSLambdaMSKExecutionRole, are there without being made.
+        "MINISTACK_AUTOCREATE_AWS_MANAGED": "1",
+    }
+
+
+def _started(ministack: Any) -> Callable[[web.Application], AsyncIterator[None]]:
+    """What ministack's own lifespan does, without Docker, scripts and listeners."""
+
+    async def context(_application: web.Application) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        ministack._MAIN_LOOP = loop  # noqa: SLF001 - what its lifespan sets
+        loop.set_default_executor(ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="ministack"))
+        yield
+
+    return context
+
+
+def _refusal(sentence: str) -> Callable[..., Awaitable[_Reply]]:
+    """A service's handler, by ministack's contract, that answers 501 in the service's own protocol."""
+    error = AwsError(status=501, code="NotImplementedException", xml_code="NotImplemented", message=sentence)
+
+    async def refuse(
+        _method: str, _path: str, headers: Mapping[str, str], _body: bytes, _query: Mapping[str, Any]
+    ) -> _Reply:
+        spelt = {
+            "Content-Type": headers.get("content-type", ""),
+            "Authorization": headers.get("authorization", ""),
+        }
+        reply = reply_of(error, spelt, "", "")
+        return reply.status, dict(reply.headers), reply.body
+
+    return refuse
+
+
+def _inflated(body: bytes, headers: MutableMapping[str, str]) -> bytes:
+    """Inflate a gzip body, by the contract of ministack's own function; what is too large stays as it is."""
+    if headers.get("content-encoding", "").strip().lower() != "gzip":
+        return body
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        whole = inflater.decompress(body, DOCUMENT_BYTES_MAX)
+    except zlib.error:
+        return body
+    if not inflater.eof:
+        return body
+    del headers["content-encoding"]
+    return whole
+
+
+async def _no_administration(_request: web.Request) -> web.Response:
+    raise web.HTTPNotFound(text="The embedded AWS is not administered by HTTP: see `tidemill reset`.\n")
