@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated
@@ -16,8 +17,9 @@ from typing import Annotated
 import typer
 
 from tidemill_cli import function, mapping, run, topic
-from tidemill_cli.errors import explain
+from tidemill_cli.errors import UserError, explain
 from tidemill_cli.options import command_group
+from tidemill_cli.output import Spelled, UsageError, say
 from tidemill_local.programs import reach_loopback_directly
 
 _INTERRUPTED = 130
@@ -63,11 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Where the terminal has no UTF-8, `?` stands for what cannot be encoded.
         sys.stdout.reconfigure(errors="replace")
     os.environ |= reach_loopback_directly(os.environ)
-    if arguments and arguments[0] in _PROGRAMS:
-        status: int = import_module(f"tidemill_{arguments[0]}.__main__").main(arguments[1:])
-        return status
     try:
-        app(arguments)
+        return _run(arguments)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except KeyboardInterrupt:
@@ -77,12 +76,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_LEFT
     except Exception as error:
-        problem = explain(error)
-        if problem is None:
+        status = _explained(error)
+        if status is None:
             raise
-        print(*problem.lines(), sep="\n", file=sys.stderr)
-        return 1
-    return 0
+        return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    if arguments and arguments[0] in _PROGRAMS:
+        return _run_program(arguments[0], arguments[1:])
+    status = app(arguments, standalone_mode=False)
+    return status if isinstance(status, int) else 0
+
+
+def _explained(error: Exception) -> int | None:
+    """Say what is wrong and return the exit status; None for what is our own bug."""
+    if isinstance(error, UsageError):
+        return _explain_usage(error)
+    problem = UserError("Aborted.") if isinstance(error, typer.Abort) else explain(error)
+    if problem is None:
+        return None
+    print(*problem.lines(), sep="\n", file=sys.stderr)
+    return 1
+
+
+def _run_program(name: str, arguments: Sequence[str]) -> int:
+    """Run a program in this process; what it says of its command line passes `visible` too."""
+    with redirect_stdout(Spelled(sys.stdout)), redirect_stderr(Spelled(sys.stderr)):
+        status: int = import_module(f"tidemill_{name}.__main__").main(arguments)
+    return status
+
+
+def _explain_usage(error: UsageError) -> int:
+    """Say what is wrong with the command line, which is quoted, and return the exit status."""
+    said = io.StringIO()
+    error.show(file=said)
+    say(said.getvalue().rstrip("\n"))
+    return error.exit_code
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import IO, Any, Final, Protocol, TextIO, runtime_checkable
 
 from tidemill_local.console_log import visible
 
 __all__ = [
+    "Spelled",
+    "UsageError",
     "open_console",
     "print_facts",
     "print_json",
@@ -23,6 +25,36 @@ __all__ = [
 ]
 
 _PIPED_WIDTH: Final = 240
+
+
+@runtime_checkable
+class UsageError(Protocol):
+    """A mistake on the command line, as Click raises it; Typer brings a Click of its own."""
+
+    exit_code: int
+
+    def show(self, file: IO[str]) -> None:
+        """Write the usage and what is wrong."""
+
+
+class Spelled:
+    """A text stream whose reader sees control characters spelled out, ends of lines apart."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text, spelled out."""
+        self._stream.write("\n".join(map(visible, text.split("\n"))))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts, spelled out."""
+        for line in lines:
+            self.write(line)
 
 
 def print_json(value: Any) -> None:

@@ -148,6 +148,36 @@ def test_json_stays_json_and_harmless(up: Up, name: str, where: str) -> None:
         assert json.loads(document["Payload"]) == {"got": EVIL}
 
 
+@pytest.mark.parametrize("where", ["terminal", "pipe"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (EVIL,),
+        (f"--{EVIL}",),
+        ("mapping", EVIL),
+        ("mapping", "list", f"--{EVIL}"),
+        ("mapping", "list", EVIL),
+        ("mapping", "watch", "--trees", EVIL, "evil"),
+        ("topic", "create", "--partitions", EVIL, "evil"),
+        ("function", "invoke", f"--{EVIL}=1"),
+        ("up", "--port", EVIL),
+        ("demo", f"--{EVIL}"),
+        ("broker", f"--{EVIL}"),
+        ("broker", "--set", EVIL),
+        ("broker", "--listener", EVIL),
+        ("broker", "init-tls", f"--{EVIL}"),
+        ("poller", f"--{EVIL}"),
+        ("functions", "--port", EVIL),
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(EVIL, "EVIL"),
+)
+def test_a_mistake_on_the_command_line_is_spelled_out(arguments: tuple[str, ...], where: str) -> None:
+    status, shown = shown_by("http://127.0.0.1:1", arguments, where=where)
+    assert status == 2, shown
+    assert [text for text in DANGEROUS if text in shown] == []
+    assert shown.strip()
+
+
 def test_the_log_of_up_spells_them_out(up: Up) -> None:
     request = {"FunctionName": "evil", "Payload": b"{}"}
     reply = up.client("lambda").invoke(**request, LogType="Tail")
