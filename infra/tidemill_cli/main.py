@@ -65,8 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Where the terminal has no UTF-8, `?` stands for what cannot be encoded.
         sys.stdout.reconfigure(errors="replace")
     os.environ |= reach_loopback_directly(os.environ)
+    if arguments and arguments[0] in _PROGRAMS:
+        return _run_program(arguments[0], arguments[1:])
     try:
-        return _run(arguments)
+        status = app(arguments, standalone_mode=False)
+        return status if isinstance(status, int) else 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except KeyboardInterrupt:
@@ -76,17 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _READER_LEFT
     except Exception as error:
-        status = _explained(error)
-        if status is None:
+        problem = _explained(error)
+        if problem is None:
             raise
-        return status
-
-
-def _run(arguments: Sequence[str]) -> int:
-    if arguments and arguments[0] in _PROGRAMS:
-        return _run_program(arguments[0], arguments[1:])
-    status = app(arguments, standalone_mode=False)
-    return status if isinstance(status, int) else 0
+        return problem
 
 
 def _explained(error: Exception) -> int | None:

@@ -47,6 +47,8 @@ PATHS = (
     ),
     *("/\xff", "/\u00e9", "/;;", "/..", "/#x", "/ x", "/[", "/\x7f", "/" + "a" * 7000, "/" + "a" * 9000),
     *("/_tidemill/", "/_tidemill/health", "/_tidemill/functions", "/_tidemill/functions/%00/logs?follow=0"),
+    *("/_tidemill/layers/x/" + "9" * 5000 + "/code", "/_tidemill/layers/" + "x" * 300 + "/1/code"),
+    *("/2018-10-31/layers/x/versions/" + "9" * 4200, "/2018-10-31/layers/%2e%2e/versions/1"),
     *("/_tidemill/functions/fuzzed/logs?lines=-1", "/_tidemill/functions/fuzzed/logs?lines=" + "9" * 30),
     *("/_tidemill/functions/fuzzed/code", "/_tidemill/functions/..%2f..%2fx/code", "/_tidemill/mappings"),
     *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 
@@ -12,8 +13,8 @@ from tidemill_poller.event import Record as PolledRecord
 from tidemill_poller.event import UndeliverableRecord, event_source, records_json
 from tidemill_poller.source.record_batches import FetchReader
 
-SEED = 20131231
-BATCHES = 500
+SEED = int(os.environ.get("TIDEMILL_FUZZ_SEED", "20131231"))
+BATCHES = int(os.environ.get("TIDEMILL_FUZZ_BATCHES", "7500")) // 15  # of each of the fifteen kinds
 _NUMBERS = (b"\xff\xff\xff\xff\x0f", bytes(5), b"\x7f\xff\xff\xff")
 SOURCE = event_source("t", 0, bootstrap_servers=("b:1",), event_source_arn=None)
 

@@ -68,7 +68,7 @@ class ExtensionApi:
         application.router.add_get("/_tidemill/functions/{name}/logs", self._told(self.logs))
         application.router.add_get("/_tidemill/functions/{name}/code", self._told(self.code))
         application.router.add_get(
-            r"/_tidemill/layers/{name:[\w-]+}/{number:\d+}/code", self._told(self.layer)
+            r"/_tidemill/layers/{name:[a-zA-Z0-9_-]{1,140}}/{number:[0-9]{1,9}}/code", self._told(self.layer)
         )
         application.router.add_get("/_tidemill/health", self.health)
         application.on_shutdown.append(self._end_followers)

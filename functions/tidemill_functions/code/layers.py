@@ -19,12 +19,14 @@ import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from tidemill_functions.code.archive import unpack
 from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
+
+_NUMBERS_END: Final = 10**9  # a caller's may have more digits than a file's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,7 @@ class LayerStore:
 
     def get(self, name: str, number: int) -> LayerVersion | None:
         """Return a version that is not deleted, or None."""
-        if not self.zip_file(name, number).is_file():
+        if number >= _NUMBERS_END or not self.zip_file(name, number).is_file():
             return None
         return LayerVersion(**orjson.loads((self._layers / name / f"{number}.json").read_bytes()))
 
@@ -97,8 +99,9 @@ class LayerStore:
 
     def delete(self, name: str, number: int) -> None:
         """Forget a version and its policy; functions that have it keep it."""
-        remove_document(self._policy_file(name, number))
-        self.zip_file(name, number).unlink(missing_ok=True)
+        if number < _NUMBERS_END:
+            remove_document(self._policy_file(name, number))
+            self.zip_file(name, number).unlink(missing_ok=True)
 
     def policy(self, version: LayerVersion) -> LayerPolicy:
         """Return the policy of a version; that of a version without one has no statements."""

@@ -185,3 +185,19 @@ def test_a_layer_with_extensions_is_rejected_by_their_names(server: FunctionsSer
     code, message = refusal(server.create, name=name(), source=SEES, Layers=[layer["LayerVersionArn"]])
     assert code == "InvalidParameterValueException"
     assert "brings extensions, which are not built in Tidemill (watcher)" in message
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/_tidemill/layers/x/" + "9" * 5000 + "/code",
+        "/_tidemill/layers/x/" + "9" * 300 + "/code",
+        "/_tidemill/layers/" + "x" * 300 + "/1/code",
+        "/2018-10-31/layers/x/versions/" + "9" * 4200,
+    ],
+    ids=["a number beyond int's digits", "a long number", "a long name", "a long number of AWS's route"],
+)
+def test_names_and_numbers_that_no_file_can_have_are_not_found(server: FunctionsServer, path: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        urllib.request.urlopen(server.url + path, timeout=20)
+    assert raised.value.code == 404

@@ -104,12 +104,19 @@ def shown_by(url: str, arguments: tuple[str, ...], *, where: str) -> tuple[int, 
             redirect_stdout(stream),
             redirect_stderr(stream),
         ):
-            status = main(list(arguments))
+            status = _status(arguments)
     finally:
         stream.close()
         thread.join(10)
         os.close(reading)
     return status, b"".join(taken).decode()
+
+
+def _status(arguments: tuple[str, ...]) -> int:
+    try:
+        return main(list(arguments))
+    except SystemExit as ended:  # the programs end so themselves
+        return int(ended.code or 0)
 
 
 def _read(descriptor: int) -> bytes:
