@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         description="Python interpreters to use first, as a JSON list; then ours, PATH's, pyenv's, uv's",
     )
     node: Path | None = Field(default=None, description="The node program; else that of PATH")
+    node_modules: Path | None = Field(
+        default=None,
+        description="A folder node_modules in place of the runtime's own, which holds the AWS SDK on Lambda",
+    )
     java: Path | None = Field(
         default=None,
         description="A java program to use first; then those of JAVA_HOME, PATH and /usr/lib/jvm",

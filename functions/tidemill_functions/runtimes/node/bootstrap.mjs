@@ -11,9 +11,14 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { format } from "node:util";
 
+import { limitImports } from "./imports.mjs";
+
 const ROOT = "/2018-06-01/runtime/";
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
 const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+const SDK_HINT =
+  "Tidemill: Lambda brings the AWS SDK for JavaScript, Tidemill does not: add it to the package or to a layer, or name " +
+  "a folder node_modules that holds it in TIDEMILL_FUNCTIONS_NODE_MODULES.";
 let requestId = "";
 
 class RuntimeError extends Error {
@@ -113,6 +118,9 @@ async function loadHandler(root, handler) {
       throw new RuntimeError("Runtime.UserCodeSyntaxError", `SyntaxError: ${error.message}`);
     }
     if (error?.code === "MODULE_NOT_FOUND" || error?.code === "ERR_MODULE_NOT_FOUND") {
+      if (/'@aws-sdk\/|'@smithy\//.test(error.message)) {
+        process.stdout.write(`${SDK_HINT}\n`);
+      }
       throw new RuntimeError("Runtime.ImportModuleError", `Error: ${error.message}`);
     }
     throw error;
@@ -219,6 +227,7 @@ async function fatal(error, status) {
 }
 
 patchConsole();
+limitImports(process.env.LAMBDA_TASK_ROOT, process.env.NODE_PATH ?? "");
 globalThis.awslambda = {
   streamifyResponse: () => {
     throw new RuntimeError("Runtime.StreamingNotBuilt", "Response streaming is not built in Tidemill: return the response.");

@@ -40,15 +40,16 @@ class NodeRuntime:
             "" if version.partition(".")[0] == major else f"{name} is run by Node.js {version}, the one found"
         )
 
-    def launch(self, function: Function, _task_root: Path, opt: Path | None) -> Launch:
+    def launch(self, function: Function, task_root: Path, opt: Path | None) -> Launch:
         """Return our client's start. Raises InvalidFunction if `node` has gone."""
         path, version = self._node(function.runtime)
         major = version.partition(".")[0]
-        modules = [f"{opt}/nodejs/node{major}/node_modules", f"{opt}/nodejs/node_modules"] if opt else []
+        layers = [f"{opt}/nodejs/node{major}/node_modules", f"{opt}/nodejs/node_modules"] if opt else []
+        own = [str(self._settings.node_modules.resolve())] if self._settings.node_modules else []
         return Launch(
             command=(path, str(_BOOTSTRAP), function.handler),
             version=f"nodejs:{version}",
-            variables={"NODE_PATH": os.pathsep.join(modules)} if modules else {},
+            variables={"NODE_PATH": os.pathsep.join([*layers, *own, str(task_root)])},
         )
 
     def _node(self, name: str) -> tuple[str, str]:
