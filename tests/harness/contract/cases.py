@@ -292,7 +292,7 @@ def _digest(*sources: Path) -> str:
 def _built(language: str, sources: list[Path], build: Callable[[Path], None]) -> Path:
     """The folder that was built of these sources, once for all test processes."""
     folder = CACHE / "contract" / f"{language}-{_digest(*sources)}"
-    with _locked(folder):
+    with locked(folder):
         if not (folder / ".complete").exists():
             build(folder)
             (folder / ".complete").touch()
@@ -300,7 +300,7 @@ def _built(language: str, sources: list[Path], build: Callable[[Path], None]) ->
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
