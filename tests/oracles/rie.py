@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 VERSION = "1.170.0"
@@ -57,8 +57,13 @@ def _fetch(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(folder: Path, handler: str, environment: Mapping[str, str] | None = None) -> Iterator[int]:
-    """RIE with a handler of `folder`; gives the port that takes invocations."""
+def running(
+    folder: Path,
+    handler: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] | None = None,
+) -> Iterator[int]:
+    """RIE with a handler of `folder`, under awslambdaric or `command`; gives the port for invocations."""
     port, runtime_port = _free_port(), _free_port()
     process = subprocess.Popen(
         [
@@ -67,10 +72,7 @@ def running(folder: Path, handler: str, environment: Mapping[str, str] | None = 
             f"127.0.0.1:{port}",
             "--runtime-api-address",
             f"127.0.0.1:{runtime_port}",
-            sys.executable,
-            "-m",
-            "awslambdaric",
-            handler,
+            *(command or (sys.executable, "-m", "awslambdaric", handler)),
         ],
         cwd=folder,
         env={"PATH": os.environ["PATH"], **(environment or {})},

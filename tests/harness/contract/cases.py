@@ -110,7 +110,7 @@ while True:
     context.client_context = Context()
     client = json.loads(reply.headers.get("Lambda-Runtime-Client-Context", "{}"))
     context.client_context.custom = client.get("custom")
-    os.environ["_X_AMZN_TRACE_ID"] = reply.headers["Lambda-Runtime-Trace-Id"]
+    os.environ["_X_AMZN_TRACE_ID"] = reply.headers["Lambda-Runtime-Trace-Id"] or ""
     deadline = int(reply.headers["Lambda-Runtime-Deadline-Ms"])
     context.get_remaining_time_in_millis = lambda: deadline - time.time() * 1000
     path = "invocation/" + context.aws_request_id
@@ -180,7 +180,7 @@ CASES = [
         error_type="TypeError",
         error_keys=frozenset(("errorMessage", "errorType", "trace")),
         init_error_type="RangeError",
-        unserialisable_type="Runtime.MarshalError",
+        unserialisable_type="Runtime.JSONStringifyError",
         program="node",
     ),
     Case(

@@ -19,6 +19,10 @@ const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
 const SDK_HINT =
   "Tidemill: Lambda brings the AWS SDK for JavaScript, Tidemill does not: add it to the package or to a layer, or name " +
   "a folder node_modules that holds it in TIDEMILL_FUNCTIONS_NODE_MODULES.";
+const NO_CALLBACKS =
+  "ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. You need to " +
+  "modify this function to use a supported handler signature to use Node.js 24 or later. For more information see " +
+  "https://docs.aws.amazon.com/lambda/latest/dg/nodejs-handler.html.";
 let requestId = "";
 
 class RuntimeError extends Error {
@@ -133,6 +137,9 @@ async function loadHandler(root, handler) {
   if (typeof user !== "function") {
     throw new RuntimeError("Runtime.HandlerNotFound", `${handler} is not a function`);
   }
+  if (user.length >= 3 && process.env.AWS_EXECUTION_ENV === "AWS_Lambda_nodejs24.x") {
+    throw new RuntimeError("Runtime.CallbackHandlerDeprecated", NO_CALLBACKS);
+  }
   return user;
 }
 
@@ -188,8 +195,8 @@ async function answer(headers, result) {
   let body;
   try {
     body = JSON.stringify(result === undefined ? null : result) ?? "null";
-  } catch (error) {
-    throw new RuntimeError("Runtime.MarshalError", `Unable to stringify response body: ${error.message}`);
+  } catch {
+    throw new RuntimeError("Runtime.JSONStringifyError", "Unable to stringify response body");
   }
   const reply = await request("POST", `invocation/${requestId}/response`, body);
   if (reply.status !== 202) {

@@ -18,8 +18,13 @@ Name = Callable[[], str]
 
 def create(server: FunctionsServer, name: str, files: Mapping[str, str], **members: Any) -> str:
     require("node")
-    given = {"Timeout": 20, "Handler": "app.handler", "Code": {"ZipFile": zipped(files)}} | members
-    server.client.create_function(FunctionName=name, Runtime="nodejs20.x", Role=ROLE, **given)
+    given = {
+        "Timeout": 20,
+        "Runtime": "nodejs20.x",
+        "Handler": "app.handler",
+        "Code": {"ZipFile": zipped(files)},
+    } | members
+    server.client.create_function(FunctionName=name, Role=ROLE, **given)
     return name
 
 
@@ -88,6 +93,15 @@ def test_a_node_handler_that_cannot_be_loaded_says_so(
         assert (result["errorType"], reply["FunctionError"]) == (error_type, "Unhandled")
 
 
+def test_a_callback_is_rejected_since_nodejs24(server: FunctionsServer, name: Name) -> None:
+    """By the Runtime that the function names, whichever `node` runs it here."""
+    source = {"app.js": "exports.handler = (event, context, callback) => callback(null, 1);"}
+    assert server.invoke(create(server, name(), source))[0] == 1
+    result = server.invoke(create(server, name(), source, Runtime="nodejs24.x"))[0]
+    assert result["errorType"] == "Runtime.CallbackHandlerDeprecated"
+    assert "starting with Node.js 24" in result["errorMessage"]
+
+
 NEVER = "await new Promise((end) => setTimeout(end, 60000));"
 
 
@@ -102,7 +116,7 @@ NEVER = "await new Promise((end) => setTimeout(end, 60000));"
             f"async () => {{ Promise.reject(new Error('late')); {NEVER} }}",
             "Runtime.UnhandledPromiseRejection",
         ),
-        ("async () => ({ n: 1n })", "Runtime.MarshalError"),
+        ("async () => ({ n: 1n })", "Runtime.JSONStringifyError"),
         ("(e, c, done) => done(new RangeError('called back'))", "RangeError"),
         ("async () => { throw 'a string'; }", "string"),
     ],
