@@ -56,6 +56,7 @@ public class Handler implements RequestHandler<Object, Object> {
                 byte[] block = new byte[1 << 20];
                 Arrays.fill(block, (byte) 1);
                 HELD.add(block);
+                Thread.sleep(2);
             }
             case "size": return "x".repeat(number(event, "count"));
             case "length": return ((String) event.get("text")).length();

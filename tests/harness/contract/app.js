@@ -19,7 +19,7 @@ exports.handler = async (event, context) => {
     case "sleep": await new Promise((resolve) => setTimeout(resolve, 600000)); break;
     case "hold": for (;;) {
       held.push(Buffer.alloc(1 << 20, 1));
-      await new Promise((resolve) => setImmediate(resolve));
+      await new Promise((resolve) => setTimeout(resolve, 2));
     }
     case "size": return "x".repeat(event.count);
     case "length": return event.text.length;

@@ -41,7 +41,9 @@ def handler(event, context):
     if do == "exit": os._exit(event["status"])
     if do == "signal": os.kill(os.getpid(), event["number"])
     if do == "sleep": time.sleep(600)
-    while do == "hold": held.append(b"x" * (1 << 20))
+    while do == "hold":
+        held.append(b"x" * (1 << 20))
+        time.sleep(0.002)  # slowly, for memory is looked at 10 times a second
     if do == "size": return "x" * event["count"]
     if do == "length": return len(event["text"])
     if do == "print":

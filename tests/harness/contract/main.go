@@ -61,6 +61,7 @@ func handle(ctx context.Context, event json.RawMessage) (any, error) {
 				block[index] = 1
 			}
 			held = append(held, block)
+			time.Sleep(2 * time.Millisecond)
 		}
 	case "size":
 		return strings.Repeat("x", asked.Count), nil

@@ -121,15 +121,18 @@ async function loadHandler(root, handler) {
     if (error instanceof SyntaxError) {
       throw new RuntimeError("Runtime.UserCodeSyntaxError", `SyntaxError: ${error.message}`);
     }
-    if (error?.code === "MODULE_NOT_FOUND" || error?.code === "ERR_MODULE_NOT_FOUND") {
-      if (/'@aws-sdk\/|'@smithy\//.test(error.message)) {
-        process.stdout.write(`${SDK_HINT}\n`);
-      }
+    if (error?.code?.endsWith("MODULE_NOT_FOUND") && /'@aws-sdk\/|'@smithy\//.test(error.message)) {
+      process.stdout.write(`${SDK_HINT}\n`);
+    }
+    // A package that `import` does not find keeps its own type, Error, as in AWS's client.
+    if (error?.code === "MODULE_NOT_FOUND") {
       throw new RuntimeError("Runtime.ImportModuleError", `Error: ${error.message}`);
     }
     throw error;
   }
-  const get = (start) => match[2].split(".").reduce((value, key) => value?.[key], start);
+  // Through objects alone, as in AWS's client: a static method of a class is not found.
+  const step = (value, key) => (value && typeof value === "object" ? value[key] : undefined);
+  const get = (start) => match[2].split(".").reduce(step, start);
   const user = get(found) ?? get(found.default);
   if (user === undefined) {
     throw new RuntimeError("Runtime.HandlerNotFound", `${handler} is undefined or not exported`);
