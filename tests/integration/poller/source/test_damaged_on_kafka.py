@@ -88,10 +88,9 @@ async def test_a_deleted_topic_does_not_come_back_by_the_poller(broker: Tidemill
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     admin.delete_topics([cluster.topic])[cluster.topic].result(20)
     client = RawKafka(broker.port)
-    for _ in range(40):
-        reply = client.ask(METADATA, 5, topics=None, allow_auto_topic_creation=False)
-        assert cluster.topic not in [topic.name for topic in reply.topics]
-        await asyncio.sleep(0.1)
+    await becomes(lambda: not poller.client.partitions())  # it has asked for the topic since
+    reply = client.ask(METADATA, 5, topics=None, allow_auto_topic_creation=False)
+    assert cluster.topic not in [topic.name for topic in reply.topics]
     client.close()
     poller.source.stop()
     with suppress(SourceUnavailable):
