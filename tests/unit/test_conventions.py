@@ -6,6 +6,7 @@ import ast
 import re
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -43,18 +44,26 @@ TUNED: Final = "infra/tidemill_cli/kafka.py"
 SIZES_YET: Final[tuple[str, ...]] = ("infra/tidemill_cli/run.py",)
 
 
+@cache
+def text(name: str) -> str:
+    return FILES[name].read_text()
+
+
+@cache
 def tree(name: str) -> ast.Module:
-    return ast.parse(FILES[name].read_text())
+    return ast.parse(text(name))
 
 
 def type_checking(name: str) -> Iterator[str]:
-    for number, line in enumerate(FILES[name].read_text().splitlines(), 1):
+    for number, line in enumerate(text(name).splitlines(), 1):
         if "TYPE_CHECKING" in line:
             yield f"line {number}: a circle is a fault of the layout"
 
 
 def loggers(name: str) -> Iterator[str]:
     """A program's `__main__` has no other name of its own; loggers of libraries are tuned, not kept."""
+    if "getLogger(" not in text(name):
+        return
     for node in tree(name).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("logging.getLogger("):
             kept = ast.unparse(node)
@@ -73,6 +82,8 @@ def code_in_init(name: str) -> Iterator[str]:
 
 
 def suppressions(name: str) -> Iterator[str]:
+    if not SUPPRESSION.search(text(name)):
+        return
     with FILES[name].open("rb") as file:
         for token in tokenize.tokenize(file.readline):
             suppresses = token.type == tokenize.COMMENT and SUPPRESSION.search(token.string)
@@ -81,7 +92,7 @@ def suppressions(name: str) -> Iterator[str]:
 
 
 def sizes(name: str) -> Iterator[str]:
-    lines = len(FILES[name].read_text().splitlines())
+    lines = len(text(name).splitlines())
     if lines > MODULE_LINES_MAX:
         yield f"{lines} lines"
     for node in ast.walk(tree(name)):
@@ -93,7 +104,7 @@ def sizes(name: str) -> Iterator[str]:
 
 def words(name: str) -> Iterator[str]:
     """Identifiers, comments, texts: whatever a reader reads."""
-    for number, line in enumerate(FILES[name].read_text().splitlines(), 1):
+    for number, line in enumerate(text(name).splitlines(), 1):
         yield from (f"line {number}: {found}" for found in BANNED.findall(line))
 
 

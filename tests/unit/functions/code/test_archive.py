@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
+import tempfile
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
@@ -138,17 +139,16 @@ def test_a_zip_is_unpacked_with_its_folders_and_executables(tmp_path: Path) -> N
 @given(
     damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=8), cut=st.integers(0, 400)
 )
-@settings(max_examples=300, deadline=None)
-def test_whatever_the_bytes_are_nothing_else_is_raised(
-    tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, int]], cut: int
-) -> None:
+@settings(max_examples=100, deadline=None)
+def test_whatever_the_bytes_are_nothing_else_is_raised(damage: list[tuple[int, int]], cut: int) -> None:
     zipped = bytearray(zip_with("package/app.py", b"def handler(): pass" * 10))
     for place, value in damage:
         zipped[place % len(zipped)] = value
-    root = tmp_path_factory.mktemp("zip")
-    try:
-        unpack(bytes(zipped[cut // 2 :] if cut % 2 else zipped), root / "code")
-    except InvalidArchive:
-        assert list(root.iterdir()) == []
-    else:
-        assert [path.name for path in root.iterdir()] == ["code"]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        try:
+            unpack(bytes(zipped[cut // 2 :] if cut % 2 else zipped), root / "code")
+        except InvalidArchive:
+            assert list(root.iterdir()) == []
+        else:
+            assert [path.name for path in root.iterdir()] == ["code"]
