@@ -246,8 +246,8 @@ async def test_a_body_in_tiny_chunks_is_rejected_and_one_in_small_chunks_is_take
     """Each chunk costs time, whatever it holds: 300,000 of one byte held others up for half a second."""
     async with served() as port:
         head = INVOKE + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-        tiny = [head + b"1\r\nx\r\n" * 12_000, b"1\r\nx\r\n" * 12_000]
-        assert (await said(port, *tiny)).startswith(b"HTTP/1.1 400 ")
+        # Who still sends when the connection is closed may not see the answer.
+        await becomes(port, head + b"1\r\nx\r\n" * 24_000, b"HTTP/1.1 400 ")
         few = head + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n"
         assert (await said(port, few)).endswith(b"\r\n\r\n10000")
         small = head + (b"40\r\n" + b"x" * 64 + b"\r\n") * 20_000 + b"0\r\n\r\n"
@@ -292,7 +292,7 @@ async def test_bodies_count_until_they_are_answered() -> None:
         large = request(bytes(600_000), b"Connection: close")
         first = asyncio.create_task(said(port, large))
         await invoked.begun.wait()
-        assert (await said(port, large)).startswith(b"HTTP/1.1 503 ")
+        await becomes(port, large, b"HTTP/1.1 503 ")
         invoked.hold.set()
         assert (await first).endswith(b"\r\n\r\n600000")
         assert (await becomes(port, large, b"HTTP/1.1 200 ")).endswith(b"\r\n\r\n600000")
