@@ -106,9 +106,6 @@ SERVED: Final[Mapping[str, Sequence[str]]] = {
         "ListDurableExecutionsByFunction",
         "GetDurableExecution",
         "GetDurableExecutionHistory",
-        "DeleteDurableExecution",
-        "PauseDurableExecution",
-        "ResumeDurableExecution",
         "StopDurableExecution",
     ),
 }
