@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import zipfile
@@ -31,6 +32,7 @@ public class Forms implements RequestStreamHandler {
     public String plain(String text) { return text + "!"; }
     public int number(int value) { return value + 1; }
     public void nothing(Map<String, Object> event) { }
+    public String property(String name) { return System.getProperty(name); }
     public static String fixed(Object event) { return "fixed"; }
     public String logs(Object event, Context context) {
         context.getLogger().log("logged é\\n");
@@ -106,6 +108,22 @@ def test_the_contexts_logger_writes_to_the_log(server: FunctionsServer, name: Na
     function = create(server, name(), forms, "forms.Forms::logs")
     assert server.invoke(function)[0] == "done"
     assert "logged é\n" in server.log(function)
+
+
+def test_the_contexts_logger_writes_json_where_that_is_asked_for(
+    server: FunctionsServer, name: Name, forms: Files
+) -> None:
+    function = create(server, name(), forms, "forms.Forms::logs", LoggingConfig={"LogFormat": "JSON"})
+    _, reply = server.invoke(function)
+    lines = [json.loads(line) for line in server.log(function).splitlines() if "logged" in line]
+    request_id = reply["ResponseMetadata"]["RequestId"]
+    assert [(line["message"].strip(), line["AWSRequestId"]) for line in lines] == [("logged é", request_id)]
+
+
+def test_java_tool_options_reach_the_jvm(server: FunctionsServer, name: Name, forms: Files) -> None:
+    options = {"JAVA_TOOL_OPTIONS": "-Dorders.table=t"}
+    function = create(server, name(), forms, "forms.Forms::property", Environment={"Variables": options})
+    assert server.invoke(function, "orders.table")[0] == "t"
 
 
 @pytest.mark.parametrize(
