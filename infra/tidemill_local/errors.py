@@ -8,6 +8,10 @@ UpError
 ├── PortInUse
 ├── ProgramFailed
 └── ReadyFileUnwritable
+
+StackError
+├── EngineChanged
+└── ResourceFailed
 """
 
 
@@ -41,3 +45,15 @@ class ProgramFailed(UpError):
 
 class ReadyFileUnwritable(UpError):
     """The folder of ``--ready-file`` cannot be made or written."""
+
+
+class StackError(Exception):
+    """Why a stack's resource cannot be made, or none can."""
+
+
+class EngineChanged(StackError):
+    """The embedded AWS's CloudFormation is not the one that Tidemill's resource types are made for."""
+
+
+class ResourceFailed(StackError):
+    """A resource cannot be made, changed or deleted; the message is the reason in the stack's events."""

@@ -79,6 +79,7 @@ class Programs:
     def _aws(self) -> Command:
         settings = self._settings
         arguments = ["--port", self._port("aws"), "--account-id", settings.account_id]
+        arguments += ["--endpoint-url", self._gateway_url]
         # The keys that IAM issues are exported from moto's models only.
         arguments += ["--engine", "moto" if "iam" in settings.auth else settings.aws_engine]
         if "iam" in settings.auth:

@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--account-id", required=True)
+    parser.add_argument("--endpoint-url", help="the one endpoint, by which stacks make Lambda's resources")
     parser.add_argument("--ready-file", required=True)
     parser.add_argument("--auth-file", type=Path, help="the kept secrets of `up --auth`")
     parser.add_argument("--identity-file", type=Path, help="gets the issued credentials")

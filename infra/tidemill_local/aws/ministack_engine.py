@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from aiohttp import web
+from yarl import URL
 
 from tidemill_awsapi import refuse_foreign_pages
 from tidemill_local.aws.asgi import asgi_handler
 from tidemill_local.aws.documents import DOCUMENT_BYTES_MAX
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX
 from tidemill_local.aws_errors import AwsError, reply_of
+from tidemill_local.stacks.engine import install
 
 _Reply = tuple[int, dict[str, str], bytes]
 # Steps of CloudFormation and custom resources wait in these.
@@ -41,24 +43,31 @@ _NO_SUCH_SOCKET: Final = "unix:///nonexistent/docker.sock"
 
 def ministack_application(arguments: argparse.Namespace, port: int) -> web.Application:
     """The aiohttp application of the whole engine; ``port`` is where it listens."""
-    os.environ.update(_environ(arguments.account_id, port))
+    endpoint = URL(arguments.endpoint_url or f"http://{arguments.host}:{port}")
+    os.environ.update(_environ(arguments.account_id, endpoint))
     from ministack import app as ministack  # noqa: PLC0415 - after its environment is set
 
     for service, sentence in _REFUSED.items():
         ministack.SERVICE_HANDLERS[service] = _refusal(sentence)
     ministack._decompress_request_body = _inflated  # noqa: SLF001 - its own inflates without a bound
+    if arguments.endpoint_url:
+        install(str(endpoint).rstrip("/"))
     made = web.Application(middlewares=[refuse_foreign_pages], client_max_size=BODY_BYTES_MAX)
+    # What a custom resource's function answers; its token is a secret of the one that waits for it.
+    made.router.add_route("PUT", "/_ministack/cfn-response/{token}", asgi_handler(ministack.app))
     made.router.add_route("*", "/_ministack/{path:.*}", _no_administration)
     made.router.add_route("*", "/{path:.*}", asgi_handler(ministack.app))
     made.cleanup_ctx.append(_started(ministack))
     return made
 
 
-def _environ(account_id: str, port: int) -> dict[str, str]:
+def _environ(account_id: str, endpoint: URL) -> dict[str, str]:
     return {
         "MINISTACK_ACCOUNT_ID": account_id,
         "MINISTACK_REGION": os.environ.get("AWS_REGION", "us-east-1"),
-        "GATEWAY_PORT": str(port),
+        # Addresses in replies and outputs, such as a queue's URL, are the endpoint's.
+        "MINISTACK_HOST": endpoint.host or "",
+        "GATEWAY_PORT": str(endpoint.port),
         "LOG_LEVEL": "WARNING",
         "DOCKER_HOST": _NO_SUCH_SOCKET,
         "SFTP_ENABLED": "0",
