@@ -55,11 +55,21 @@ class Settings(BaseSettings):
         ge=1,
         description="Handler processes that may be starting at once; invocations wait for them",
     )
+    first_uid: int = Field(
+        default=2_000_000_000,
+        ge=0,
+        le=2_130_000_000,
+        description="Where the server is root, handlers of zips run as users of their own with numbers from"
+        " this one on; 0 for the server's user",
+    )
+    freeze: bool = Field(
+        default=True, description="Stop handler processes between invocations, as Lambda does"
+    )
     idle_s: float = Field(
         default=300.0, gt=0, description="A handler process without work is ended after this"
     )
     init_timeout_s: float = Field(
-        default=10.0, gt=0, description="Time to import a handler; its own timeout if that is longer"
+        default=10.0, gt=0, description="Time to import a handler; then it is begun again, within its timeout"
     )
     drain_timeout_s: float = Field(
         default=10.0, ge=0, description="How long a stopping server waits for running invocations"

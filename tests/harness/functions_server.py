@@ -20,6 +20,8 @@ from botocore.config import Config
 
 from tests.harness.processes import wait_until
 
+# As the server is by default where it is root; else tests and handlers meet in files, as the user's own.
+ISOLATED = {"TIDEMILL_FUNCTIONS_FIRST_UID": "2000000000"}
 ROLE = "arn:aws:iam::123456789012:role/lambda"
 _DEADLINE_S = 30.0
 
@@ -105,7 +107,12 @@ def running(data_dir: Path, environment: Mapping[str, str] | None = None) -> Ite
     arguments = ["--port", "0", "--data-dir", str(data_dir), "--ready-file", str(ready)]
     process = subprocess.Popen(
         [sys.executable, "-m", "tidemill_functions", *arguments],
-        env={**os.environ, "SECRET_OF_THE_SERVER": "s3cr3t", **(environment or {})},
+        env={
+            **os.environ,
+            "SECRET_OF_THE_SERVER": "s3cr3t",
+            "TIDEMILL_FUNCTIONS_FIRST_UID": "0",
+            **(environment or {}),
+        },
     )
     try:
         wait_until(lambda: ready.exists() or process.poll() is not None)

@@ -281,7 +281,10 @@ def running(data_dir: Path, kafka: TidemillBroker | ApacheKafka) -> Iterator[Sta
             name="functions",
             module="tidemill_functions",
             arguments=("--data-dir", str(data_dir / "functions")),
-            environ={"AWS_ENDPOINT_URL": aws.url},
+            environ={
+                "AWS_ENDPOINT_URL": aws.url,
+                "TIDEMILL_FUNCTIONS_FIRST_UID": "0",
+            },  # handlers write files for tests
             run_dir=run_dir,
         )
         closing.callback(functions.kill)

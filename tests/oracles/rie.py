@@ -64,6 +64,18 @@ def running(
     command: Sequence[str] | None = None,
 ) -> Iterator[int]:
     """RIE with a handler of `folder`, under awslambdaric or `command`; gives the port for invocations."""
+    with started(folder, handler, environment, command) as (port, _):
+        yield port
+
+
+@contextlib.contextmanager
+def started(
+    folder: Path,
+    handler: str,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] | None = None,
+) -> Iterator[tuple[int, int]]:
+    """The same; gives RIE's process too."""
     port, runtime_port = _free_port(), _free_port()
     process = subprocess.Popen(
         [
@@ -82,7 +94,7 @@ def running(
     )
     try:
         _wait_for(port, process)
-        yield port
+        yield port, process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)

@@ -9,7 +9,8 @@ Routes under /_tidemill/, for the command line and for people; errors are {"erro
     GET  /_tidemill/functions/NAME/logs     ?lines=100&follow=1 -> text
     GET  /_tidemill/functions/NAME/code     the zip that the function was made from
     GET  /_tidemill/layers/NAME/1/code      the zip that the layer's version was made from
-    GET  /_tidemill/health                  {"status", "functions", "environments", "in_flight", "events"}
+    GET  /_tidemill/health                  {"status", "functions", "environments", "cold_starts",
+                                             "in_flight", "events"}
 """
 
 from __future__ import annotations
@@ -155,6 +156,7 @@ class ExtensionApi:
                 "status": "ok",
                 "functions": len(self._registry.all()),
                 "environments": self._pool.environments,
+                "cold_starts": self._pool.cold_starts,
                 "in_flight": self._pool.in_flight,
                 "events": len(self._events),
             }

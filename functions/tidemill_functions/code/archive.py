@@ -5,8 +5,10 @@ Knows zips and folders, nothing of functions. Called by the registry, in a threa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import lzma
+import os
 import shutil
 import stat
 import zipfile
@@ -52,6 +54,23 @@ def unpack(zipped: bytes, folder: Path, *, unzipped_bytes_max: int = UNZIPPED_BY
         if isinstance(error, _BREAKAGES) and getattr(error, "errno", None) not in _OUR_DISK:
             raise InvalidArchive(_BROKEN) from error
         raise
+
+
+def make_read_only(folder: Path) -> None:
+    """Take the right to write from everything below and let every user read it, as Lambda's task root."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            path = Path(parent, name)
+            path.chmod(0o555 if path.stat().st_mode & stat.S_IXUSR else 0o444)
+        Path(parent).chmod(0o555)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder, read-only or not; what cannot be removed stays."""
+    for parent, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            Path(parent).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _unpack_entries(archive: zipfile.ZipFile, folder: Path, unzipped_bytes_max: int) -> None:

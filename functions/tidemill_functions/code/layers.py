@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import orjson
 
-from tidemill_functions.code.archive import unpack
+from tidemill_functions.code.archive import make_read_only, remove_tree, unpack
 from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
 
 _NUMBERS_END: Final = 10**9  # a caller's may have more digits than a file's name
@@ -148,6 +148,7 @@ class LayerStore:
                 unpack(self.zip_file(version.name, version.number).read_bytes(), Path(draft) / str(place))
                 shutil.copytree(Path(draft) / str(place), merged, dirs_exist_ok=True)
             merged.rename(folder)
+        make_read_only(folder)
 
     def opt(self, arns: Sequence[str]) -> Path | None:
         """Return the folder that stands for /opt with these layers; None without any."""
@@ -158,4 +159,4 @@ class LayerStore:
         kept = {self.opt(arns) for arns in used}
         for folder in self._opt.iterdir():
             if folder not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)

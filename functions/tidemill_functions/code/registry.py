@@ -12,7 +12,6 @@ import base64
 import dataclasses
 import hashlib
 import logging
-import shutil
 import sys
 import time
 import uuid
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 import orjson
 
-from tidemill_functions.code.archive import unpack
+from tidemill_functions.code.archive import make_read_only, remove_tree, unpack
 from tidemill_functions.code.attached import AttachedStore
 from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
 from tidemill_functions.code.layers import LayerStore
@@ -173,6 +172,7 @@ class Registry:
             size_bytes=len(zipped),
         )
         unpack(zipped, self._code / name / code.id)
+        make_read_only(self._code / name / code.id)
         (self._code / name / f"{code.id}.zip").write_bytes(zipped)
         return code
 
@@ -199,7 +199,7 @@ class Registry:
         if any(function.code == code for function in list(self._functions.values())):
             return
         # Not the folder around it: another zip for this name may be on its way into it.
-        shutil.rmtree(self._code / name / code.id, ignore_errors=True)
+        remove_tree(self._code / name / code.id)
         (self._code / name / f"{code.id}.zip").unlink(missing_ok=True)
 
     def reread(self, name: str) -> bool:
@@ -260,9 +260,9 @@ class Registry:
                 continue
             for path in folder.iterdir():
                 if path.name.removesuffix(".zip") not in kept:
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+                    remove_tree(path) if path.is_dir() else path.unlink()
             if folder.name not in self._functions:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
         remove_drafts(self._documents)
         if not unread:
             self.layers.remove_unused([_arns(function) for function in self._functions.values()])

@@ -9,10 +9,10 @@
 
 It owns what Lambda says for each of these ends; how a process starts and ends is process.py's. It must not
 know other environments or HTTP clients: the pool starts it, gives it work while FREE and is called as its
-`Owner`. The process is not frozen between invocations. memory_mb is held against its resident memory, not its
-address space: a limit of that breaks numpy, Node.js and whatever else maps more than it uses.
+`Owner`. memory_mb is held against resident memory, not against the address space: a limit of that breaks
+numpy, Node.js and whatever else maps more than it uses.
 
-See docs/decisions/0403.
+See docs/decisions/0403 and 0406.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ import orjson
 from tidemill_functions.code.registry import Function
 from tidemill_functions.errors import InvalidFunction
 from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
+from tidemill_functions.runtime.census import Group, Root
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtime.mounts import View
 from tidemill_functions.runtime.platform_lines import PlatformLines
 from tidemill_functions.runtime.process import HandlerProcess, exit_reason
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
@@ -43,6 +45,9 @@ from tidemill_functions.runtimes.runtime import Launch
 from tidemill_functions.runtimes.table import Runtimes
 
 _INIT_ERROR_GRACE_S: Final = 0.5
+# A function that is invoked without a pause is not stopped in between: that would cost each invocation.
+_FREEZE_AFTER_S: Final = 0.05
+_CA_BUNDLES: Final = ("AWS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +112,23 @@ class Site:
     runtimes: Runtimes
     init_timeout_s: float
     temporary: Path  # the folder of the environments' own folders for temporary files
+    hidden: Path  # what no handler with a user of its own sees: the server's data
+    freezes: bool  # between invocations
 
 
 class Environment:
     """See the drawing above. All methods belong to one event loop."""
 
-    def __init__(self, function: Function, site: Site, owner: Owner) -> None:
+    def __init__(
+        self, function: Function, site: Site, owner: Owner, *, uid: int | None = None, again: bool = False
+    ) -> None:
+        """Take the user of its own, or None; and whether the init before it ran out of time."""
         self.function = function
+        self.uid = uid
+        self.init_ran_out = False  # and is to be begun again, in another environment
+        self._is_again = again
+        self._spent_s = 0.0  # of the time-out of the invocation that waits, by an init that was begun again
+        self._is_out_of_memory = False
         self.state = State.STARTING
         self.free_since_s = 0.0
         self.undelivered: Invocation | None = None
@@ -138,11 +153,12 @@ class Environment:
         self._is_killed = False
         self._server: asyncio.Server | None = None
         self._process = HandlerProcess(self, site.guard)
-        self.temporary = site.temporary / uuid.uuid4().hex[:12]  # its own, in place of Lambda's /tmp
+        # Its own, in place of Lambda's /tmp, which a process with a user of its own has.
+        self.temporary = None if uid is not None else site.temporary / uuid.uuid4().hex[:12]
 
     async def start(self) -> None:
         """Start the process; the owner's `freed` is called once the handler is loaded, or `ended`."""
-        limit_s = max(self._site.init_timeout_s, self.function.timeout_s)
+        limit_s = self.function.timeout_s if self._is_again else self._site.init_timeout_s
         self._timer = self._loop.call_later(limit_s, self._start_timed_out)
         try:
             await self._spawn()
@@ -155,23 +171,41 @@ class Environment:
             self._end()
 
     async def _spawn(self) -> None:
-        self._server = await self._loop.create_server(lambda: RuntimeConnection(self), "127.0.0.1", 0)
+        self._server = await self._loop.create_server(
+            lambda: RuntimeConnection(self, self.uid), "127.0.0.1", 0
+        )
         launch = await asyncio.to_thread(
             self._site.runtimes.launch, self.function, self._site.task_root, self._site.opt
         )
         if self._is_killed:
             raise ProcessLookupError("it was ended before it began.")
-        self.temporary.mkdir(parents=True, mode=0o700)
+        if self.temporary is not None:
+            self.temporary.mkdir(parents=True, mode=0o700)
         writing_end = self._transcript.open(launch.version)
         try:
-            self._process.start(
+            await self._process.start(
                 launch.command,
                 folder=self._site.task_root,
                 variables=self._variables(self._server.sockets[0].getsockname()[1], launch),
                 output=writing_end,
+                view=self._view(launch),
             )
         finally:
             os.close(writing_end)
+
+    def _view(self, launch: Launch) -> View | None:
+        """Return what the process may see; None if it runs as the server's user and sees what that does."""
+        if self.uid is None:
+            return None
+        site = self._site
+        bundles = [Path(site.variables[name]) for name in _CA_BUNDLES if name in site.variables]
+        needs = [site.task_root, *launch.needs, *bundles, *([site.opt] if site.opt else [])]
+        return View(
+            uid=self.uid,
+            needs=[found for need in needs if (found := need.resolve()).exists()],
+            hidden=[self._site.hidden],
+            tmp_mb=storage_mb(self.function),
+        )
 
     # The owner's side
 
@@ -180,7 +214,8 @@ class Environment:
         assert self.state is State.FREE
         self.state = State.BUSY
         self._invocation = invocation
-        self._timer = self._loop.call_later(self.function.timeout_s, self._timed_out)
+        self._process.thaw()
+        self._timer = self._loop.call_later(self.function.timeout_s - self._spent_s, self._timed_out)
         if self._asking is not None:
             self._send(self._asking, invocation)
 
@@ -189,26 +224,43 @@ class Environment:
         self._is_killed = True
         self._process.kill()
 
-    def check_memory(self) -> None:
-        """End the process, as Lambda does, if it holds more memory than the function may."""
-        if self._is_killed or self.state is State.FREE:
+    @property
+    def root(self) -> Root | None:
+        """Where its processes are found, while it runs."""
+        pid = self._process.pid
+        return None if pid is None else Root(pid, self.uid, self.function.memory_mb << 20)
+
+    def take_group(self, group: Group) -> None:
+        """Take note of its processes: what left the group is frozen with it, and its memory counts."""
+        self._process.take_group(group)
+
+    def check(self, now_s: float) -> None:
+        """Freeze it where it is idle; end it, as Lambda does, if it holds more memory than the function may.
+
+        Called ten times a second: a timer for each invocation would cost each invocation.
+        """
+        if self.state is State.FREE:
+            is_idle = self._asking is not None and now_s - self.free_since_s >= _FREEZE_AFTER_S
+            if is_idle and self._site.freezes:
+                self._process.freeze()
             return
-        if self._process.resident_mb() <= self.function.memory_mb:
+        if self._is_killed or self._process.resident_mb() <= self.function.memory_mb:
             return
         self._transcript.read()
         self._transcript.write(
-            f"Tidemill: the process held {self._process.peak_mb()} MB and was ended: the function's memory is"
-            f" {self.function.memory_mb} MB\n"
+            f"Tidemill: its processes held {self._process.peak_mb()} MB and were ended:"
+            f" the function's memory is {self.function.memory_mb} MB\n"
         )
+        self._is_out_of_memory = True
         self.kill()
 
-    def check_storage(self, used_bytes: int) -> None:
+    def check_storage(self, folder: Path, used_bytes: int) -> None:
         """End the process if its temporary files hold more than the function's EphemeralStorage."""
         limit_mb = storage_mb(self.function)
         if self._is_killed or used_bytes <= limit_mb << 20:
             return
         # Lambda's file system refuses the write; here the end follows it within a second or so.
-        text = f"[Errno 28] No space left on device: {self.temporary} holds more than {limit_mb} MB"
+        text = f"[Errno 28] No space left on device: {folder} holds more than {limit_mb} MB"
         if self.state is State.BUSY and self._invocation is not None and self._sent_s is not None:
             self._transcript.read()
             self._finish_with("Runtime.ExitError", text)
@@ -234,8 +286,7 @@ class Environment:
         """Become FREE at the first request, or send the invocation that waits."""
         self._asking = connection
         if self.state is State.STARTING:
-            self._transcript.loaded((time.monotonic() - self._started_s) * 1000)
-            self._free()
+            self._loaded()
         elif self._invocation is not None and self._sent_s is None:
             self._send(connection, self._invocation)
 
@@ -268,6 +319,15 @@ class Environment:
 
     # How it goes on, and how it ends
 
+    def _loaded(self) -> None:
+        taken_s = time.monotonic() - self._started_s
+        if self._is_again:
+            self._spent_s = taken_s
+        else:
+            self._transcript.loaded(taken_s * 1000)
+        self._free()
+        self._spent_s = 0.0
+
     def _free(self) -> None:
         self._stop_timer()
         self.state = State.FREE
@@ -276,7 +336,7 @@ class Environment:
 
     def _send(self, connection: RuntimeConnection, invocation: Invocation) -> None:
         function = self.function
-        deadline_ms = int((time.time() + function.timeout_s) * 1000)
+        deadline_ms = int((time.time() + function.timeout_s - self._spent_s) * 1000)
         head = (
             f"Lambda-Runtime-Aws-Request-Id: {invocation.request_id}\r\n"
             f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\n"
@@ -287,7 +347,7 @@ class Environment:
             head += b"Lambda-Runtime-Client-Context: %s\r\n" % invocation.client_context
         self._asking = None
         if connection.deliver(head, invocation.payload):
-            self._sent_s = time.monotonic()
+            self._sent_s = time.monotonic() - self._spent_s
             # What the handler prints is read on a later turn: START stands above it.
             self._transcript.begin(invocation.request_id)
 
@@ -302,16 +362,24 @@ class Environment:
         self.kill()
 
     def _start_timed_out(self) -> None:
+        self.init_ran_out = not self._is_again
+        if self.init_ran_out:
+            took_ms = (time.monotonic() - self._started_s) * 1000
+            self._transcript.read()
+            self._transcript.write(
+                f"INIT_REPORT Init Duration: {took_ms:.2f} ms\tPhase: init\tStatus: timeout\n"
+            )
         self._start_failure = ("Sandbox.Timedout", self._timeout_text)
         self.kill()
 
     def exited(self, code: int) -> None:
         """Answer for a process that is gone (process.Owner)."""
         self._transcript.read()
+        error_type = "Runtime.OutOfMemory" if self._is_out_of_memory else "Runtime.ExitError"
         if self.state is State.STARTING and self._start_failure is None:
-            self._start_failure = ("Runtime.ExitError", exit_reason(code))
+            self._start_failure = (error_type, exit_reason(code))
         if self._invocation is not None and self._sent_s is not None:
-            self._finish_with("Runtime.ExitError", exit_reason(code))
+            self._finish_with(error_type, exit_reason(code))
         self.undelivered, self._invocation = self._invocation, None
         self._end()
 
@@ -382,7 +450,7 @@ class Environment:
             **self._site.variables,
             **self._of_layers(),
             **launch.variables,
-            "TMPDIR": str(self.temporary),
+            "TMPDIR": "/tmp" if self.temporary is None else str(self.temporary),  # noqa: S108 - Lambda's
             **function.environment,
             **lambdas,
             **function.logging.variables(),

@@ -22,9 +22,11 @@ from typing import Final
 from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
 from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
+from tidemill_functions.runtime.census import Census, end_all_of
 from tidemill_functions.runtime.environment import Environment, Invocation, Result, Site
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
+from tidemill_functions.runtime.users import find_users
 from tidemill_functions.runtimes.table import Runtimes
 from tidemill_functions.settings import Settings
 
@@ -34,8 +36,12 @@ logger = logging.getLogger(__name__)
 _REREAD_S: Final = 0.5
 _KILLED_WITHIN_S: Final = 5.0
 # A process that allocates as fast as memory goes holds a few hundred MB too much by then.
-_MEMORY_CHECK_S: Final = 0.1
+_CHECK_S: Final = 0.1
+_LOOK_S: Final = 1.0
+# Where there are so many processes that a look takes long, it is taken less often.
+_PAUSE_RATIO: Final = 20
 _STORAGE_CHECK_S: Final = 1.0
+_FILE_BYTES_MIN: Final = 4096  # as with a file system of its own, 256 files for each MB
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +72,8 @@ class Pool:
         self._runtimes = runtimes
         self._variables = variables
         self._cloudwatch = cloudwatch
-        self._guard = Guard()
+        self._users = find_users(settings.first_uid)
+        self._guard = Guard(None if self._users is None else self._users.lock)
         self._temporary = settings.data_dir.resolve() / "tmp"
         shutil.rmtree(self._temporary, ignore_errors=True)  # of a server that was killed
         self._lines: dict[str, _Line] = {}
@@ -74,6 +81,7 @@ class Pool:
         self._in_flight_by_name: Counter[str] = Counter()
         # Each with its own line: a function that was deleted and made again has a new one.
         self._environments: dict[Environment, _Line] = {}
+        self.cold_starts = 0  # processes that were started
         self._in_flight = 0
         self._waiting = 0
         self._starting = 0
@@ -161,12 +169,15 @@ class Pool:
     def ended(self, environment: Environment) -> None:
         """Answer whom it leaves without an answer, and let go of its code."""
         line = self._environments.pop(environment)
-        self._remove_temporary(environment)
+        self._clean_up(environment)
         function = environment.function
         is_current = self._registry.get(line.key) is function
         failed_to_start = self._has_started(line, environment) and is_current and not self._closing
         if failed_to_start and line.waiting:
-            environment.fail(self._next_waiting(line))
+            if environment.init_ran_out:
+                self._start(line, function, again=True)
+            else:
+                environment.fail(self._next_waiting(line))
         if environment in line.free:
             line.free.remove(environment)
         if environment.undelivered is not None:
@@ -227,7 +238,8 @@ class Pool:
             ):
                 self._start(line, function)
 
-    def _start(self, line: _Line, function: Function) -> None:
+    def _start(self, line: _Line, function: Function, *, again: bool = False) -> None:
+        self.cold_starts += 1
         assert self._tasks is not None
         site = Site(
             task_root=self._registry.folder(function),
@@ -239,8 +251,13 @@ class Pool:
             runtimes=self._runtimes,
             init_timeout_s=self._settings.init_timeout_s,
             temporary=self._temporary,
+            hidden=self._settings.data_dir.resolve(),
+            freezes=self._settings.freeze,
         )
-        environment = Environment(function, site, self)
+        # Code in place is its developer's, and runs as who runs the server.
+        has_own_user = self._users is not None and not isinstance(function.code, LocalCode)
+        uid = self._users.take() if self._users is not None and has_own_user else None
+        environment = Environment(function, site, self, uid=uid, again=again)
         self._environments[environment] = line
         line.starting.add(environment)
         self._starting += 1
@@ -282,10 +299,21 @@ class Pool:
         while line.waiting:
             self.finished(self._next_waiting(line), None)
 
-    def _remove_temporary(self, environment: Environment) -> None:
+    def _clean_up(self, environment: Environment) -> None:
         assert self._tasks is not None
-        removal = asyncio.to_thread(shutil.rmtree, environment.temporary, ignore_errors=True)
-        self._tasks.create_task(removal, name="remove temporary files")
+        if environment.temporary is not None:
+            removal = asyncio.to_thread(shutil.rmtree, environment.temporary, ignore_errors=True)
+            self._tasks.create_task(removal, name="remove temporary files")
+        if environment.uid is not None:
+            self._tasks.create_task(self._end_all_of(environment.uid), name="end what is left")
+
+    async def _end_all_of(self, uid: int) -> None:
+        """End what an environment left outside of its process group; its user is the next one's then."""
+        assert self._users is not None
+        if await asyncio.to_thread(end_all_of, uid):
+            self._users.give_back(uid)
+        else:
+            logger.error("processes of an ended environment could not be ended uid=%d", uid)
 
     def _release_code_of(self, former: Function) -> None:
         """Remove a former function's code once its last process has ended."""
@@ -316,21 +344,40 @@ class Pool:
         """End environments that hold more memory or temporary files than their functions may."""
         loop = asyncio.get_running_loop()
         storage_at_s = loop.time()
+        census = Census()
+        look_at_s = loop.time()
         while True:
-            await asyncio.sleep(_MEMORY_CHECK_S)
+            await asyncio.sleep(_CHECK_S)
             if not self._environments:
                 continue
+            if loop.time() >= look_at_s:
+                look_at_s = await self._take_groups(census)
             for environment in list(self._environments):
-                environment.check_memory()
+                environment.check(loop.time())
             if loop.time() >= storage_at_s:
                 await self._check_storage()
                 storage_at_s = loop.time() + _STORAGE_CHECK_S
 
+    async def _take_groups(self, census: Census) -> float:
+        """Find the processes of all environments; return when to look again."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        roots = {environment: root for environment in self._environments if (root := environment.root)}
+        groups = await asyncio.to_thread(census.look, list(roots.values()))
+        for environment, root in roots.items():
+            if environment in self._environments:
+                environment.take_group(groups[root])
+        # What a handler started may grow fast; where it started nothing there is less to see.
+        pause_s = _CHECK_S if any(len(group.pids) > 1 for group in groups.values()) else _LOOK_S
+        return loop.time() + max(pause_s, _PAUSE_RATIO * (loop.time() - began_s))
+
     async def _check_storage(self) -> None:
         for environment in list(self._environments):
-            used_bytes = await asyncio.to_thread(_size_bytes, environment.temporary)
+            if environment.temporary is None:
+                continue  # its own file system has the limit
+            used_bytes = await asyncio.to_thread(size_bytes, environment.temporary)
             if environment in self._environments:
-                environment.check_storage(used_bytes)
+                environment.check_storage(environment.temporary, used_bytes)
 
     async def drain(self) -> None:
         """Take no more invocations, and let those that run end, for a time."""
@@ -340,6 +387,11 @@ class Pool:
                 while self._in_flight:
                     self._changed.clear()
                     await self._changed.wait()
+
+    def _release_users(self) -> None:
+        """Let another server have them; no process has one any more."""
+        if self._users is not None:
+            self._users.close()
 
     async def _close(self) -> None:
         """End every process."""
@@ -369,13 +421,14 @@ async def running(pool: Pool) -> AsyncIterator[Pool]:
             await pool._close()  # noqa: SLF001 - the same
             unused.cancel()
             limits.cancel()
+    pool._release_users()  # noqa: SLF001 - the same
 
 
-def _size_bytes(folder: Path) -> int:
-    """Return how much of the disk the files below a folder take, holes not counted."""
+def size_bytes(folder: Path) -> int:
+    """Return how much of the disk the files below a folder take, holes not counted, empty files as a page."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):  # gone meanwhile
-                total += os.lstat(f"{parent}/{name}").st_blocks * 512
+                total += max(os.lstat(f"{parent}/{name}").st_blocks * 512, _FILE_BYTES_MIN)
     return total

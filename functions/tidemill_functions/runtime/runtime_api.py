@@ -3,18 +3,24 @@
 Knows the five routes that awslambdaric uses and their limits; nothing of processes, time-outs and logs, which
 are its caller's (environment.py). Each environment listens on a port of its own: awslambdaric's init/error
 goes through http.client, which takes no path in AWS_LAMBDA_RUNTIME_API, so a path cannot tell slots apart.
+Who else finds the port is known by the user that the kernel names for the connection.
 Authority: https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html and awslambdaric's bootstrap.py.
 
-See docs/decisions/0400.
+See docs/decisions/0400 and 0406.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from typing import Final, Protocol, cast
 
 import httptools
+
+from tidemill_functions.runtime.peers import peer_uid
+
+logger = logging.getLogger(__name__)
 
 # Lambda's limit for a response (peers.md 4.2): 6 MB and 100 bytes.
 RESPONSE_BYTES_MAX: Final = 6_291_556
@@ -51,8 +57,9 @@ class Client(Protocol):
 class RuntimeConnection(asyncio.Protocol):
     """One connection of a handler process."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, uid: int | None = None) -> None:
         self._client = client
+        self._uid = uid  # the only user that may speak here; None for every user of the machine
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
         self._url = b""
@@ -79,8 +86,14 @@ class RuntimeConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
+        """Keep the way back, and hang up on another environment's process."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        if self._uid is not None:
+            own, peer = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+            found = None if own is None or peer is None else peer_uid(own, peer)
+            if found != self._uid:
+                logger.warning("runtime api connection rejected uid=%s expected=%d", found, self._uid)
+                self._close()
 
     def data_received(self, data: bytes) -> None:
         """Parse; what is no HTTP, or has no end, ends this connection and nothing else."""

@@ -7,7 +7,7 @@ See docs/decisions/0404.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +22,8 @@ class Launch:
     command: tuple[str, ...]
     version: str  # as INIT_START names it, such as python:3.13.0
     variables: Mapping[str, str] = field(default_factory=dict)
+    # What it reads beside task root and layers; a process with a user of its own sees it wherever it lies.
+    needs: Sequence[Path] = ()
 
 
 class Runtime(Protocol):

@@ -139,7 +139,7 @@ class Case:
     init_error_type: str = ""
     unserialisable_type: str = ""
     segfault: str = "signal: segmentation fault"  # how a process ends that is sent this signal
-    out_of_memory: frozenset[str] = frozenset(("Runtime.ExitError",))
+    out_of_memory: frozenset[str] = frozenset(("Runtime.OutOfMemory",))
     handler: str = "app.handler"
     memory_mb: int = 256
     program: str = sys.executable  # what must be on this machine
@@ -193,7 +193,7 @@ CASES = [
         init_error_type="java.lang.IllegalArgumentException",
         unserialisable_type="java.lang.RuntimeException",
         segfault="signal: aborted",  # the JVM's own handler ends it by abort()
-        out_of_memory=frozenset(("Runtime.ExitError", "java.lang.OutOfMemoryError")),
+        out_of_memory=frozenset(("Runtime.OutOfMemory", "java.lang.OutOfMemoryError")),
         handler="contract.Handler::handleRequest",
         memory_mb=512,
         program="javac",

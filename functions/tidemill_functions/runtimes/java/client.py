@@ -139,6 +139,7 @@ class ClientStore:
         for artifact, path in source.items():
             draft = self._folder / f".{artifact.file}"
             shutil.copyfile(path, draft)
+            draft.chmod(0o644)  # for handlers with a user of their own
             draft.replace(self._folder / artifact.file)
             if not _is_whole(self._folder, artifact):
                 (self._folder / artifact.file).unlink()

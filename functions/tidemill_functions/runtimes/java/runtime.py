@@ -76,7 +76,12 @@ class JavaRuntime:
             options.append("--enable-native-access=ALL-UNNAMED")
         paths = os.pathsep.join([*client.jars, *class_path(task_root, opt)])
         java = (jvm.path, *options, "-cp", paths, MAIN_CLASS, function.handler)
-        return Launch(command=("/bin/sh", "-c", _SHELL, "sh", *java), version=f"java:{jvm.version}")
+        home = Path(jvm.path).resolve().parent.parent
+        return Launch(
+            command=("/bin/sh", "-c", _SHELL, "sh", *java),
+            version=f"java:{jvm.version}",
+            needs=(home, Path(client.library), *map(Path, client.jars)),
+        )
 
     def _jvm(self, name: str) -> Jvm:
         with self._lock:

@@ -10,12 +10,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 _ASKED_S: Final = 10.0
-_QUESTION: Final = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+# pyenv's programs are scripts that find the interpreter: it is asked where it lies.
+_QUESTION: Final = (
+    "import sys; print('.'.join(map(str, sys.version_info[:3])), sys.executable, sys.base_prefix, sep='\\n')"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -24,6 +27,7 @@ class Interpreter:
 
     version: tuple[int, int, int]
     path: str
+    prefix: str = field(default="", compare=False)  # where its library lies
 
     def __str__(self) -> str:
         """Return it as a sentence names it."""
@@ -48,7 +52,7 @@ class Interpreters:
         self._lock = threading.Lock()
         own = Path(sys.executable).resolve()  # not the .venv's, which holds Tidemill's own packages
         major, minor, micro = sys.version_info[:3]
-        self._own = Interpreter(version=(major, minor, micro), path=str(own))
+        self._own = Interpreter(version=(major, minor, micro), path=str(own), prefix=sys.base_prefix)
         self._asked: dict[str, Interpreter] = {self._own.path: self._own}
         self._found: dict[tuple[int, int], Interpreter] = {}
 
@@ -102,7 +106,8 @@ def _ask(path: Path) -> Interpreter | None:
             check=True,
             stdin=subprocess.DEVNULL,
         )
-        major, minor, micro = map(int, done.stdout.split("."))
+        version, executable, prefix = done.stdout.splitlines()
+        major, minor, micro = map(int, version.split("."))
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return Interpreter(version=(major, minor, micro), path=str(path))
+    return Interpreter(version=(major, minor, micro), path=executable, prefix=prefix)

@@ -35,6 +35,11 @@ def make_trigger(folder: Path) -> None:
     _replace(folder, {"tidemill": Path(tidemill.__file__).parent})
 
 
+def package_folders(folder: Path) -> set[Path]:
+    """Return the folders that the links of a folder of packages lead into."""
+    return {link.readlink().parent for link in folder.iterdir()}
+
+
 def _replace(folder: Path, links: dict[str, Path]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."
@@ -43,6 +48,7 @@ def _replace(folder: Path, links: dict[str, Path]) -> None:
     draft = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     for name, target in links.items():
         (draft / name).symlink_to(target)
+    draft.chmod(0o755)  # for handlers with a user of their own
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
 

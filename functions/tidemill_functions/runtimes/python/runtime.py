@@ -15,7 +15,7 @@ from typing import Final
 from tidemill_functions.code.registry import LOCAL_RUNTIME, Function, LocalCode
 from tidemill_functions.errors import InvalidFunction
 from tidemill_functions.runtimes.python.interpreters import Interpreter, Interpreters, project_interpreters
-from tidemill_functions.runtimes.python.packages import make_packages, make_trigger
+from tidemill_functions.runtimes.python.packages import make_packages, make_trigger, package_folders
 from tidemill_functions.runtimes.runtime import Launch
 from tidemill_functions.settings import Settings
 
@@ -43,6 +43,7 @@ class PythonRuntime:
         """Return awslambdaric's start. Raises InvalidFunction if its interpreter has gone."""
         self._make()
         packages = [self._packages, _HERE / "fallback"]
+        needs = [_HERE, self._packages, *package_folders(self._packages)]
         # Without a site-packages folder: what is installed beside the interpreter is not on Lambda either.
         interpreter, options = self._interpreter(function.runtime), ["-S", "-s"]
         if isinstance(function.code, LocalCode):
@@ -58,6 +59,7 @@ class PythonRuntime:
             command=(interpreter.path, *options, str(_HERE / "launch.py"), *paths, function.handler),
             version=f"python:{'.'.join(map(str, interpreter.version))}",
             variables={"PYTHONPATH": str(self._packages)},
+            needs=[*needs, Path(interpreter.path), Path(interpreter.prefix)],
         )
 
     def in_place(self, folder: Path, python: str, virtual_env: str) -> tuple[str, str]:

@@ -23,10 +23,39 @@ def test_a_process_that_holds_more_memory_than_its_function_may_is_killed(
     server.create(function := name(), source, Timeout=60, MemorySize=128)
     document, reply = server.invoke(function, 200)
     assert reply["FunctionError"] == "Unhandled"
-    assert document["errorType"] == "Runtime.ExitError"
+    assert document["errorType"] == "Runtime.OutOfMemory"
     assert document["errorMessage"].endswith("Runtime exited with error: signal: killed")
     assert "the function's memory is 128 MB" in server.log(function)
     assert server.invoke(function, 0)[0] is None
+
+
+CHILD = """
+import subprocess, sys, time
+def handler(event, context):
+    if event:
+        child = f"held = b'x' * ({event} << 20); print(1, flush=True); import time; time.sleep(600)"
+        started = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+        started.stdout.readline()
+    if event > 500: time.sleep(600)
+"""
+
+
+def test_the_memory_of_what_a_handler_started_counts(server: FunctionsServer, name: Name) -> None:
+    server.create(function := name(), CHILD, Timeout=60, MemorySize=512)
+    document, _ = server.invoke(function, 600)
+    assert document["errorType"] == "Runtime.OutOfMemory"
+    assert "the function's memory is 512 MB" in server.log(function)
+
+
+def test_the_report_tells_the_memory_of_what_a_handler_started(server: FunctionsServer, name: Name) -> None:
+    server.create(function := name(), CHILD, Timeout=60, MemorySize=512)
+    server.invoke(function, 200)
+
+    def reported_mb() -> int:
+        server.invoke(function, 0)
+        return int(server.log(function).rpartition("Max Memory Used: ")[2].split()[0])
+
+    wait_until(lambda: reported_mb() > 200)
 
 
 def test_temporary_files_above_the_functions_storage_fail_the_invocation(

@@ -1,4 +1,7 @@
-"""A function of each runtime with the contract suite's handler."""
+"""A function of each runtime with the contract suite's handler.
+
+Where the tests run as root, handlers have users and file systems of their own.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,19 @@ from typing import Any
 import pytest
 
 from tests.harness.contract.cases import CASES, Case, require, zipped
-from tests.harness.functions_server import ROLE, FunctionsServer
+from tests.harness.functions_server import ISOLATED, ROLE, FunctionsServer, running
 
 Name = Callable[[], str]
 Make = Callable[..., str]
 
 _shared: dict[str, str] = {}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FunctionsServer]:
+    """Return one server for all tests of this folder."""
+    with running(tmp_path_factory.mktemp("functions"), ISOLATED) as started:
+        yield started
 
 
 @pytest.fixture(params=CASES, ids=lambda case: case.name)

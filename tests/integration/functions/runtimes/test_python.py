@@ -19,6 +19,8 @@ from tidemill_functions.runtimes.python.interpreters import Interpreters
 
 Name = Callable[[], str]
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# Neither the image nor a package that pip installs brings it.
+MISSING_IN_CI = ("3.14",)
 OWN = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
@@ -140,6 +142,8 @@ def test_the_version_that_was_asked_for_runs_the_function(
 ) -> None:
     major, minor = map(int, version.split("."))
     if Interpreters((), os.environ).find((major, minor)) is None:
+        if os.environ.get("CI") and version not in MISSING_IN_CI:
+            pytest.fail(f"there is no Python {version} here")
         pytest.skip(f"there is no Python {version} here")
     create(server, function := name(), {"app.py": CONTRACT}, Runtime=f"python{version}", Timeout=20)
     for event in ("é", [None, 1.5, {"a": True}], "x" * 1_000_000):

@@ -39,7 +39,7 @@ async def run(guard: Guard, tmp_path: Path, program: str) -> tuple[int, str]:
     process = HandlerProcess(ends, guard)
     with output.open("wb") as file:
         command = (sys.executable, "-I", "-S", "-c", program)
-        process.start(command, folder=tmp_path, variables={}, output=file.fileno())
+        await process.start(command, folder=tmp_path, variables={}, output=file.fileno())
         code = await asyncio.wait_for(ends.codes.get(), 30)
     process.close()
     assert ends.codes.empty()

@@ -19,7 +19,7 @@ def program(path: Path, version: str, calls: Path) -> Path:
 
 
 def test_named_ones_go_first_then_path_then_pyenv_then_uv(tmp_path: Path) -> None:
-    calls, says = tmp_path / "calls", "echo 3.99.1"
+    calls, says = tmp_path / "calls", 'echo 3.99.1; echo "$0"; echo /usr'
     environ = {"PATH": str(tmp_path / "path"), "HOME": str(tmp_path)}
     expected = [
         program(tmp_path / "named", says, calls),
@@ -39,7 +39,9 @@ def test_what_was_found_is_not_asked_again_nor_what_failed_before_it(tmp_path: P
     """A shim of pyenv for a version that is not chosen fails slowly: no start of a process may pay for it."""
     calls = tmp_path / "calls"
     shim = program(tmp_path / "path/python3.99", "exit 127", calls)
-    works = program(tmp_path / ".pyenv/versions/3.99.0/bin/python3.99", "echo 3.99.0", calls)
+    works = program(
+        tmp_path / ".pyenv/versions/3.99.0/bin/python3.99", 'echo 3.99.0; echo "$0"; echo /usr', calls
+    )
     interpreters = Interpreters((), {"PATH": str(shim.parent), "HOME": str(tmp_path)})
     for _ in range(3):
         assert str(interpreters.find((3, 99))) == f"3.99.0 ({works})"
@@ -50,10 +52,10 @@ def test_one_that_has_gone_is_replaced_and_one_that_has_come_is_found(tmp_path: 
     calls, environ = tmp_path / "calls", {"PATH": str(tmp_path / "path"), "HOME": str(tmp_path)}
     interpreters = Interpreters((), environ)
     assert interpreters.find((3, 99)) is None
-    first = program(tmp_path / "path/python3.99", "echo 3.99.0", calls)
+    first = program(tmp_path / "path/python3.99", 'echo 3.99.0; echo "$0"; echo /usr', calls)
     assert interpreters.find((3, 99)) is not None
     first.unlink()
-    program(tmp_path / ".pyenv/versions/3.99.2/bin/python3.99", "echo 3.99.2", calls)
+    program(tmp_path / ".pyenv/versions/3.99.2/bin/python3.99", 'echo 3.99.2; echo "$0"; echo /usr', calls)
     found = interpreters.find((3, 99))
     assert found is not None
     assert found.version == (3, 99, 2)
