@@ -50,7 +50,7 @@ class NodeRuntime:
             command=(path, str(_BOOTSTRAP), function.handler),
             version=f"nodejs:{version}",
             variables={"NODE_PATH": os.pathsep.join([*layers, *own, str(task_root)])},
-            needs=(Path(path), _BOOTSTRAP.parent),
+            needs=(Path(path), _BOOTSTRAP.parent, *map(Path, own)),
         )
 
     def _node(self, name: str) -> tuple[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.harness.functions_server import zip_of
+from tidemill_functions.code.archive import remove_tree
 from tidemill_functions.code.registry import LocalCode, Registry, local_code
 from tidemill_functions.code.sources import fingerprint
 from tidemill_functions.errors import FunctionExists, FunctionNotFound, InvalidArchive, InvalidFunction
@@ -203,7 +203,7 @@ def test_a_function_whose_code_is_gone_is_reported_at_start(
     registry = opened(tmp_path)
     code = registry.store_zip("orders", zip_of({"app.py": "x = 1"}))
     made = registry.create("orders", handler="app.handler", code=code)
-    shutil.rmtree(registry.folder(made))
+    remove_tree(registry.folder(made))
     assert opened(tmp_path).get("orders") is not None
     assert f"function without code function=orders folder={registry.folder(made)}" in caplog.text
 
