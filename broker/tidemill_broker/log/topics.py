@@ -37,15 +37,13 @@ from tidemill_broker.log.errors import (
     UnknownTopic,
 )
 from tidemill_broker.log.faults import Faults
-from tidemill_broker.log.file_limit import check_room, raise_file_limit
 from tidemill_broker.log.flusher import Flusher
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.partition import Partition
+from tidemill_broker.log.partition_limits import check_count, check_room, raise_file_limit
 
 logger = logging.getLogger(__name__)
 
-# Kafka has no limit; this one keeps a typing error from making a million folders.
-PARTITIONS_MAX: Final = 10_000
 # Kafka's fetch.max.bytes.
 FETCH_BYTES_MAX: Final = 55 * 1024 * 1024
 # Topics of one request that are decided about before others have their turn.
@@ -160,7 +158,7 @@ class Topics:
         validate_topic_name(name)
         if name in self._topics or name in self._changing:
             raise TopicExists(f"Topic '{name}' already exists.")
-        _check_partitions(partitions)
+        check_count(partitions)
         if not internal:
             self._check_room(partitions)
         topic_configs.validate(configs or {})
@@ -206,7 +204,7 @@ class Topics:
             raise InvalidPartitions(
                 f"The topic {name} currently has {present} partition(s); {total} would not be an increase."
             )
-        _check_partitions(total)
+        check_count(total)
         self._check_room(total - present)
 
     def _check_room(self, more: int) -> None:
@@ -241,7 +239,12 @@ class Topics:
         MalformedFrame, and then nothing is appended.
         """
         answer = self._table.produce(frame, now_ms, allowed)
-        if isinstance(answer, tuple):
+        if type(answer) is tuple:  # the usual one, at the least cost
+            reply, failed, grew, unflushed, fault = answer
+            if fault is None and not unflushed:
+                if grew:
+                    self.growth.grew_soon(grew)
+                return reply, failed, None
             return self._produced(answer)
         decisions = Decisions(authorizer, authorizer.may_write)
         while isinstance(answer, Undecided):
@@ -467,11 +470,6 @@ def validate_topic_name(name: str) -> None:
         raise InvalidTopicName(
             f"Topic name '{name[:300]}' is invalid: use 1 to 249 of a-z A-Z 0-9 . _ -, not '.' or '..'."
         )
-
-
-def _check_partitions(count: int) -> None:
-    if not 1 <= count <= PARTITIONS_MAX:
-        raise InvalidPartitions(f"Number of partitions must be between 1 and {PARTITIONS_MAX}, not {count}.")
 
 
 def _new_topic_id() -> UUID:

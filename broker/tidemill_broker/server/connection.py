@@ -43,6 +43,10 @@ PENDING_BYTES_MAX: Final = 4 * 1024 * 1024
 # Of all connections together, bytes of replies that clients have not taken yet: above it those with most
 # are closed. One reply may have 55 MiB (fetch.max.bytes), and a client that takes none gets no second.
 REPLIES_BYTES_MAX: Final = 512 * 1024 * 1024
+# What they hold is counted each second, and whenever so large a part of that has had to wait.
+REPLIES_LOOKS: Final = 64
+# Smaller ones are left to the second's count.
+LARGE_REPLY_BYTES: Final = 4 * 1024
 _LENGTH: Final = struct.Struct(">i")
 # Those whose clients must log in first.
 SASL_LISTENERS: Final = frozenset({"scram", "iam"})
@@ -76,6 +80,7 @@ class Connections:
         self.logged_in = 0  # those that have logged in, or need not
         self.anonymous = 0  # of those, the latter
         self._all: set[ClientConnection] = set()
+        self._waiting_bytes = 0  # of replies that had to wait since `bound_replies` was last called
 
     def __iter__(self) -> Iterator[ClientConnection]:
         return iter(list(self._all))
@@ -90,6 +95,14 @@ class Connections:
     def discard(self, connection: ClientConnection) -> None:
         """Remove a connection that is lost."""
         self._all.discard(connection)
+
+    def reply_waits(self, size_bytes: int) -> None:
+        """Note a reply that cannot go out yet; now and then look at all of them."""
+        self._waiting_bytes += size_bytes
+        if self._waiting_bytes > REPLIES_BYTES_MAX // REPLIES_LOOKS:
+            self._waiting_bytes = 0
+            # Not from within a write: this one may be the one that ends.
+            self.loop.call_soon(self.bound_replies)
 
     def bound_replies(self) -> None:
         """Close the connections whose clients leave most unread, while all of them together hold too much."""
@@ -403,7 +416,10 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _settle(self, pending: _Pending, reply: Reply) -> None:
         pending.reply = reply
         pending.settled = True
-        self._pending_bytes += _size(reply)
+        size_bytes = _size(reply)
+        self._pending_bytes += size_bytes
+        if size_bytes > LARGE_REPLY_BYTES and pending is not self._pending[0]:
+            self._connections.reply_waits(size_bytes)
 
     def _write(self, reply: bytes | memoryview | Sequence[bytes]) -> None:
         # Behind TLS a write to a client that is gone is a line of asyncio's in the log, each time.
@@ -411,6 +427,8 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         if isinstance(reply, bytes | memoryview):
             self._transport.write(reply)
+            if len(reply) > LARGE_REPLY_BYTES and self._transport.get_write_buffer_size():
+                self._connections.reply_waits(len(reply))
         else:
             self._transport.writelines(reply)
 

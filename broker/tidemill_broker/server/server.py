@@ -25,8 +25,8 @@ from tidemill_broker.settings import Settings
 logger = logging.getLogger(__name__)
 
 DRAIN_S: Final = 2.0
-# How often sessions that have come to their end are looked for.
-EXPIRY_S: Final = 1.0
+# How often sessions that have come to their end are looked for, and replies that nobody reads are counted.
+LOOK_S: Final = 1.0
 BACKLOG: Final = 512
 
 
@@ -66,7 +66,7 @@ class Server:
         self._certificates = certificates
         self._idle_s = settings.connections_max_idle_ms / 1000
         self._sweep: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._next_look: asyncio.TimerHandle | None = None
         self._listeners: list[asyncio.Server] = []
         self._acceptors: list[asyncio.Task[None]] = []
 
@@ -85,8 +85,7 @@ class Server:
         await self.connections.tasks.__aenter__()
         await self._open(sockets)
         self._sweep_later()
-        if self.broker.mechanisms:
-            self._end_expired()
+        self._look()
 
     @property
     def port(self) -> int:
@@ -101,8 +100,8 @@ class Server:
             acceptor.cancel()
         if self._sweep is not None:
             self._sweep.cancel()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        if self._next_look is not None:
+            self._next_look.cancel()
         self._unauthenticated.end_all()
         for connection in self.connections:
             connection.drain()
@@ -147,8 +146,10 @@ class Server:
             connection.end_if_idle(since)
         self._sweep_later()
 
-    def _end_expired(self) -> None:
-        now_s = self.broker.monotonic_s()
-        for connection in self.connections:
-            connection.end_if_expired(now_s)
-        self._expiry = self._loop.call_later(EXPIRY_S, self._end_expired)
+    def _look(self) -> None:
+        if self.broker.mechanisms:
+            now_s = self.broker.monotonic_s()
+            for connection in self.connections:
+                connection.end_if_expired(now_s)
+        self.connections.bound_replies()
+        self._next_look = self._loop.call_later(LOOK_S, self._look)

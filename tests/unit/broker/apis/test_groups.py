@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from tests.fakes.group_shell import subscription
-from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tests.fakes.inner_broker import START_MS, InnerBroker, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
-from tidemill_broker.apis import dispatch
+from tidemill_broker.apis import dispatch, group_offsets
 from tidemill_broker.apis.groups import APIS
+from tidemill_broker.apis.request import Request
+from tidemill_broker.groups.service import GroupService
 from tidemill_broker.protocol.errors import ErrorCode
+from tidemill_broker.protocol.frames import decode_request, read_request_header
 
 COMMIT, FETCH, FIND, JOIN, HEARTBEAT, LEAVE, SYNC, DESCRIBE, LIST, DELETE, FORGET = (
     *range(8, 17),
@@ -245,3 +248,35 @@ async def test_a_deleted_topic_is_forgotten_by_its_groups(inner: InnerBroker) ->
     inner.broker.topics.create("flights", partitions=2)
     _, topics = await fetch(inner, 9, [{"name": "flights", "partition_indexes": [0]}])
     assert topics[0].partitions[0].committed_offset == -1
+
+
+def test_a_kill_between_the_batches_of_a_commit_leaves_each_position_old_or_new_and_can_be_repeated(
+    inner: InnerBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_offsets, "COMMITTED_AT_ONCE", 2)
+    inner.broker.topics.create("wide", partitions=5)
+    partitions = [{"partition_index": index, "committed_offset": 10 + index} for index in range(5)]
+    members = {
+        "group_id": "g",
+        "generation_id_or_member_epoch": -1,
+        "topics": [{"name": "wide", "partitions": partitions}],
+    }
+    frame = request_frame(request(COMMIT, 8, **members))
+    header = read_request_header(frame)
+    asked = Request(api="", header=header, body=decode_request(header, frame), connection=inner.connection)
+    steps = group_offsets.offset_commit(inner.broker, asked)
+    while not committed(inner.broker.groups):
+        next(steps)
+    steps.close()
+
+    inner.broker.groups = reread = GroupService(
+        inner.broker.topics, inner.broker.settings, now_ms=lambda: START_MS, monotonic_s=lambda: 0.0
+    )
+    assert committed(reread) == {0: 10, 1: 11}
+    (topic,) = inner.ask(COMMIT, 8, **members).topics
+    assert {each.error_code for each in topic.partitions} == {ErrorCode.none}
+    assert committed(reread) == {index: 10 + index for index in range(5)}
+
+
+def committed(service: GroupService) -> dict[int, int]:
+    return {index: each.offset for (_, index), each in service.coordinator.committed("g").items()}

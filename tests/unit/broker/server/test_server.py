@@ -22,7 +22,7 @@ from tests.fakes.record_batches import Record, batch
 from tidemill_broker.auth.tls.certificates import Certificates
 from tidemill_broker.listeners import ListenerName
 from tidemill_broker.log.topics import Topics
-from tidemill_broker.server import Server, connection, serve
+from tidemill_broker.server import Server, connection, serve, server
 from tidemill_broker.server.connection import BUFFER_BYTES, PENDING_MAX
 
 METADATA, API_VERSIONS = 3, 18
@@ -58,6 +58,16 @@ class Peer:
 
     async def close(self) -> None:
         self.writer.close()
+
+
+async def until_left(served: Server, connections: int) -> None:
+    """Wait until no more connections are left."""
+    async with asyncio.timeout(40):
+        while len(served.connections) > connections:
+            waits = [asyncio.ensure_future(each.lost.wait()) for each in served.connections]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for each in waits:
+                each.cancel()
 
 
 @dataclass
@@ -363,9 +373,7 @@ async def test_a_peer_that_goes_while_it_waits_leaves_nothing_behind(tmp_path: P
         await other.send(metadata_frame(1))
         await other.correlation_id()
         await peer.close()
-        async with asyncio.timeout(5):
-            while len(broker.server.connections) > 1:  # noqa: ASYNC110 - the server has no such event
-                await asyncio.sleep(0.001)
+        await until_left(broker.server, 1)
         assert not broker.topics.growth._waiting
 
 
@@ -410,9 +418,26 @@ async def test_replies_that_nobody_reads_are_bounded_over_all_connections(
         for each in silent:
             each.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
             await each.send(asked)
-        async with asyncio.timeout(10):
-            while len(broker.server.connections) > 2:  # noqa: ASYNC110 - the server tells nobody
-                await asyncio.sleep(0.01)
+        await until_left(broker.server, 2)
         await peer.send(metadata_frame(3))
         assert await peer.correlation_id() == 3
+    assert "bytes of replies are not read" in caplog.text
+
+
+async def test_replies_that_wait_for_an_earlier_one_count_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their clients read, and nothing has been sent to them."""
+    monkeypatch.setattr(connection, "REPLIES_BYTES_MAX", 10_000_000)
+    monkeypatch.setattr(server, "LOOK_S", 3600.0)
+    async with running(tmp_path) as broker:
+        topic = broker.topics.get("t")
+        assert topic is not None
+        topic.partitions[0].append(batch([Record(value=bytes(900_000))]))
+        waits = fetch_frame([fetch_partition(index=1)], min_bytes=1, max_wait_ms=300_000)
+        asked = fetch_frame([fetch_partition(partition_max_bytes=1_000_000)])
+        peers = [await broker.connect() for _ in range(4)]
+        for each in peers:
+            await each.send(waits, *[asked] * 4)
+        await until_left(broker.server, 3)
     assert "bytes of replies are not read" in caplog.text

@@ -1,4 +1,4 @@
-"""How many partitions the process may have, by the limit of open files: a partition keeps one open.
+"""How many partitions a topic may have, and the broker, by the limit of open files: each keeps one open.
 
 Half of the files are the log's; connections (server.connection) have the other half. Knows no partition.
 """
@@ -8,6 +8,8 @@ from typing import Final
 
 from tidemill_broker.log.errors import InvalidPartitions
 
+# Kafka has no limit; this one keeps a typing error from making a million folders.
+PARTITIONS_MAX: Final = 10_000
 # The core keeps so many closed segments open for reading, of all partitions together (log.rs: KEPT_OPEN_MAX).
 _READING: Final = 128
 
@@ -17,6 +19,12 @@ def raise_file_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def check_count(count: int) -> None:
+    """Raise InvalidPartitions for a number of partitions that no topic can have."""
+    if not 1 <= count <= PARTITIONS_MAX:
+        raise InvalidPartitions(f"Number of partitions must be between 1 and {PARTITIONS_MAX}, not {count}.")
 
 
 def check_room(present: int, more: int) -> None:
