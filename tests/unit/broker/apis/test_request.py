@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.inner_broker import InnerBroker, inner_broker
+from tests.fakes.inner_broker import InnerBroker, finished, inner_broker
 from tests.fakes.kafka_frames import read_response, request, request_frame
 from tests.fakes.log_frames import PRODUCE, produce_frame
 from tests.fakes.record_batches import batch
@@ -121,8 +121,7 @@ def test_a_request_leaves_nothing_of_itself_on_its_connection(
     before = {each.name: getattr(inner.connection, each.name) for each in fields(Connection)}
     authorizer.change(nothing)
     frame = request_frame(request(DELETE_TOPICS, 1, topic_names=["t"]), client_id="another")
-    reply = dispatch(inner.broker, inner.connection, memoryview(frame))
-    assert isinstance(reply, bytes)
+    reply = bytes(finished(dispatch(inner.broker, inner.connection, memoryview(frame))))
     (told,) = read_response(DELETE_TOPICS, 1, reply).responses
     assert told.error_code is ErrorCode.topic_authorization_failed
     assert {each.name: getattr(inner.connection, each.name) for each in fields(Connection)} == before
