@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import re
 import subprocess
 import zipfile
@@ -15,6 +17,7 @@ import pytest
 
 from tests.harness.contract.cases import Files, java_classes, java_libraries, require, zipped
 from tests.harness.functions_server import ROLE, FunctionsServer
+from tidemill_functions.runtimes.java.client import ARTIFACTS, ClientStore
 
 Name = Callable[[], str]
 
@@ -166,6 +169,15 @@ def test_own_classes_go_before_lib_and_lib_before_layers(
     ):
         function = create(server, name(), files, "calls.Calls::handle", Layers=arns)
         assert server.invoke(function)[0] == expected
+
+
+def test_maven_brings_the_client_where_its_repository_is_not_found(tmp_path: Path) -> None:
+    """By the real Maven, and its jars are those that are expected; the library is one for this machine."""
+    java_libraries()
+    environ = {"HOME": str(tmp_path / "no-repository"), "PATH": os.environ["PATH"]}
+    client = ClientStore(tmp_path / "java", None, environ).get()
+    assert len(client.jars) == len(ARTIFACTS)
+    ctypes.CDLL(client.library)
 
 
 def test_a_handler_in_a_jar_of_lib_runs(server: FunctionsServer, name: Name, forms: Files) -> None:
