@@ -218,7 +218,8 @@ def test_a_last_line_without_an_end_stands_in_the_tail(server: FunctionsServer, 
     assert "no end of line" in tail_of(reply)
 
 
-def test_the_tail_reports_duration_and_memory(server: FunctionsServer, function: str, case: Case) -> None:
+def test_the_tail_reports_duration_and_memory(server: FunctionsServer, make: Make, case: Case) -> None:
+    function = make()  # whose process has held no payload of 6 MB
     _, reply = server.invoke(function, 1, LogType="Tail")
     request_id = reply["ResponseMetadata"]["RequestId"]
     report = re.search(
