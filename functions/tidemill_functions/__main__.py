@@ -17,7 +17,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +40,9 @@ from tidemill_functions.code.registry import Function, Registry
 from tidemill_functions.destinations.sender import Sender
 from tidemill_functions.errors import AwsUnavailable, InvalidSettings
 from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
+from tidemill_functions.reporting.cloudwatch_metrics import CloudWatchMetrics, publishing
+from tidemill_functions.reporting.otlp import Metrics, Spans, open_otlp
+from tidemill_functions.reporting.reporter import Reporter
 from tidemill_functions.runtime.event_queue import EventQueue, delivering
 from tidemill_functions.runtime.pool import Pool, running
 from tidemill_functions.runtimes.table import Runtimes
@@ -120,12 +123,17 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     runtimes = Runtimes(settings)
     clients = AwsClients(settings.region)
     cloudwatch = CloudWatchLogs(clients) if sends_logs(settings, environ) else None
-    pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region), cloudwatch)
+    otlp = open_otlp(environ)
+    metrics = CloudWatchMetrics(clients, settings.cloudwatch_metrics) if settings.cloudwatch_metrics else None
+    reporter = Reporter([*otlp, *filter(None, [metrics])])
+    pool = Pool(registry, settings, runtimes, handed_on(environ, settings.region), cloudwatch, reporter)
     sender = Sender(clients)
     events = EventQueue(registry, pool, settings, sender, functools.partial(_function_of, registry))
     # The pool ends last: what the servers and the queue have begun needs it.
     async with (
         _sending(cloudwatch),
+        _exporting(otlp),
+        publishing(metrics) if metrics else nullcontext(),
         running(pool),
         delivering(events),
         # It has no socket of its own: the front gives it connections.
@@ -140,6 +148,16 @@ async def serving(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             server.close()
             await pool.drain()
             front.stop()
+
+
+@asynccontextmanager
+async def _exporting(otlp: Sequence[Spans | Metrics]) -> AsyncIterator[None]:
+    """Export spans and metrics until all invocations are over."""
+    try:
+        yield
+    finally:
+        for one in otlp:
+            await asyncio.to_thread(one.close)
 
 
 @asynccontextmanager

@@ -105,6 +105,10 @@ class Settings(BaseSettings):
         default=None,
         description="Send logs to CloudWatch Logs; by default where AWS_ENDPOINT_URL(_LOGS) names an AWS",
     )
+    cloudwatch_metrics: str = Field(
+        default="",
+        description="Namespace in CloudWatch for the functions' metrics, such as AWS/Lambda; empty for none",
+    )
     log_file_bytes: int = Field(
         default=5 * _MIB,
         ge=4096,

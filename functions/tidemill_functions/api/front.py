@@ -188,6 +188,7 @@ class FrontConnection(asyncio.Protocol):
             finish=lambda result: self._reply(invocation, result, end, function.version),
             arn=invoked_arn(self._front.registry, function, reference, None) if ":" in reference else "",
             trace_id=accepted_trace_id(head.trace_id),
+            caller_trace=head.trace_id,
             wants_log=head.wants_log,
         )
         self._is_busy, self._begun_s = True, None

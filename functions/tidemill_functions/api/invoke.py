@@ -57,12 +57,14 @@ class InvokeApi:
                 return {"StatusCode": 202}
             return await self._run(function, payload, trace_id, call)
         except ReservedConcurrencyReached:
+            self._pool.reporter.throttled(function.name)
             raise ApiError(
                 "TooManyRequestsException",
                 "Rate Exceeded.",
                 Reason="ReservedFunctionConcurrentInvocationLimitExceeded",
             ) from None
         except TooManyInvocations:
+            self._pool.reporter.throttled(function.name)
             raise ApiError(
                 "TooManyRequestsException", "Rate Exceeded.", Reason="ConcurrentInvocationLimitExceeded"
             ) from None
@@ -86,6 +88,7 @@ class InvokeApi:
             arn=invoked_arn(self._registry, function, *_named(call)),
             request_id=call.request_id,
             trace_id=trace_id,
+            caller_trace=call.headers.get("X-Amzn-Trace-Id", ""),
             payload=payload,
         )
         try:
@@ -103,6 +106,7 @@ class InvokeApi:
             arn=invoked_arn(self._registry, function, *_named(call)),
             request_id=call.request_id,
             trace_id=trace_id,
+            caller_trace=call.headers.get("X-Amzn-Trace-Id", ""),
             client_context=_client_context(call.params.get("ClientContext")),
             wants_log=wants_log,
         )

@@ -33,6 +33,7 @@ import orjson
 from tidemill_functions.code.registry import Function
 from tidemill_functions.errors import InvalidFunction
 from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
+from tidemill_functions.reporting.reporter import InvocationEnd, Reporter
 from tidemill_functions.runtime.census import Group, Root
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
@@ -74,6 +75,7 @@ class Invocation:
     trace_id: str = ""
     client_context: bytes = b""  # one line of JSON
     wants_log: bool = False
+    caller_trace: str = ""  # X-Amzn-Trace-Id as the caller sent it
     name: str = ""  # the function's, without a version; set by who admits it
 
 
@@ -108,6 +110,7 @@ class Site:
     variables: Mapping[str, str]  # handed on from the server's own environment
     log: FunctionLog
     cloudwatch: CloudWatchLogs | None
+    reporter: Reporter
     guard: Guard
     runtimes: Runtimes
     init_timeout_s: float
@@ -423,12 +426,28 @@ class Environment:
             self._owner.finished(invocation, Result(payload=payload, failed=failed))
 
     def _conclude(self, invocation: Invocation, duration_ms: float, error: bytes) -> None:
-        self._transcript.end(
+        report = self._transcript.end(
             invocation.request_id,
             duration_ms=duration_ms,
             peak_mb=self._process.peak_mb(),
             error_type=_error_type(error) if error else "",
         )
+        if self._site.reporter.listeners:
+            self._site.reporter.ended(
+                InvocationEnd(
+                    function=self.function.name,
+                    version=self.function.version,
+                    arn=invocation.arn or self.function.arn,
+                    request_id=invocation.request_id,
+                    caller_trace=invocation.caller_trace,
+                    ended_ns=time.time_ns(),
+                    duration_ms=report.duration_ms,
+                    init_ms=report.init_ms,
+                    memory_mb=report.memory_mb,
+                    peak_mb=report.peak_mb,
+                    error_type=report.error_type,
+                )
+            )
 
     def _variables(self, port: int, launch: Launch) -> dict[str, str]:
         """Return the process's whole environment: Lambda's variables, the function's own, little of ours."""

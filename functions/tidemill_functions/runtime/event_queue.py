@@ -190,6 +190,7 @@ class EventQueue:
                         version=function.version, result=await self._pool.invoke(function, _invocation(event))
                     )
             except TooManyInvocations:
+                self._pool.reporter.throttled(function.name)
                 if time.time() + delay_s > until_s:
                     raise
             await asyncio.sleep(delay_s)
@@ -230,7 +231,11 @@ def _done(event: Event, condition: str, invoke_count: int, last: _Attempt | None
 
 def _invocation(event: Event) -> Invocation:
     return Invocation(
-        payload=event.payload, arn=event.arn, request_id=event.request_id, trace_id=event.trace_id
+        payload=event.payload,
+        arn=event.arn,
+        request_id=event.request_id,
+        trace_id=event.trace_id,
+        caller_trace=event.caller_trace,
     )
 
 

@@ -44,6 +44,7 @@ class Event:
     request_id: str
     trace_id: str
     payload: bytes
+    caller_trace: str = ""
     accepted_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
     attempts: int = 0  # that failed
     retry_at_ms: int = 0

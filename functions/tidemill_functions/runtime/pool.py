@@ -22,6 +22,7 @@ from typing import Final
 from tidemill_functions.code.registry import Function, LocalCode, Registry
 from tidemill_functions.errors import FunctionNotFound, ReservedConcurrencyReached, TooManyInvocations
 from tidemill_functions.reporting.cloudwatch_logs import CloudWatchLogs
+from tidemill_functions.reporting.reporter import Reporter
 from tidemill_functions.runtime.census import Census, end_all_of
 from tidemill_functions.runtime.environment import Environment, Invocation, Result, Site
 from tidemill_functions.runtime.guard import Guard
@@ -66,12 +67,14 @@ class Pool:
         runtimes: Runtimes,
         variables: Mapping[str, str],
         cloudwatch: CloudWatchLogs | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         self._registry = registry
         self._settings = settings
         self._runtimes = runtimes
         self._variables = variables
         self._cloudwatch = cloudwatch
+        self.reporter = reporter or Reporter()
         self._users = find_users(settings.first_uid)
         self._guard = Guard(None if self._users is None else self._users.lock)
         self._temporary = settings.data_dir.resolve() / "tmp"
@@ -123,6 +126,8 @@ class Pool:
         self._in_flight += 1
         self._in_flight_by_name[name] += 1
         invocation.name = name
+        if self.reporter.listeners:
+            self.reporter.began(name, self._in_flight_by_name[name])
         self._assign(function, invocation)
 
     def log_of(self, name: str) -> FunctionLog:
@@ -247,6 +252,7 @@ class Pool:
             variables=self._variables,
             log=line.log,
             cloudwatch=self._cloudwatch,
+            reporter=self.reporter,
             guard=self._guard,
             runtimes=self._runtimes,
             init_timeout_s=self._settings.init_timeout_s,

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from aiohttp import web
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.fakes.http_thread import serving
+from tests.fakes.otlp_collector import Collector
 from tidemill_poller.reporting.metrics import open_metrics
 from tidemill_poller.reporting.tracing import open_tracing
 
@@ -24,29 +21,6 @@ class Mapped:
     uuid: str = "0b4f12a8"
     function_arn: str = "arn:aws:lambda:us-east-1:123456789012:function:delays"
     consumer_group_id: str = "group"
-
-
-class Collector:
-    """Takes what an OTLP collector takes."""
-
-    def __init__(self) -> None:
-        self.traces: list[ExportTraceServiceRequest] = []
-        self.metrics: list[ExportMetricsServiceRequest] = []
-
-    def application(self) -> web.Application:
-        application = web.Application()
-        application.router.add_post("/v1/{signal}", self._take)
-        return application
-
-    async def _take(self, request: web.Request) -> web.Response:
-        body = await request.read()
-        if request.headers.get("Content-Encoding") == "gzip" and body[:2] == b"\x1f\x8b":
-            body = gzip.decompress(body)
-        if request.match_info["signal"] == "traces":
-            self.traces.append(ExportTraceServiceRequest.FromString(body))
-        else:
-            self.metrics.append(ExportMetricsServiceRequest.FromString(body))
-        return web.Response()
 
 
 @pytest.fixture
