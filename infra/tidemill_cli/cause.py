@@ -1,14 +1,14 @@
-"""Owns how an error of several lines becomes one with the cause first. Pure; knows Python's tracebacks."""
+"""Owns how an error of several lines becomes one with the cause first.
 
-import re
+Pure; knows Python's tracebacks and Lambda's error documents.
+"""
+
 from collections.abc import Sequence
-from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
+
+from tidemill_poller.invoke.frames import first_frame
 
 _TRACEBACK: Final = "Traceback (most recent call last):"
-_FRAME: Final = re.compile(r'\s+File "(?P<file>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
-# Below these lies what the user did not write: the interpreter, its packages, Lambda's runtime client.
-_OTHERS: Final = re.compile(r"(^<)|/(site-packages|dist-packages|awslambdaric)/|/lib/python3\.\d+/")
 
 
 def cause_first(text: str) -> str:
@@ -21,7 +21,7 @@ def cause_first(text: str) -> str:
     if not error:
         return _one_line(lines)
     before = _one_line([*lines[: starts[0]], lines[starts[0]].rstrip().removesuffix(_TRACEBACK)])
-    parts = [_one_line(error), _place(frames), f"· {before}" if before else ""]
+    parts = [_one_line(error), first_frame(frames), f"· {before}" if before else ""]
     return " ".join(part for part in parts if part)
 
 
@@ -33,14 +33,13 @@ def _split(lines: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     return lines, ()
 
 
-def _place(frames: Sequence[str]) -> str:
-    """Return the first frame of the user's code, as `(app.py:5 in handler)`."""
-    for frame in frames:
-        found = _FRAME.match(frame)
-        if found and not _OTHERS.search(found["file"]):
-            where = f"{PurePath(found['file']).name}:{found['line']}"
-            return f"({where} in {found['function']})" if found["function"] else f"({where})"
-    return ""
+def error_sentence(document: Any) -> str:
+    """Return what an error document of Lambda's says, with the first frame of the user's code."""
+    if not isinstance(document, dict):
+        return ""
+    stack = document.get("stackTrace") or document.get("trace") or []
+    said = ": ".join(str(document[name]) for name in ("errorType", "errorMessage") if document.get(name))
+    return " ".join(filter(None, (_one_line(said.splitlines()), first_frame(stack))))
 
 
 def _one_line(lines: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """`tidemill function …`: functions over Lambda's own API, and code that runs in place over ours."""
 
+import json
 import os
 import sys
 import tempfile
@@ -10,14 +11,19 @@ from urllib.parse import quote
 import typer
 
 from tidemill_cli.access import source_access
+from tidemill_cli.cause import error_sentence
 from tidemill_cli.clients import Endpoint
 from tidemill_cli.errors import UserError
+from tidemill_cli.lookup import function_named
 from tidemill_cli.options import BootstrapServers, EndpointUrl, Json, command_group, endpoint, pairs
 from tidemill_cli.output import print_facts, print_json, print_table, say, visible, without_metadata
 
 app = command_group("Functions: register code, invoke it, read its log.")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Function name or ARN")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Function name or ARN, or topic or start of the UUID of its mapping"),
+]
 
 
 @app.command()
@@ -32,6 +38,9 @@ def register(
     python: Annotated[
         Path | None, typer.Option(help="Interpreter; else that of the project's .venv, then of VIRTUAL_ENV")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and print each edit that is picked up")
+    ] = False,
     endpoint_url: EndpointUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +56,7 @@ def register(
 
         tidemill function register orders app/orders.py:handle --env TABLE=orders
 
-        tidemill function register app/orders.py
+        tidemill function register app/orders.py --watch
     """
     there = endpoint(endpoint_url)
     if code is None:
@@ -63,6 +72,15 @@ def register(
         say(f"{name} runs {code}. Try it: tidemill function invoke {name}")
     if as_json:
         print_json(registered[0] if code else registered)
+    if watch:
+        from tidemill_cli.edits import watch_edits
+
+        def again() -> None:
+            if code is None:
+                _register_module(there, Path(name), _interpreter(python))
+
+        folder = Path(code.rpartition(":")[0] if code else name).resolve().parent
+        watch_edits(there, [each["FunctionName"] for each in registered], folder, again)
 
 
 @app.command("list")
@@ -102,7 +120,8 @@ def get(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) -> 
 
         tidemill function get delays
     """
-    reply = endpoint(endpoint_url).aws("lambda").get_function_configuration(FunctionName=name)
+    there = endpoint(endpoint_url)
+    reply = there.aws("lambda").get_function_configuration(FunctionName=function_named(there, name))
     if as_json:
         print_json(without_metadata(reply))
     else:
@@ -141,6 +160,7 @@ def invoke(
     if from_topic and payload != "{}":
         raise UserError("Give --payload or --from-topic, not both.")
     sent = _of_topic(there, bootstrap_servers, from_topic, partition, offset, count) or _payload(payload)
+    name = function_named(there, name)
     reply = there.aws("lambda").invoke(
         FunctionName=name,
         Payload=sent,
@@ -158,6 +178,8 @@ def invoke(
     if log and "LogResult" in reply and not as_json:
         say(_log_tail(reply))
     if reply.get("FunctionError"):
+        say(f"error: {_cause(result)}")
+        say(f"The whole of it: tidemill function logs {name.partition(':')[0]}")
         raise typer.Exit(1)
 
 
@@ -209,9 +231,9 @@ def logs(
 
         tidemill function logs delays --follow
     """
-    # Of an ARN, the name is enough: arn:aws:lambda:REGION:ACCOUNT:function:NAME.
-    name = name.rpartition(":function:")[2]
     there = endpoint(endpoint_url)
+    # Of an ARN, the name is enough: arn:aws:lambda:REGION:ACCOUNT:function:NAME:QUALIFIER.
+    name = function_named(there, name).rpartition(":function:")[2].partition(":")[0]
     route = f"/_tidemill/functions/{quote(name, safe='')}/logs?lines={lines}"
     if follow:
         if not any(there.stream(f"/_tidemill/functions/{quote(name, safe='')}/logs?lines=1")):
@@ -235,11 +257,21 @@ def delete(name: Name, endpoint_url: EndpointUrl = None, as_json: Json = False) 
 
         tidemill function delete delays
     """
-    endpoint(endpoint_url).aws("lambda").delete_function(FunctionName=name)
+    there = endpoint(endpoint_url)
+    name = function_named(there, name)
+    there.aws("lambda").delete_function(FunctionName=name)
     if as_json:
         print_json({"FunctionName": name})
     else:
         say(f"Function {name} is deleted.")
+
+
+def _cause(result: str) -> str:
+    """Return an error document in one line, the cause first."""
+    try:
+        return error_sentence(json.loads(result)) or result
+    except ValueError:
+        return result
 
 
 def _print_line(line: bytes) -> None:

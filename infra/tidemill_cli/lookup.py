@@ -1,6 +1,7 @@
-"""Owns how people name a mapping: by UUID, a unique prefix of it, its function, or its topic.
+"""Owns how people name a mapping or a function: by function, topic, or a mapping's UUID or the start of it.
 
-Lambda's API takes whole UUIDs only. Function and topic names go before prefixes of UUIDs.
+Lambda's API takes whole UUIDs and functions' own names only. Function and topic names go before starts of
+UUIDs.
 """
 
 import re
@@ -23,6 +24,26 @@ def mapping_uuid(there: Endpoint, name: str) -> str:
     if _UUID.fullmatch(name):
         return name
     return str(choose(all_mappings(there), name)["UUID"])
+
+
+def function_named(there: Endpoint, name: str) -> str:
+    """Return the name of the function that is meant: its own, or that of the one mapping with this name.
+
+    Raises UserError if there is none, or if several mappings have the name.
+    """
+    client = there.aws("lambda")
+    try:
+        client.get_function_configuration(FunctionName=name)
+    except client.exceptions.ResourceNotFoundException:
+        mappings = all_mappings(there)
+        if not any(name in _names(each) or each["UUID"].startswith(name.lower()) for each in mappings):
+            raise UserError(
+                f"No function is called {name!r}, and no mapping has it as its topic or the start of its"
+                " UUID.",
+                hint="`tidemill function list` and `tidemill mapping list` show them all.",
+            ) from None
+        return function_name(choose(mappings, name))
+    return name
 
 
 def all_mappings(there: Endpoint, **only: str) -> list[Mapping]:

@@ -11,7 +11,7 @@ from tidemill_cli.access import source_access
 from tidemill_cli.cause import cause_first
 from tidemill_cli.clients import Endpoint
 from tidemill_cli.errors import UserError
-from tidemill_cli.lookup import all_mappings, function_name, mapping_uuid
+from tidemill_cli.lookup import all_mappings, function_name, function_named, mapping_uuid
 from tidemill_cli.options import EndpointUrl, Json, command_group, endpoint, pairs
 from tidemill_cli.output import (
     open_console,
@@ -114,7 +114,9 @@ def list_(
         tidemill mapping list --function delays
     """
     there = endpoint(endpoint_url)
-    mappings = all_mappings(there, **given(FunctionName=function))
+    mappings = all_mappings(
+        there, **given(FunctionName=function_named(there, function) if function else None)
+    )
     if as_json:
         print_json(mappings)
         return
@@ -135,6 +137,9 @@ def list_(
         rows,
         empty="No mappings. Create one: tidemill mapping create FUNCTION --topic TOPIC",
     )
+    failing = next((each for each in mappings if _is_failing(each)), None)
+    if failing is not None:
+        say(f"The whole of an error: tidemill function logs {function_name(failing).partition(':')[0]}")
     if any(dropped):
         say(
             "Dropped records are lost to the mapping: it gave them up and has no failure destination. "
@@ -272,11 +277,11 @@ def watch(
     there = endpoint(endpoint_url)
     uuid = mapping_uuid(there, name)
     # The poller's status route shows what runs, and says nothing of a mapping that is not there.
-    there.aws("lambda").get_event_source_mapping(UUID=uuid)
+    mapping = there.aws("lambda").get_event_source_mapping(UUID=uuid)
     if as_json:
         print_json(look(there, uuid, trees).as_json())
     else:
-        watch_live(there, uuid, trees, once=once)
+        watch_live(there, uuid, trees, function=function_name(mapping).partition(":")[0], once=once)
 
 
 def _source(
@@ -307,6 +312,11 @@ def _source(
         SourceAccessConfigurations=entries or None,
         **{kind: {"ConsumerGroupId": group} if group else None},
     )
+
+
+def _is_failing(mapping: dict[str, Any]) -> bool:
+    """Say whether the last result is an error of the function."""
+    return str(mapping.get("LastProcessingResult") or "").startswith("PROBLEM: Function")
 
 
 def _dropped_records(there: Endpoint) -> dict[str, int]:
@@ -345,3 +355,6 @@ def _show(mapping: dict[str, Any], *, as_json: bool) -> None:
         print_json(mapping)
     else:
         print_facts(mapping.items())
+        if _is_failing(mapping):
+            name = function_name(mapping).partition(":")[0]
+            say(f"The whole of the error: tidemill function logs {name}")

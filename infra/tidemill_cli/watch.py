@@ -49,20 +49,20 @@ def look(there: Endpoint, uuid: str, trees: int) -> Look:
     return Look(status=status, deliveries=(troubled or deliveries)[:trees])
 
 
-def watch_live(there: Endpoint, uuid: str, trees: int, *, once: bool) -> None:
+def watch_live(there: Endpoint, uuid: str, trees: int, *, function: str, once: bool) -> None:
     """Draw the mapping until Ctrl-C, or once."""
     console = open_console()
     if once or not console.is_terminal:
-        console.print(drawing(look(there, uuid, trees), console.width))
+        console.print(drawing(look(there, uuid, trees), console.width, function))
         return
-    first = drawing(look(there, uuid, trees), console.width)
+    first = drawing(look(there, uuid, trees), console.width, function)
     with Live(first, console=console, refresh_per_second=4) as live:
         while True:
             time.sleep(_REFRESH_S)
-            live.update(drawing(look(there, uuid, trees), console.width))
+            live.update(drawing(look(there, uuid, trees), console.width, function))
 
 
-def drawing(seen: Look, width: int) -> Group:
+def drawing(seen: Look, width: int, function: str = "") -> Group:
     """Return what the terminal shows of one look, at most `width` columns wide."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     now_ms = time.time() * 1000
@@ -74,7 +74,10 @@ def drawing(seen: Look, width: int) -> Group:
     for row in rows:
         table.add_row(*(Text(row[at]) for at in shown))
     parts: list[Any] = [_headline(seen.status), *map(_cut, _troubles(seen.status)), table]
-    parts += map(_cut, _reasons(seen.status["partitions"]))
+    reasons = list(_reasons(seen.status["partitions"]))
+    parts += map(_cut, reasons)
+    if reasons and function:
+        parts.append(_cut(f"The whole of an error: tidemill function logs {function}"))
     for tree in seen.deliveries:
         parts += [Text(""), *(Text(line) for line in _tree_lines(tree["spans"], width))]
     return Group(*parts)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from tidemill_poller.invoke.frames import first_frame
 from tidemill_poller.retry import Delivered, FunctionError, Outcome, Throttled, Unreachable
 
 # Long enough to be useful in a status or a span, short enough for both.
@@ -68,12 +69,18 @@ def read_revision(status: int, body: bytes) -> str | None:
 
 
 def _function_error(body: bytes) -> tuple[str, str]:
-    """(errorType, errorMessage) of an error payload; what is none is the message itself (RIE's timeouts)."""
+    """Return errorType, and errorMessage with the first frame of the user's code.
+
+    What is no error document is the message itself (RIE's timeouts).
+    """
     parsed = _json_object(body)
     error_type, message = parsed.get("errorType"), parsed.get("errorMessage")
     if message is None and error_type is None:
         message = body[:MESSAGE_CHARS_MAX].decode(errors="replace")
-    return str(error_type or "Unknown"), str(message or "")[:MESSAGE_CHARS_MAX]
+    stack = parsed.get("stackTrace") or parsed.get("trace")
+    where = first_frame(stack) if isinstance(stack, list) else ""
+    said = str(message or "")[:MESSAGE_CHARS_MAX]
+    return str(error_type or "Unknown"), f"{said} {where}" if where else said
 
 
 def _service_error(headers: Mapping[str, str], body: bytes) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 from multidict import CIMultiDict
 
@@ -141,3 +142,15 @@ def test_a_qualified_arn_is_split_for_the_qualifier_parameter(
     given: str, name: str, qualifier: str | None
 ) -> None:
     assert split_qualifier(given) == (name, qualifier)
+
+
+def test_a_function_error_says_where_the_users_code_failed() -> None:
+    document = {
+        "errorType": "KeyError",
+        "errorMessage": "'order'",
+        "stackTrace": ['  File "/var/task/app.py", line 9, in handler\n    event["order"]\n'],
+    }
+    headers = {"X-Amz-Function-Error": "Unhandled"}
+    outcome = read_reply(200, headers, orjson.dumps(document))
+    assert isinstance(outcome, FunctionError)
+    assert (outcome.error_type, outcome.message) == ("KeyError", "'order' (app.py:9 in handler)")
