@@ -18,6 +18,7 @@ from tidemill_awsapi.connections import (
 from tidemill_awsapi.errors import ApiError
 from tidemill_awsapi.foreign_pages import is_foreign, is_public_name, refuse_foreign_pages
 from tidemill_awsapi.malformed import keep_bytes_out_of_logs
+from tidemill_awsapi.model import load_service
 from tidemill_awsapi.scope import CredentialScope, credential_scope
 from tidemill_awsapi.server import MAX_BODY_BYTES, Call, Handler, Service
 
@@ -43,6 +44,7 @@ __all__ = [
     "is_foreign",
     "is_public_name",
     "keep_bytes_out_of_logs",
+    "load_service",
     "read_as_sent",
     "read_body",
     "refuse_foreign_pages",
