@@ -38,7 +38,7 @@ from tidemill_functions.runtime.census import Group, Root
 from tidemill_functions.runtime.guard import Guard
 from tidemill_functions.runtime.logs import FunctionLog
 from tidemill_functions.runtime.mounts import View
-from tidemill_functions.runtime.platform_lines import PlatformLines
+from tidemill_functions.runtime.platform_lines import PlatformLines, error_type
 from tidemill_functions.runtime.process import HandlerProcess, exit_reason
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX, RuntimeConnection
 from tidemill_functions.runtime.transcript import Transcript
@@ -430,7 +430,7 @@ class Environment:
             invocation.request_id,
             duration_ms=duration_ms,
             peak_mb=self._process.peak_mb(),
-            error_type=_error_type(error) if error else "",
+            error_type=error_type(error) if error else "",
         )
         if self._site.reporter.listeners:
             self._site.reporter.ended(
@@ -485,15 +485,6 @@ class Environment:
             "PATH": os.pathsep.join(filter(None, (self._site.variables.get("PATH"), f"{opt}/bin"))),
             "LD_LIBRARY_PATH": f"{libraries}{os.pathsep}{opt}/lib",
         }
-
-
-def _error_type(document: bytes) -> str:
-    """Return the errorType of an error document; "Unhandled" where it has none."""
-    try:
-        found = orjson.loads(document).get("errorType")
-    except (orjson.JSONDecodeError, AttributeError):
-        found = None
-    return found if isinstance(found, str) and found else "Unhandled"
 
 
 def storage_mb(function: Function) -> int:

@@ -104,3 +104,12 @@ def _text_end(report: Report) -> str:
         f"Billed Duration: {math.ceil(report.duration_ms)} ms\tMemory Size: {report.memory_mb} MB\t"
         f"Max Memory Used: {report.peak_mb} MB\t{init}\n"
     )
+
+
+def error_type(document: bytes) -> str:
+    """Return the errorType of an error document; "Unhandled" where it has none."""
+    try:
+        found = orjson.loads(document).get("errorType")
+    except (orjson.JSONDecodeError, AttributeError):
+        found = None
+    return found if isinstance(found, str) and found else "Unhandled"

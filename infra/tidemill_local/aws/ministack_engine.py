@@ -18,6 +18,7 @@ from yarl import URL
 
 from tidemill_awsapi import refuse_foreign_pages
 from tidemill_local.aws.asgi import asgi_handler
+from tidemill_local.aws.bounded_logs import bound_ministack_logs
 from tidemill_local.aws.documents import DOCUMENT_BYTES_MAX
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX
 from tidemill_local.aws_errors import AwsError, reply_of
@@ -46,6 +47,9 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     endpoint = URL(arguments.endpoint_url or f"http://{arguments.host}:{port}")
     os.environ.update(_environ(arguments.account_id, endpoint))
     from ministack import app as ministack  # noqa: PLC0415 - after its environment is set
+    from ministack.services import cloudwatch_logs  # noqa: PLC0415 - the same
+
+    bound_ministack_logs(cloudwatch_logs)
 
     for service, sentence in _REFUSED.items():
         ministack.SERVICE_HANDLERS[service] = _refusal(sentence)

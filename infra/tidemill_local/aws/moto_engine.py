@@ -14,7 +14,7 @@ from wsgiref.types import WSGIApplication
 
 from aiohttp import web
 
-from tidemill_local.aws.bounded_logs import bound_logs
+from tidemill_local.aws.bounded_logs import bound_moto_logs
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
 from tidemill_local.aws.wsgi import application
 from tidemill_local.secured.kept_secrets import keep_secrets
@@ -54,6 +54,6 @@ def _moto() -> WSGIApplication:
         create_backend_app,
     )
 
-    bound_logs()
+    bound_moto_logs()
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
     return application
