@@ -194,6 +194,15 @@ function call(user, event, headers) {
   });
 }
 
+// Node.js queues what the pipe cannot take: an answer that went before it would have the wrong log.
+async function written() {
+  for (const stream of [process.stdout, process.stderr]) {
+    if (stream.writableLength > 0) {
+      await new Promise((resolve) => stream.write("", resolve));
+    }
+  }
+}
+
 async function answer(headers, result) {
   let body;
   try {
@@ -201,6 +210,7 @@ async function answer(headers, result) {
   } catch {
     throw new RuntimeError("Runtime.JSONStringifyError", "Unable to stringify response body");
   }
+  await written();
   const reply = await request("POST", `invocation/${requestId}/response`, body);
   if (reply.status !== 202) {
     process.exit(1);
@@ -210,6 +220,7 @@ async function answer(headers, result) {
 async function fail(error) {
   const document = documentOf(error);
   logError("Invoke Error", document);
+  await written();
   const headers = { "Lambda-Runtime-Function-Error-Type": document.errorType };
   await request("POST", `invocation/${requestId}/error`, JSON.stringify(document), headers);
 }

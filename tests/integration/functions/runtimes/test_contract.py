@@ -243,6 +243,14 @@ def test_100_mb_of_output_neither_block_nor_fail(server: FunctionsServer, functi
     assert server.invoke(function, 1)[0] == 1
 
 
+def test_what_was_printed_in_bulk_is_all_there_before_the_reply(
+    server: FunctionsServer, function: str
+) -> None:
+    server.invoke(function, {"do": "flood", "lines": 20_000})
+    _, reply = server.invoke(function, {"do": "print", "text": "after it"}, LogType="Tail")
+    assert "after it" in tail_of(reply)
+
+
 # What a handler is told
 
 
