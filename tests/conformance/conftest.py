@@ -9,8 +9,10 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # documented there, made elsewhere
 
 from tests.harness.acl_brokers import AclBroker, apache_kafka_with_acls, tidemill_with_acls
+from tests.harness.deploying import Target
 from tests.harness.processes import wait_until
 from tests.harness.tidemill_broker import TidemillBroker
+from tests.harness.up import running_up
 from tests.oracles.apache_kafka import ApacheKafka, jars_or_skip
 from tests.oracles.group_members import SHORT_SESSIONS
 
@@ -23,6 +25,13 @@ def tidemill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TidemillBroke
     broker = TidemillBroker(data_dir=tmp_path_factory.mktemp("tidemill"), settings=SHORT_SESSIONS).start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """One `up` that every tool deploys to, and leaves as it was."""
+    with running_up(tmp_path_factory.mktemp("deployed")) as up:
+        yield Target(up=up)
 
 
 @pytest.fixture(params=["tidemill", pytest.param("kafka", marks=pytest.mark.kafka)])

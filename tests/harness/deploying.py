@@ -51,13 +51,14 @@ class Target:
         environ: Mapping[str, str] | None = None,
         *,
         expected: Sequence[int] = (0,),
+        stdin: str = "",
     ) -> str:
         """Run a tool; both of its outputs."""
         done = subprocess.run(
             command,
             cwd=folder,
             env=self.environ | {"HOME": str(folder), **(environ or {})},
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -88,6 +89,11 @@ class Target:
         """What the samples' function has put into its table: texts, each with its topic."""
         pages = self.up.client("dynamodb").get_paginator("scan").paginate(TableName=table)
         return {(item["id"]["S"], item["topic"]["S"]) for page in pages for item in page["Items"]}
+
+    def topic(self, name: str) -> None:
+        """Create a topic, unless it is there."""
+        if name not in self.up.cli("topic", "list"):
+            self.up.cli("topic", "create", name)
 
     def produce(self, topic: str, *texts: str) -> None:
         """Write records."""

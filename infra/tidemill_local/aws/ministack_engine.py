@@ -8,6 +8,7 @@ emulators; and the administration of its state by HTTP. See docs/decisions/0804.
 import argparse
 import asyncio
 import os
+import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ _REFUSED: Final[Mapping[str, str]] = {
     "dsql": _OFF.format("Aurora DSQL"),
     "transfer": _OFF.format("Transfer Family"),
 }
+_LOCALHOST: Final = re.compile(r"\.localhost(?=:|$)", re.IGNORECASE)
 _NO_SUCH_SOCKET: Final = "unix:///nonexistent/docker.sock"
 
 
@@ -54,6 +56,7 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     for service, sentence in _REFUSED.items():
         ministack.SERVICE_HANDLERS[service] = _refusal(sentence)
     ministack._decompress_request_body = _inflated  # noqa: SLF001 - its own inflates without a bound
+    _find_buckets_at_localhost(ministack, endpoint.host or "")
     if arguments.endpoint_url:
         install(str(endpoint).rstrip("/"))
     made = web.Application(middlewares=[refuse_foreign_pages], client_max_size=BODY_BYTES_MAX)
@@ -63,6 +66,17 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     made.router.add_route("*", "/{path:.*}", asgi_handler(ministack.app))
     made.cleanup_ctx.append(_started(ministack))
     return made
+
+
+def _find_buckets_at_localhost(ministack: Any, host: str) -> None:
+    """SDKs whose endpoint is named ``localhost`` put the bucket in front: ``BUCKET.localhost:4580``."""
+    bucket_of = ministack._extract_s3_vhost_bucket  # noqa: SLF001 - nothing public tells buckets from hosts
+
+    def bucket_at(named: str) -> str | None:
+        found: str | None = bucket_of(named) or bucket_of(_LOCALHOST.sub(f".{host}", named))
+        return found
+
+    ministack._extract_s3_vhost_bucket = bucket_at  # noqa: SLF001 - as above
 
 
 def _environ(account_id: str, endpoint: URL) -> dict[str, str]:

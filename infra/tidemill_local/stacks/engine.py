@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError, ParamValidationError, WaiterError
 
@@ -20,6 +21,7 @@ from tidemill_local.stacks.clients import Clients
 from tidemill_local.stacks.custom_resources import CustomResources
 from tidemill_local.stacks.resource import Change, Creation, Made, Properties, ResourceType
 from tidemill_local.stacks.table import OWN_PREFIXES, RESOURCE_TYPES
+from tidemill_local.stacks.template_urls import by_path
 
 _PACKAGE: Final = "ministack.services.cloudformation"
 # Lambda's limit, and no resource's is shorter.
@@ -59,6 +61,7 @@ _FUNCTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "_parse_template": ("template_body",),
         "_apply_transforms": ("template", "provided_params", "previous_params"),
     },
+    "helpers": {"_resolve_document": ("params", "body_key", "url_key", "label")},
     "custom_resource": {
         "register_token": ("token",),
         "invoke_custom_resource": (
@@ -146,6 +149,7 @@ def install(endpoint_url: str) -> None:
     )
     engine.replace("custom_resource", "invoke_custom_resource", custom.invoke)
     _complete_nested_stacks(engine)
+    _read_templates_by_host(engine, urlsplit(endpoint_url).hostname or "")
 
 
 def _module(name: str) -> ModuleType:
@@ -190,6 +194,18 @@ def _register(
         engine.table("provisioners", "_CUSTOM_NAME_REPLACEMENT")[name] = {"name": resource_type.name_property}
     if resource_type.tagged:
         engine.table("provisioners", "_STACK_TAG_PROPERTY")[name] = ("Tags", "list")
+
+
+def _read_templates_by_host(engine: Engine, endpoint_host: str) -> None:
+    resolve = engine.function("helpers", "_resolve_document")
+
+    def resolve_by_path(params: Mapping[str, Any], body_key: str, url_key: str, label: str) -> object:
+        urls = params.get(url_key)
+        if isinstance(urls, list):
+            params = {**params, url_key: [by_path(url, endpoint_host) for url in urls]}
+        return resolve(params, body_key, url_key, label)
+
+    engine.replace("helpers", "_resolve_document", resolve_by_path)
 
 
 def _complete_nested_stacks(engine: Engine) -> None:

@@ -51,6 +51,7 @@ class AccessType:
     """A mapping has one such type, or none."""
     takes_uri: bool = True
     uri_prefix: str = ""
+    """What is before a network component's id; AWS CDK leaves out its kind, up to the colon."""
     once: bool = False
     needs: frozenset[str] = frozenset()
     """The types of which one must stand beside it."""
@@ -148,7 +149,8 @@ def _checked(one: SourceAccess, *, msk: bool) -> AccessType:
     if row.takes_uri and not one.uri:
         raise InvalidParameter(f"SourceAccessConfigurations type {row.name} needs a URI.")
     prefix = row.uri_prefix
-    if not one.uri.startswith(prefix) or (prefix and one.uri == prefix):
+    without_kind = prefix.rpartition(":")[2]
+    if not one.uri.startswith((prefix, without_kind)) or (prefix and one.uri in {prefix, without_kind}):
         raise InvalidParameter(
             f"The URI of {row.name} must look like {prefix}0123456789abcdef0, not '{one.uri}'."
         )

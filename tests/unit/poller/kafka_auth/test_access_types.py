@@ -42,3 +42,20 @@ def test_an_msk_cluster_takes_certificates_and_scram_512() -> None:
 def test_any_other_type_is_not_for_an_msk_cluster(name: str) -> None:
     with pytest.raises(InvalidParameter, match=f"type {name} is not for an Amazon MSK event source"):
         check_access([SourceAccess(type=name, uri=SECRET)], msk=True)
+
+
+@pytest.mark.parametrize(
+    ("subnet", "group"), [("subnet:subnet-1", "security_group:sg-1"), ("subnet-1", "sg-1")]
+)
+def test_a_network_is_named_with_and_without_the_kind_of_its_parts(subnet: str, group: str) -> None:
+    check_access(
+        [SourceAccess(type="VPC_SUBNET", uri=subnet), SourceAccess(type="VPC_SECURITY_GROUP", uri=group)],
+        msk=False,
+    )
+
+
+@pytest.mark.parametrize("uri", ["sg-1", "subnet-", "subnet:subnet-", "subnet:1"])
+def test_a_uri_that_names_no_subnet_is_rejected_with_an_example(uri: str) -> None:
+    given = [SourceAccess(type="VPC_SUBNET", uri=uri), SourceAccess(type="VPC_SECURITY_GROUP", uri="sg-1")]
+    with pytest.raises(InvalidParameter, match=r"VPC_SUBNET must look like subnet:subnet-0123456789abcdef0"):
+        check_access(given, msk=False)
