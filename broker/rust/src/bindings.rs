@@ -5,7 +5,7 @@
 //! Every call gives up the interpreter's lock while it works. A buffer that came from Python is held (and with it its
 //! owner) as long as its slice is in use.
 #![allow(unsafe_code)]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::buffer::PyBuffer;
@@ -16,6 +16,7 @@ use pyo3::types::PyBytes;
 use crate::codec::Scratch;
 use crate::error::Error;
 use crate::log::{Config, Log, Writer};
+use crate::salvage::Damage;
 
 mod requests;
 
@@ -29,6 +30,7 @@ impl From<Error> for PyErr {
             Error::Malformed(why) => MalformedFrame::new_err(why),
             Error::Refused(refusal) => InvalidBatch::new_err((refusal.code, refusal.message)),
             Error::OutOfRange(why) => OffsetOutOfRange::new_err(why),
+            Error::Damaged(why) => PyOSError::new_err(why),
             Error::Io(fault) => match fault.raw_os_error() {
                 Some(number) => PyOSError::new_err((number, fault.to_string())),
                 None => PyOSError::new_err(fault.to_string()),
@@ -103,6 +105,14 @@ impl LogConfig {
     }
 }
 
+/// Damage as Python gets it: file, position, bytes, first offset lost, offset behind the last, what the file is kept as.
+type Told = (PathBuf, u64, u64, i64, i64, Option<PathBuf>);
+
+fn told(damage: &Damage) -> Told {
+    let Damage { file, position, bytes, start, end, kept } = damage.clone();
+    (file, position, bytes, start, end, kept)
+}
+
 #[pyclass(frozen, module = "tidemill_broker._core")]
 struct PartitionLog(Arc<Log>);
 
@@ -116,9 +126,9 @@ impl PartitionLog {
     }
 
     #[getter]
-    fn recovery(&self) -> (u64, u64, u64) {
-        let report = self.0.report;
-        (report.scanned_bytes, report.cut_bytes, report.dropped_segments)
+    fn recovery(&self) -> (u64, u64, Vec<Told>) {
+        let report = &self.0.report;
+        (report.scanned_bytes, report.cut_bytes, report.damage.iter().map(told).collect())
     }
 
     #[getter]
@@ -173,7 +183,11 @@ impl PartitionLog {
         let (buffer, size) = py.detach(|| {
             let mut buffer = Vec::new();
             let size = match self.0.plan(offset, max_bytes)? {
-                Some(planned) => self.0.read_planned(&planned, &mut buffer, 0, true)?,
+                // What the broker itself reads it checks itself.
+                Some(planned) => match self.0.read_planned(&planned.unchecked(), &mut buffer, 0, true) {
+                    Err(Error::Damaged(_)) => 0,
+                    read => read?,
+                },
                 None => 0,
             };
             Ok::<_, Error>((buffer, size))
@@ -207,6 +221,11 @@ impl PartitionLog {
 
     fn flush(&self, py: Python<'_>) -> PyResult<i64> {
         Ok(py.detach(|| self.0.flush())?)
+    }
+
+    fn repair(&self, py: Python<'_>, now_ms: i64) -> PyResult<Vec<Told>> {
+        let damage = py.detach(|| self.0.repair(now_ms))?;
+        Ok(damage.iter().map(told).collect())
     }
 
     fn checkpoint(&self, py: Python<'_>) -> PyResult<()> {

@@ -48,6 +48,8 @@ pub enum Error {
     Refused(Refusal),
     /// An offset below the log start or above the end.
     OutOfRange(String),
+    /// What was read is not what was written.
+    Damaged(String),
     Io(io::Error),
 }
 
@@ -56,7 +58,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Malformed(why) | Error::OutOfRange(why) => f.write_str(why),
+            Error::Malformed(why) | Error::OutOfRange(why) | Error::Damaged(why) => f.write_str(why),
             Error::Refused(refusal) => f.write_str(&refusal.message),
             Error::Io(fault) => fault.fmt(f),
         }

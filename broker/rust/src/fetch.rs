@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::allowed_topics::Decisions;
 use crate::error::{Error, Result, code, malformed};
-use crate::log::{Log, Marks, Planned};
-use crate::table::{PartitionCount, Table, TopicKey, check_named_once};
+use crate::log::{Marks, Planned};
+use crate::table::{Entry, PartitionCount, Table, TopicKey, check_named_once};
 use crate::wire::{
     Reader, put_array_length, put_i16, put_i32, put_i64, put_string, put_tags, put_uvarint, request_header, uvarint_len,
 };
@@ -97,7 +97,7 @@ enum Answer {
     Failed(i16, Marks),
     /// The consumer's last epoch ended before its offset (KIP-595).
     Diverging(i32, i64, Marks),
-    Records(Arc<Log>, Option<Planned>, Marks),
+    Records(Entry, Option<Planned>, Marks),
 }
 
 const NO_MARKS: Marks = Marks { high_watermark: -1, log_start: -1, epoch: -1 };
@@ -233,7 +233,7 @@ impl Request {
         if !complete && available < self.min_bytes {
             return Ok(None);
         }
-        self.respond(&answers, available, pool).map(Some)
+        Ok(Some(self.respond(table, &answers, available, pool)))
     }
 
     fn head(&self, error: i16, topics: usize) -> Vec<u8> {
@@ -266,7 +266,7 @@ impl Request {
         self.finish(page)
     }
 
-    fn respond(&self, answers: &[Vec<Answer>], available: usize, pool: &Arc<Pool>) -> Result<Page> {
+    fn respond(&self, table: &Table, answers: &[Vec<Answer>], available: usize, pool: &Arc<Pool>) -> Page {
         let flexible = self.version >= FLEXIBLE_FROM;
         let partitions: usize = answers.iter().map(Vec::len).sum();
         let estimate = available.min(self.bytes_max) + 128 * (partitions + self.topics.len()) + 128;
@@ -282,43 +282,61 @@ impl Request {
             put_array_length(&mut head, of_topic.len(), flexible);
             page.put(&head);
             for (ask, answer) in topic.partitions.iter().zip(of_topic) {
-                total +=
-                    self.put_partition(&mut page, ask, answer, self.bytes_max.saturating_sub(total), total == 0)?;
+                let budget = self.bytes_max.saturating_sub(total);
+                total += self.put_partition(table, &mut page, ask, answer, budget, total == 0);
             }
             if flexible {
                 page.put(&[0]);
             }
         }
-        Ok(self.finish(page))
+        self.finish(page)
     }
 
     /// Writes one partition's answer with its records; how many bytes of records they are.
-    fn put_partition(&self, page: &mut Page, ask: &Ask, answer: &Answer, budget: usize, first: bool) -> Result<usize> {
+    fn put_partition(
+        &self,
+        table: &Table,
+        page: &mut Page,
+        ask: &Ask,
+        answer: &Answer,
+        budget: usize,
+        first: bool,
+    ) -> usize {
         let flexible = self.version >= FLEXIBLE_FROM;
         let (error, marks, diverging) = match answer {
             Answer::Failed(error, marks) => (*error, marks, None),
             Answer::Diverging(epoch, end, marks) => (code::NONE, marks, Some((*epoch, *end))),
             Answer::Records(_, _, marks) => (code::NONE, marks, None),
         };
+        let head_at = page.used;
         page.put(&self.partition_head(ask.index, error, marks));
         let mut read = 0;
         // The length stands before the bytes: write the likely one, read, and correct it if fewer whole batches came.
         let length_at = page.used;
-        if let Answer::Records(log, Some(planned), _) = answer
+        if let Answer::Records(entry, Some(planned), _) = answer
             && (budget > 0 || first)
         {
-            let planned = Planned { bytes: planned.bytes.min(budget), file: planned.file.clone(), ..*planned };
+            let planned = planned.at_most(budget);
             let gap = if flexible { uvarint_len(planned.bytes as u32 + 1) } else { 4 };
             page.put(&[0; 5][..gap]);
             let data_at = page.used;
-            read = log.read_planned(&planned, &mut page.buffer, data_at, first)?;
+            read = match entry.log.read_planned(&planned, &mut page.buffer, data_at, first) {
+                Ok(read) => read,
+                Err(fault) => {
+                    let code =
+                        if let Error::Damaged(_) = fault { code::CORRUPT_MESSAGE } else { code::KAFKA_STORAGE_ERROR };
+                    table.unreadable.note(entry.handle, &fault);
+                    page.buffer[head_at + 4..head_at + 6].copy_from_slice(&code.to_be_bytes());
+                    0
+                }
+            };
             page.used = data_at + read;
         }
         self.put_length(page, length_at, read);
         if flexible {
             page.put(&partition_tags(diverging));
         }
-        Ok(read)
+        read
     }
 
     fn partition_head(&self, index: i32, error: i16, marks: &Marks) -> Vec<u8> {
@@ -396,9 +414,12 @@ fn answer_partition(table: &Table, key: &TopicKey<String>, ask: &Ask) -> Result<
         }
     }
     match log.plan(ask.offset, ask.bytes_max) {
-        Ok(planned) => Ok(Answer::Records(log.clone(), planned, marks)),
+        Ok(planned) => Ok(Answer::Records(entry.clone(), planned, marks)),
         Err(Error::OutOfRange(_)) => Ok(Answer::Failed(code::OFFSET_OUT_OF_RANGE, marks)),
-        Err(Error::Io(_)) => Ok(Answer::Failed(code::KAFKA_STORAGE_ERROR, marks)),
+        Err(fault @ Error::Io(_)) => {
+            table.unreadable.note(entry.handle, &fault);
+            Ok(Answer::Failed(code::KAFKA_STORAGE_ERROR, marks))
+        }
         Err(other) => Err(other),
     }
 }

@@ -45,6 +45,11 @@ impl Index {
         }
     }
 
+    /// The last offset and the position of the last batch that has an entry.
+    pub fn last(&self) -> Option<(u32, u32)> {
+        self.offsets.last().copied()
+    }
+
     pub fn save(&self, log_file: &Path) -> io::Result<()> {
         let mut offsets = Vec::with_capacity(self.offsets.len() * OFFSET_ENTRY_BYTES as usize);
         for (relative, position) in &self.offsets {

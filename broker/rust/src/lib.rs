@@ -1,7 +1,7 @@
 //! The crate behind `tidemill_broker._core`: a table of contents and nothing else.
 //!
 //! `wire` and `batch`, `records`, `codec` read bytes; `index`, `segment`, `epochs`, `producers`, `checkpoint`,
-//! `recovery` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`, and
+//! `recovery`, `salvage` keep a partition's files, `log` owns them; `produce` and `fetch` answer whole requests over a `table`, and
 //! `allowed_topics` says for which of its topics.
 #![deny(unsafe_code)]
 
@@ -18,6 +18,7 @@ pub mod produce;
 mod producers;
 pub mod records;
 mod recovery;
+mod salvage;
 mod segment;
 pub mod table;
 mod wire;

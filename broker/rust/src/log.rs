@@ -6,6 +6,7 @@
 //! Two kinds of crash are told apart below. A kill takes memory only: what `write` returned for is in the system's page
 //! cache, and the next start reads it. A power cut also takes what was not flushed, in any order, names of files too.
 //! Every step leaves a folder that `recovery` opens; the comments at the steps say what it finds there.
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,8 +20,11 @@ use crate::producers::{Producers, Verdict};
 use crate::recovery::{Report, recover};
 use crate::segment::{Placed, Segment};
 
+#[cfg(test)]
+mod damage_tests;
 mod durability;
 mod reading;
+mod repair;
 mod retention;
 mod search;
 #[cfg(test)]
@@ -87,6 +91,10 @@ struct State {
     next_cursor: usize,
     /// Files of closed segments that were read lately, oldest first.
     open_closed: Vec<(i64, Arc<File>, KeptOpen)>,
+    /// Segments in which a read found damage, by their first offsets.
+    damaged: BTreeSet<i64>,
+    /// How many segments were written anew: places that were found before count no more.
+    repairs: u64,
 }
 
 pub struct Log {
@@ -106,6 +114,8 @@ pub struct Appended {
     pub duplicate: bool,
     /// The flush policy wants an fsync before this is acknowledged.
     pub must_flush: bool,
+    /// A segment was closed before it: `checkpoint` spares the next start its scan.
+    pub rolled: bool,
 }
 
 /// Who appends: clients may not do all that the broker may.
@@ -212,6 +222,8 @@ impl Log {
             cursors: [None; CURSORS],
             next_cursor: 0,
             open_closed: Vec::new(),
+            damaged: BTreeSet::new(),
+            repairs: 0,
         };
         state.flushed = state.end();
         if recovered.resumed || state.end().offset == 0 {
@@ -310,10 +322,12 @@ impl Log {
                 log_start,
                 duplicate: true,
                 must_flush,
+                rolled: false,
             });
         }
         let (size, delta) = (bytes.len() as u64, i64::from(header.last_offset_delta()));
-        if state.should_roll(size, checked.max_timestamp, delta, now_ms) {
+        let rolled = state.should_roll(size, checked.max_timestamp, delta, now_ms);
+        if rolled {
             state.roll(&self.directory, now_ms)?;
         }
         let base_offset = state.next_offset;
@@ -339,7 +353,8 @@ impl Log {
         state.active().note(&placed, config.index_interval_bytes.max(0) as u64);
         state.producers.appended(&header, base_offset, max_timestamp, now_ms);
         state.next_offset = base_offset + delta + 1;
-        Ok(Appended { base_offset, append_time, log_start, duplicate: false, must_flush: state.must_flush() })
+        let must_flush = state.must_flush();
+        Ok(Appended { base_offset, append_time, log_start, duplicate: false, must_flush, rolled })
     }
 
     pub fn epoch_at(&self, offset: i64) -> i32 {

@@ -49,6 +49,8 @@ pub struct Produced {
     /// Partitions to flush before the response may go out.
     pub unflushed: Vec<u32>,
     pub fault: Option<String>,
+    /// Partitions that closed a segment.
+    pub rolled: Vec<u32>,
 }
 
 /// What the first call may do, for which the event loop waits, in bytes that could be inflated in the same time: some
@@ -230,6 +232,9 @@ fn append<T: Deref<Target = Table>>(
             Refusal::new(code::KAFKA_STORAGE_ERROR, format!("The batch could not be written: {other}."))
         }
     })?;
+    if appended.rolled {
+        produced.rolled.push(entry.handle);
+    }
     if appended.must_flush {
         produced.unflushed.push(entry.handle);
     } else if !appended.duplicate {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::batch::{HEADER_BYTES, Header, NO_TIMESTAMP};
 use crate::index::{self, Index};
 
+const HEADERS_BYTES: usize = 8 << 10;
+
 pub fn log_file(directory: &Path, base: i64) -> PathBuf {
     directory.join(format!("{base:020}.log"))
 }
@@ -28,6 +30,10 @@ pub struct Segment {
     pub file: Option<Arc<File>>,
     /// In memory while there may be something to flush: the active segment, and closed ones until the next checkpoint.
     pub index: Option<Index>,
+    /// The bytes at the file's beginning that a checkpoint vouched for: nobody has compared them with their CRCs since.
+    pub unverified: u64,
+    /// How many bytes of them reads have compared, from the file's beginning on.
+    pub verified: u64,
     unindexed_bytes: u64,
 }
 
@@ -59,6 +65,13 @@ pub struct Placed {
     pub max_timestamp: i64,
 }
 
+impl Placed {
+    pub fn of(header: &Header<'_>, position: u64) -> Placed {
+        let size = header.size_bytes().unwrap_or(HEADER_BYTES) as u64;
+        Placed { last_offset: header.last_offset(), position, size, max_timestamp: header.max_timestamp() }
+    }
+}
+
 impl Segment {
     pub fn create(directory: &Path, base: i64, now_ms: i64) -> io::Result<Segment> {
         let path = log_file(directory, base);
@@ -83,6 +96,8 @@ impl Segment {
             path,
             file: None,
             index: None,
+            unverified: 0,
+            verified: 0,
             unindexed_bytes: 0,
         }
     }
@@ -161,6 +176,68 @@ impl Segment {
         }
     }
 
+    /// The offset behind the last batch, found from the index on; None if headers and index contradict each other.
+    pub fn end_offset(&self, file: &File, index: &Index, size: u64) -> Option<i64> {
+        let (last, start) = index.last().map_or((None, 0), |(relative, position)| (Some(relative), position));
+        let mut scan = Scan::new(file, u64::from(start), size, HEADERS_BYTES);
+        let mut next_offset = self.base;
+        while scan.position < size {
+            let bytes = scan.header().ok()??;
+            let header = Header::new(&bytes).filter(|header| header.base_offset() >= next_offset)?;
+            if scan.position == u64::from(start) && last.is_some_and(|last| self.relative(header.last_offset()) != last)
+            {
+                return None;
+            }
+            next_offset = header.last_offset().saturating_add(1);
+            if !scan.step(&bytes) {
+                return None;
+            }
+        }
+        (scan.position == size).then_some(next_offset)
+    }
+
+    /// The largest timestamp of the batch that holds an offset, as its header has it.
+    pub fn batch_of(&self, file: &File, index: &Index, offset: i64) -> Option<i64> {
+        // An entry names the last offset of its batch, and the position is that of this batch.
+        let start = index.position(self.relative(offset));
+        let mut scan = Scan::new(file, u64::from(start), self.size, HEADERS_BYTES);
+        loop {
+            let bytes = scan.header().ok()??;
+            let header = Header::new(&bytes)?;
+            if header.last_offset() >= offset {
+                return Some(header.max_timestamp());
+            }
+            if !scan.step(&bytes) {
+                return None;
+            }
+        }
+    }
+
+    /// Whether a batch begins at a position, with an offset at or below the given one.
+    pub fn begins_batch(&self, file: &File, position: u64, offset: i64) -> io::Result<bool> {
+        let mut scan = Scan::new(file, position, self.size, HEADER_BYTES);
+        let bytes = scan.header()?.unwrap_or([0; HEADER_BYTES]);
+        let plausible = |header: &Header<'_>| header.magic() == 2 && header.size_bytes().is_some();
+        let offsets = self.base..=offset;
+        Ok(Header::new(&bytes).is_some_and(|header| plausible(&header) && offsets.contains(&header.base_offset())))
+    }
+
+    /// What its batches' headers say that the index should be.
+    pub fn index_anew(&self, file: &File, interval_bytes: u64) -> io::Result<Index> {
+        let mut anew = Segment { index: Some(Index::default()), ..Segment::closed(self.path.clone(), self.base, 0, 0) };
+        let mut scan = Scan::new(file, 0, self.size, HEADERS_BYTES);
+        while let Some(bytes) = scan.header()? {
+            let position = scan.position;
+            let Some(header) = Header::new(&bytes).filter(|header| header.magic() == 2) else { break };
+            if !scan.step(&bytes) {
+                break;
+            }
+            anew.note(&Placed::of(&header, position), interval_bytes);
+        }
+        anew.seal();
+        Ok(anew.index.unwrap_or_default())
+    }
+
     /// A position at or before the batch that holds an offset.
     pub fn position(&self, offset: i64) -> io::Result<u64> {
         let relative = self.relative(offset);
@@ -179,17 +256,26 @@ impl Segment {
         self.position(self.base + i64::from(relative))
     }
 
+    pub fn remove_indexes(&self) -> io::Result<()> {
+        remove(&[index::offset_file(&self.path), index::time_file(&self.path)])
+    }
+
     /// Indexes go first, so that a kill leaves no index without its log. It may leave the log without its indexes: then
     /// recovery scans it, and below the log start the next retention pass removes it.
     pub fn remove_files(&self) -> io::Result<()> {
-        for path in [index::offset_file(&self.path), index::time_file(&self.path), self.path.clone()] {
-            match std::fs::remove_file(path) {
-                Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
-                _ => {}
-            }
-        }
-        Ok(())
+        self.remove_indexes()?;
+        remove(std::slice::from_ref(&self.path))
     }
+}
+
+fn remove(paths: &[PathBuf]) -> io::Result<()> {
+    for path in paths {
+        match std::fs::remove_file(path) {
+            Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Batches of a file from a position on, through a window that is read as few times as possible.

@@ -1,9 +1,10 @@
 //! Which log a topic's name or id and a partition's index stand for.
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Result, malformed};
+use crate::error::{Error, Result, malformed};
 use crate::log::Log;
 
 pub type TopicId = [u8; 16];
@@ -54,8 +55,36 @@ pub fn check_named_once<'a, T: Eq + Hash + 'a>(partitions: impl Iterator<Item = 
     }
 }
 
+/// Faults of reads that are not told yet; more than a few at once are one fault of the disk.
+#[derive(Default)]
+pub struct Unreadable {
+    any: AtomicBool,
+    noted: Mutex<Vec<(u32, String)>>,
+}
+
+const NOTED_MAX: usize = 100;
+
+impl Unreadable {
+    pub fn note(&self, handle: u32, fault: &Error) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() < NOTED_MAX {
+            noted.push((handle, fault.to_string()));
+        }
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// All that was noted since; asked after each fetch, so that it takes no lock while there is nothing.
+    pub fn take(&self) -> Vec<(u32, String)> {
+        if !self.any.load(Ordering::Relaxed) || !self.any.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.noted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 #[derive(Default)]
 pub struct Table {
+    pub unreadable: Unreadable,
     by_name: HashMap<String, (TopicId, Vec<Option<Entry>>)>,
     names: HashMap<TopicId, String>,
     next_handle: u32,

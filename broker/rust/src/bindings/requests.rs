@@ -162,7 +162,7 @@ enum Fetched<'py> {
     Undecided(Undecided),
 }
 
-type Outcome<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>);
+type Outcome<'py> = (Option<Bound<'py, PyBytes>>, bool, Vec<u32>, Vec<u32>, Option<String>, Vec<u32>);
 
 #[derive(IntoPyObject)]
 enum Answered<'py> {
@@ -206,7 +206,7 @@ impl UnfinishedProduce {
 
 fn outcome(py: Python<'_>, produced: Produced) -> Outcome<'_> {
     let response = produced.frame.map(|frame| PyBytes::new(py, &frame));
-    (response, produced.failed, produced.grew, produced.unflushed, produced.fault)
+    (response, produced.failed, produced.grew, produced.unflushed, produced.fault, produced.rolled)
 }
 
 const SCRATCH_BYTES_KEPT: usize = 4 << 20;
@@ -221,6 +221,10 @@ impl LogTable {
 
     fn add(&self, name: &str, topic_id: [u8; 16], index: usize, log: &PartitionLog) -> u32 {
         self.shared.table.write().unwrap_or_else(PoisonError::into_inner).add(name, topic_id, index, log.0.clone())
+    }
+
+    fn unreadable(&self) -> Vec<(u32, String)> {
+        self.shared.table().unreadable.take()
     }
 
     fn remove(&self, name: &str) {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{CURSORS, Log, Place, State, WINDOW_BYTES};
-use crate::batch::{HEADER_BYTES, Header};
+use crate::batch::{HEADER_BYTES, Header, is_intact};
 use crate::error::{Error, Result};
-use crate::segment::Scan;
+use crate::salvage::is_misplaced;
+use crate::segment::{Scan, log_file};
 
 const OPEN_CLOSED_SEGMENTS: usize = 4;
 
@@ -43,8 +44,37 @@ pub struct Planned {
     /// How many stand there: the same as `bytes` means that they end with a whole batch.
     pub available: u64,
     pub base: i64,
+    /// The offset that is asked for.
+    pub offset: i64,
     /// The offset behind the last available byte.
     pub end_offset: i64,
+    /// Nobody has compared these bytes with their CRCs since a checkpoint vouched for them.
+    unverified: bool,
+    repairs: u64,
+}
+
+impl Planned {
+    /// The same, with at most so many bytes.
+    pub fn at_most(&self, bytes: usize) -> Planned {
+        Planned { bytes: self.bytes.min(bytes), file: self.file.clone(), ..*self }
+    }
+
+    /// Whether a batch is what was written, behind those of the read that are.
+    fn is_right(&self, batch: &[u8], header: &Header<'_>, before: &Whole) -> io::Result<bool> {
+        let first = before.bytes == 0;
+        let offsets = (first || header.base_offset() >= before.next_offset) && header.last_offset() < self.end_offset;
+        if !offsets || !is_intact(batch) {
+            return Ok(false);
+        }
+        let end = self.position + self.available;
+        let following = self.position + (before.bytes + batch.len()) as u64;
+        Ok(!is_misplaced(&self.file, end, header, following, before.next_offset)?)
+    }
+
+    /// For a reader that compares the CRCs itself.
+    pub fn unchecked(self) -> Planned {
+        Planned { unverified: false, ..self }
+    }
 }
 
 impl State {
@@ -84,8 +114,8 @@ impl State {
         if let Some(cursor) = cursor {
             return Ok(cursor.position);
         }
-        let start = self.segments[index].position(offset)?;
         let file = self.file(index)?;
+        let start = self.indexed_position(index, &file, offset)?;
         let mut scan = Scan::new(&file, start, end, WINDOW_BYTES);
         while let Some(bytes) = scan.header()? {
             let past = Header::new(&bytes).is_none_or(|header| header.last_offset() >= offset);
@@ -94,6 +124,21 @@ impl State {
             }
         }
         Ok(scan.position)
+    }
+
+    /// A position at or before the batch that holds an offset; an index that cannot be right is made anew in memory.
+    fn indexed_position(&mut self, index: usize, file: &File, offset: i64) -> io::Result<u64> {
+        let segment = &self.segments[index];
+        match segment.position(offset) {
+            Ok(0) => return Ok(0),
+            Ok(position) if segment.begins_batch(file, position, offset)? => return Ok(position),
+            _ => {}
+        }
+        let interval_bytes = self.config.index_interval_bytes.max(0) as u64;
+        let anew = segment.index_anew(file, interval_bytes)?;
+        let position = anew.position(segment.relative(offset));
+        self.segments[index].index = Some(anew);
+        Ok(u64::from(position))
     }
 }
 
@@ -114,8 +159,20 @@ impl Log {
                 let file = state.file(index)?;
                 let available = end - position;
                 let bytes = available.min(bytes_max as u64) as usize;
-                let base = state.segments[index].base;
-                return Ok(Some(Planned { file, position, bytes, available, base, end_offset }));
+                let segment = &state.segments[index];
+                let (base, repairs) = (segment.base, state.repairs);
+                let unverified = position < segment.unverified && segment.verified < segment.unverified;
+                return Ok(Some(Planned {
+                    file,
+                    position,
+                    bytes,
+                    available,
+                    base,
+                    offset,
+                    end_offset,
+                    unverified,
+                    repairs,
+                }));
             }
             // The rest of this segment holds nothing at or after the offset.
             index += 1;
@@ -123,10 +180,21 @@ impl Log {
         Ok(None)
     }
 
-    /// Remembers where a read ended.
-    fn remember(&self, offset: i64, base: i64, position: u64) {
+    /// Remembers where a read ended, and what it compared with its CRCs.
+    fn remember(&self, planned: &Planned, offset: i64, bytes: usize) {
         let mut state = self.state();
-        let place = Place { offset, base, position };
+        if state.repairs != planned.repairs {
+            return;
+        }
+        let position = planned.position + bytes as u64;
+        if planned.unverified {
+            let index = state.segment_of(planned.base);
+            let segment = &mut state.segments[index];
+            if segment.base == planned.base && planned.position <= segment.verified {
+                segment.verified = segment.verified.max(position);
+            }
+        }
+        let place = Place { offset, base: planned.base, position };
         if state.cursors.contains(&Some(place)) {
             return;
         }
@@ -137,31 +205,50 @@ impl Log {
 
     /// Reads whole batches into `out` from `at` on, which is made longer as needed; how many bytes they are.
     ///
-    /// `at_least_one` reads a first batch that is larger than was asked for; otherwise nothing is read of it.
+    /// `at_least_one` reads a first batch that is larger than was asked for; otherwise nothing is read of it. What a
+    /// checkpoint vouched for is compared with its CRCs the first time. Raises Damaged where the first batch is.
     pub fn read_planned(&self, planned: &Planned, out: &mut Vec<u8>, at: usize, at_least_one: bool) -> Result<usize> {
         grow(out, at + planned.bytes);
         planned.file.read_exact_at(&mut out[at..at + planned.bytes], planned.position)?;
-        if planned.bytes as u64 == planned.available {
-            self.remember(planned.end_offset, planned.base, planned.position + planned.available);
+        let all = planned.bytes as u64 == planned.available;
+        if all && !planned.unverified {
+            self.remember(planned, planned.end_offset, planned.bytes);
             return Ok(planned.bytes);
         }
-        let (whole, next_offset) = whole_batches(&out[at..at + planned.bytes]);
-        if whole > 0 {
-            self.remember(next_offset, planned.base, planned.position + whole as u64);
-            return Ok(whole);
+        let read = whole_batches(&out[at..at + planned.bytes], planned)?;
+        if read.bytes > 0 {
+            let ends = all && read.bytes == planned.bytes;
+            self.remember(planned, if ends { planned.end_offset } else { read.next_offset }, read.bytes);
+            return Ok(read.bytes);
+        }
+        if read.damaged || (all && planned.bytes > 0) {
+            return Err(self.damaged(planned));
         }
         if !at_least_one {
             return Ok(0);
         }
         let mut scan = Scan::new(&planned.file, planned.position, planned.position + planned.available, HEADER_BYTES);
         let header = scan.header()?.unwrap_or([0; HEADER_BYTES]);
-        let Some(batch) = scan.batch(&header)? else { return Ok(0) };
+        let Some(batch) = scan.batch(&header)? else { return Err(self.damaged(planned)) };
+        if planned.unverified && !is_intact(batch) {
+            return Err(self.damaged(planned));
+        }
         let size = batch.len();
         grow(out, at + size);
         out[at..at + size].copy_from_slice(batch);
         let next_offset = Header::new(&header).map_or(0, |header| header.last_offset().saturating_add(1));
-        self.remember(next_offset, planned.base, planned.position + size as u64);
+        self.remember(planned, next_offset, size);
         Ok(size)
+    }
+
+    /// Notes that a segment is damaged where a read begins: `repair` sees to it.
+    fn damaged(&self, planned: &Planned) -> Error {
+        let mut state = self.state();
+        if state.repairs == planned.repairs {
+            state.damaged.insert(planned.base);
+        }
+        let file = log_file(&self.directory, planned.base);
+        Error::Damaged(format!("{} is damaged at position {}", file.display(), planned.position))
     }
 }
 
@@ -171,17 +258,31 @@ fn grow(out: &mut Vec<u8>, size: usize) {
     }
 }
 
-/// How many bytes of a read are whole batches, and the offset behind them.
-fn whole_batches(bytes: &[u8]) -> (usize, i64) {
-    let (mut whole, mut next_offset) = (0, 0);
-    while let Some(header) = Header::new(&bytes[whole..]) {
-        match header.size_bytes() {
-            Some(size) if size <= bytes.len() - whole => {
-                whole += size;
-                next_offset = header.last_offset().saturating_add(1);
-            }
-            _ => break,
+/// What of a read is whole batches.
+struct Whole {
+    bytes: usize,
+    /// The offset behind them.
+    next_offset: i64,
+    /// What follows them is no batch, or not what was written.
+    damaged: bool,
+}
+
+fn whole_batches(bytes: &[u8], planned: &Planned) -> io::Result<Whole> {
+    let mut whole = Whole { bytes: 0, next_offset: planned.offset, damaged: false };
+    while let Some(header) = Header::new(&bytes[whole.bytes..]) {
+        let left = bytes.len() - whole.bytes;
+        let size = header.size_bytes().filter(|size| *size <= left);
+        let Some(size) = size else {
+            whole.damaged = header.size_bytes().is_none();
+            break;
+        };
+        let batch = &bytes[whole.bytes..whole.bytes + size];
+        whole.damaged = planned.unverified && !planned.is_right(batch, &header, &whole)?;
+        if whole.damaged {
+            break;
         }
+        whole.bytes += size;
+        whole.next_offset = header.last_offset().saturating_add(1);
     }
-    (whole, next_offset)
+    Ok(whole)
 }

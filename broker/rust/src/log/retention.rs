@@ -83,10 +83,12 @@ impl State {
         }
         let mut kept_bytes: u64 = self.segments[expired..].iter().map(|segment| segment.size).sum();
         while let Some(oldest) = self.segments.get(expired)
-            && oldest.size > 0
+            && (oldest.size > 0 || expired + 1 < self.segments.len())
         {
             let over = config.retention_bytes >= 0 && kept_bytes - oldest.size >= config.retention_bytes as u64;
-            let old = config.retention_ms >= 0 && now_ms.saturating_sub(oldest.newest_ms()) > config.retention_ms;
+            // A closed segment is empty only after a repair; nothing is lost with it.
+            let old = config.retention_ms >= 0
+                && (oldest.size == 0 || now_ms.saturating_sub(oldest.newest_ms()) > config.retention_ms);
             if !over && !old {
                 break;
             }

@@ -9,17 +9,17 @@ use crate::records::build::{self, ANONYMOUS, Producer};
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(super) fn new() -> Folder {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("tidemill-log-{}-{number}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Folder(path)
     }
 
-    fn open(&self, config: Config) -> Log {
+    pub(super) fn open(&self, config: Config) -> Log {
         Log::open(&self.0, config, 0).unwrap()
     }
 }
@@ -30,7 +30,7 @@ impl Drop for Folder {
     }
 }
 
-const CONFIG: Config = Config {
+pub(super) const CONFIG: Config = Config {
     segment_bytes: 1 << 30,
     segment_ms: i64::MAX,
     index_interval_bytes: 200,
@@ -48,7 +48,7 @@ const CONFIG: Config = Config {
 
 const CLIENT: Writer = Writer { is_client: true, zstd_allowed: true };
 
-fn append(log: &Log, batch: &[u8]) -> std::result::Result<Appended, Refusal> {
+pub(super) fn append(log: &Log, batch: &[u8]) -> std::result::Result<Appended, Refusal> {
     match log.append(batch, CLIENT, 1_000, &mut Scratch::default()) {
         Ok(appended) => Ok(appended),
         Err(Error::Refused(refusal)) => Err(refusal),
@@ -56,7 +56,7 @@ fn append(log: &Log, batch: &[u8]) -> std::result::Result<Appended, Refusal> {
     }
 }
 
-fn batch(timestamp: i64, count: usize) -> Vec<u8> {
+pub(super) fn batch(timestamp: i64, count: usize) -> Vec<u8> {
     let values: Vec<build::Value<'_>> =
         (0..count).map(|delta| (delta as i64, None, b"some value".as_slice())).collect();
     build::batch(&ANONYMOUS, timestamp, &values)
@@ -347,7 +347,7 @@ fn a_deleted_log_leaves_the_folder_of_its_name_alone() {
     assert_eq!(files(&folder), before);
 }
 
-fn files(folder: &Folder) -> Vec<(PathBuf, u64)> {
+pub(super) fn files(folder: &Folder) -> Vec<(PathBuf, u64)> {
     let entries = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap());
     let mut found: Vec<_> = entries.map(|entry| (entry.path(), entry.metadata().unwrap().len())).collect();
     found.sort();
@@ -392,32 +392,4 @@ fn a_flush_covers_the_name_of_a_new_segment() {
     let flushed = log.flush();
     fs::rename(&elsewhere, &folder.0).unwrap();
     assert!(flushed.is_err(), "the folder was not synced: a power cut could take the segment's name");
-}
-
-#[test]
-fn a_start_that_is_cut_short_while_it_drops_segments_leaves_no_gap_to_the_next() {
-    let folder = Folder::new();
-    let config = Config { segment_bytes: 200, ..CONFIG };
-    {
-        let log = folder.open(config);
-        while log.segment_count() < 4 {
-            append(&log, &batch(0, 2)).unwrap();
-        }
-    }
-    let logs: Vec<_> =
-        files(&folder).into_iter().filter(|(path, _)| path.extension().is_some_and(|text| text == "log")).collect();
-    let (torn, size) = &logs[1];
-    fs::OpenOptions::new().write(true).open(torn).unwrap().set_len(size - 1).unwrap();
-    // The removal of the third segment fails, as if the process were killed there.
-    let obstacle = logs[2].0.with_extension("index");
-    let _ = fs::remove_file(&obstacle);
-    fs::create_dir(&obstacle).unwrap();
-    assert!(Log::open(&folder.0, config, 0).is_err());
-    fs::remove_dir(&obstacle).unwrap();
-
-    let log = folder.open(config);
-
-    let found = bases(&log, 0, 1 << 20);
-    assert_eq!(found, (0..found.len() as i64).map(|index| index * 2).collect::<Vec<_>>());
-    assert_eq!(log.end_offset(), found.len() as i64 * 2);
 }
