@@ -7,6 +7,7 @@ Offsets, epochs and timestamps are plain ints; timestamps are milliseconds since
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, TypeAlias, final
 
 from typing_extensions import Buffer
@@ -47,6 +48,12 @@ class LogConfig:
         producer_expiration_ms: int,
     ) -> LogConfig: ...
 
+_Damage: TypeAlias = tuple[Path, int, int, int, int, Path | None]
+"""(file, position, bytes, first offset lost, offset behind the last, what the damaged file is kept as).
+
+No bytes and nothing kept where the file ends too early or is missing.
+"""
+
 @final
 class PartitionLog:
     """One partition's segments, indexes, producer states and leader epochs; safe to call from any thread."""
@@ -55,8 +62,8 @@ class PartitionLog:
         """Open the log in a directory (made if missing), recover it and begin a new leader epoch."""
 
     @property
-    def recovery(self) -> tuple[int, int, int]:
-        """What opening it took: (bytes scanned, bytes cut off a torn tail, segments dropped behind it)."""
+    def recovery(self) -> tuple[int, int, list[_Damage]]:
+        """What opening it took: (bytes scanned, bytes cut off a torn tail, what was found damaged)."""
 
     @property
     def high_watermark(self) -> int:
@@ -106,6 +113,9 @@ class PartitionLog:
     def flush(self) -> int:
         """Fsync everything appended so far; the high watermark after it."""
 
+    def repair(self, now_ms: int) -> list[_Damage]:
+        """Keep the segments aside that reads found damaged, and put what is whole in their place."""
+
     def checkpoint(self) -> None:
         """Flush, write indexes and producer states; recovery scans from here on."""
 
@@ -146,7 +156,7 @@ class Undecided:
     def transactional_id(self) -> str | None:
         """The transactional id that must be decided, before any topic is."""
 
-_Produced: TypeAlias = tuple[bytes | None, bool, list[int], list[int], str | None]
+_Produced: TypeAlias = tuple[bytes | None, bool, list[int], list[int], str | None, list[int]]
 """What `LogTable.produce` returns of a request that is done."""
 
 @final
@@ -185,6 +195,9 @@ class LogTable:
     def add(self, name: str, topic_id: bytes, index: int, log: PartitionLog) -> int:
         """Make a partition known; the handle that stands for it in the results below."""
 
+    def unreadable(self) -> list[tuple[int, str]]:
+        """(handle, fault) of each partition that a fetch could not read, since this was asked last."""
+
     def remove(self, name: str) -> None: ...
     def produce(
         self, frame: Buffer, now_ms: int, allowed: AllowedTopics, decided: _Decided | None = None
@@ -194,7 +207,8 @@ class LogTable:
         Or a part of it, where that is more work than the event loop should wait for.
         Nothing is appended before each topic is in `allowed` or `decided`; what is denied is answered so.
         Returns (response frame or None for acks=0, whether a partition failed, handles that grew and may be
-        read, handles to flush before the response goes out, the first storage fault). MalformedFrame.
+        read, handles to flush before the response goes out, the first storage fault, handles that closed a
+        segment). MalformedFrame.
         """
 
     def fetch(

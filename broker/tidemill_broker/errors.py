@@ -14,6 +14,7 @@ BrokerError
 │   ├── InvalidBatch             log.errors                 a batch broke a rule of the format or of the topic
 │   ├── OffsetOutOfRange         log.errors                 below the log start or above the end
 │   ├── TopicExists              log.errors                 a topic of that name is there already
+│   ├── DamagedTopic             log.errors                 the file of a topic cannot be read
 │   ├── TopicBusy                log.errors                 a topic that another request is changing
 │   ├── UnknownTopic             log.errors                 there is no topic of that name
 │   ├── InvalidTopicName         log.errors                 the name breaks Kafka's rules

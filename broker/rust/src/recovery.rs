@@ -1,6 +1,6 @@
 //! Opening a partition's folder: what the checkpoint vouches for is taken as it is, everything behind it is scanned
 //! batch by batch with its CRC. A torn tail is cut; a damaged segment is kept under another name, and one without the
-//! damage takes its place (docs/decisions/0110).
+//! damage takes its place (docs/decisions/0105).
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::iter::Peekable;

@@ -1,7 +1,7 @@
 //! Reading a segment of which nothing is trusted: every whole batch, and the damaged stretches between them.
 //!
 //! Kafka cuts a log at the first batch that is not whole and deletes the segments behind it (LogLoader.recoverSegments,
-//! LogSegment.recover): with one copy that loses records which nothing is wrong with. See docs/decisions/0110.
+//! LogSegment.recover): with one copy that loses records which nothing is wrong with. See docs/decisions/0105.
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;

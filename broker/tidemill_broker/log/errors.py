@@ -23,6 +23,10 @@ class TopicExists(LogError):
     """A topic of that name is there already."""
 
 
+class DamagedTopic(LogError):
+    """The file of a topic cannot be read; the text names it."""
+
+
 class TopicBusy(LogError):
     """Another request is making, widening or deleting the topic at this moment: try again."""
 

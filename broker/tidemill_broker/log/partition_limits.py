@@ -10,7 +10,7 @@ from tidemill_broker.log.errors import InvalidPartitions
 
 # Kafka has no limit; this one keeps a typing error from making a million folders.
 PARTITIONS_MAX: Final = 10_000
-# The core keeps so many closed segments open for reading, of all partitions together (log.rs: KEPT_OPEN_MAX).
+# The core keeps so many closed segments open for reading, of all partitions (log/reading.rs: KEPT_OPEN_MAX).
 _READING: Final = 128
 
 

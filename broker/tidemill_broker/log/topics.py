@@ -11,24 +11,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import re
-import shutil
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
-from tidemill_broker._core import AllowedTopics, LogTable, PartitionLog, Undecided, UnfinishedProduce
+from tidemill_broker._core import (
+    AllowedTopics,
+    LogConfig,
+    LogTable,
+    PartitionLog,
+    Undecided,
+    UnfinishedProduce,
+)
 from tidemill_broker._core import WaitingFetch as WaitingFetch  # noqa: PLC0414 - apis.fetch takes it from here
-from tidemill_broker.durable_files import remove_drafts, sync_directory, write_durably, write_new
+from tidemill_broker.durable_files import sync_directory
 from tidemill_broker.log import configs as topic_configs
 from tidemill_broker.log.authorized import Decisions, NativeSteps, TopicAuthorizer, all_steps
-from tidemill_broker.log.damage import report_damage
+from tidemill_broker.log.damage import report_recovery
 from tidemill_broker.log.errors import (
     InvalidPartitions,
     InvalidTopicName,
@@ -38,9 +41,12 @@ from tidemill_broker.log.errors import (
 )
 from tidemill_broker.log.faults import Faults
 from tidemill_broker.log.flusher import Flusher
+from tidemill_broker.log.folders import Folders, base64_of
 from tidemill_broker.log.growth import Growth
 from tidemill_broker.log.partition import Partition
 from tidemill_broker.log.partition_limits import check_count, check_room, raise_file_limit
+from tidemill_broker.log.topic_files import TopicContent, TopicFiles
+from tidemill_broker.log.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +55,8 @@ FETCH_BYTES_MAX: Final = 55 * 1024 * 1024
 # Topics of one request that are decided about before others have their turn.
 DECIDED_AT_ONCE_MAX: Final = 500
 Produced = tuple[bytes | None, bool, asyncio.Future[bytes | None] | None]
-_Answer = tuple[bytes | None, bool, list[int], list[int], str | None] | Undecided | UnfinishedProduce
+_Done = tuple[bytes | None, bool, list[int], list[int], str | None, list[int]]
+_Answer = _Done | Undecided | UnfinishedProduce
 _NAME: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
@@ -85,13 +92,12 @@ class Topics:
         self._by_id: dict[UUID, Topic] = {}
         self._changing: dict[str, int] = {}  # topics that are changed in turns, and partitions that they get
         self._uncompacted: set[UUID] = set()  # topics of which the log says so
-        self._removal = ThreadPoolExecutor(1, thread_name_prefix="removal")
-        self._files = directory / "topics"
-        self._files.mkdir(parents=True, exist_ok=True)
-        remove_drafts(self._files)
-        self._clear_deleted()
-        for file in sorted(self._files.glob("*.json")):
-            self._load(file)
+        self._upkeep = Upkeep(clock_ms)
+        self._files = TopicFiles(directory / "topics")
+        self._folders = Folders(directory)
+        self._folders.clear_discarded()
+        for content in self._files.read_all():
+            self._load(content)
 
     def get(self, name: str) -> Topic | None:
         """Return the topic of that name."""
@@ -140,7 +146,7 @@ class Topics:
         with self._changing_alone(name, partitions):
             self._save(topic, partitions)
             try:
-                yield from self._open(topic, partitions)
+                yield from self._open(topic, partitions, new=True)
             except (OSError, GeneratorExit):  # who asked for it is gone
                 self._take_back(topic, partitions)
                 raise
@@ -158,6 +164,10 @@ class Topics:
         validate_topic_name(name)
         if name in self._topics or name in self._changing:
             raise TopicExists(f"Topic '{name}' already exists.")
+        if name in self._files.damaged:
+            raise TopicExists(
+                f"Topic '{name}' already exists, but its file {self._files.damaged[name]} is damaged."
+            )
         check_count(partitions)
         if not internal:
             self._check_room(partitions)
@@ -170,8 +180,7 @@ class Topics:
     def delete_in_turns(self, name: str) -> Generator[None, None, None]:
         """Do what `delete` does: at once for everybody, but for the folders, between which it yields."""
         topic = self._unchanging(name)
-        self._file(name).unlink()
-        sync_directory(self._files)
+        self._files.remove(name)
         self._table.remove(name)
         del self._topics[name]
         del self._by_id[topic.topic_id]
@@ -182,7 +191,7 @@ class Topics:
         self.growth.grew([partition.handle for partition in topic.partitions])
         with self._changing_alone(name):
             for partition in topic.partitions:
-                self._discard(self._folder(name, partition.index))
+                self._folders.discard(self._folders.of(name, partition.index))
                 yield
 
     def add_partitions(self, name: str, total: int) -> None:
@@ -195,7 +204,7 @@ class Topics:
         self.check_add_partitions(name, total)
         with self._changing_alone(name, total - len(topic.partitions)):
             self._save(topic, total)
-            yield from self._open(topic, total)
+            yield from self._open(topic, total, new=True)
 
     def check_add_partitions(self, name: str, total: int) -> None:
         """Raise what `add_partitions` would raise, and change nothing."""
@@ -240,8 +249,8 @@ class Topics:
         """
         answer = self._table.produce(frame, now_ms, allowed)
         if type(answer) is tuple:  # the usual one, at the least cost
-            reply, failed, grew, unflushed, fault = answer
-            if fault is None and not unflushed:
+            reply, failed, grew, unflushed, fault, rolled = answer
+            if fault is None and not unflushed and not rolled:
                 if grew:
                     self.growth.grew_soon(grew)
                 return reply, failed, None
@@ -272,8 +281,12 @@ class Topics:
             if answer is not None:
                 return self._produced(answer)
 
-    def _produced(self, answer: tuple[bytes | None, bool, list[int], list[int], str | None]) -> Produced:
-        reply, failed, grew, unflushed, fault = answer
+    def _produced(self, answer: _Done) -> Produced:
+        reply, failed, grew, unflushed, fault, rolled = answer
+        for each in rolled:
+            log = self._logs.get(each)
+            if log is not None:  # else it was deleted
+                self._upkeep.checkpoint(log)
         if fault is not None:
             self._faults.tell(fault)
         if grew:
@@ -304,6 +317,7 @@ class Topics:
                 if len(answer.topics) > DECIDED_AT_ONCE_MAX:
                     return self._fetch_in_turns(bytes(frame), allowed, decisions, answer)
                 answer = self._table.fetch(frame, allowed, decisions.about(answer))
+        self._repair_unreadable()
         return answer
 
     def _fetch_in_turns(
@@ -314,6 +328,12 @@ class Topics:
             decided = yield from decisions.about_in_turns(answer)
             answer = self._table.fetch(frame, allowed, decided)
         return answer
+
+    def _repair_unreadable(self) -> None:
+        for handle, fault in self._table.unreadable():
+            log = self._logs.get(handle)
+            if log is not None:  # else it was deleted
+                self._upkeep.repair(log, fault)
 
     def housekeep(self, now_ms: int) -> int:
         """One pass of retention and of checkpoints over all partitions; how many segments were deleted.
@@ -337,10 +357,11 @@ class Topics:
     def close(self) -> None:
         """Flush and checkpoint every partition; nothing can be appended afterwards."""
         self._flusher.close()
+        self._upkeep.close()
         for topic in self._topics.values():
             for partition in topic.partitions:
                 partition.log.close()
-        self._removal.shutdown()
+        self._folders.close()
 
     def _known(self, name: str) -> Topic:
         topic = self._topics.get(name)
@@ -362,32 +383,25 @@ class Topics:
         finally:
             del self._changing[name]
 
-    def _file(self, name: str) -> Path:
-        return self._files / f"{name}.json"
-
-    def _folder(self, name: str, index: int) -> Path:
-        return self.directory / f"{name}-{index}"
-
-    def _open(self, topic: Topic, total: int) -> Generator[None, None, None]:
+    def _open(self, topic: Topic, total: int, *, new: bool) -> Generator[None, None, None]:
         """Open the partitions that are not open yet, and make them all known, or raise OSError and none."""
         config = topic_configs.log_config(topic.configs, self._settings, internal=topic.internal)
         partitions = list(topic.partitions)
         missing = range(len(partitions), total)
-        folders = [self._folder(topic.name, index) for index in missing]
+        folders = [self._folders.of(topic.name, index) for index in missing]
         made = False
         for folder in folders:
-            made |= self._claim(folder, topic.topic_id)
+            made |= self._folders.claim(folder, topic.topic_id, new=new)
             yield
         if made:
             # One flush of the parent covers them all.
             sync_directory(self.directory)
         logs = []
         for folder in folders:
-            logs.append(PartitionLog(str(folder), config, self._clock_ms()))
+            logs.append(_open_log(folder, config, self._clock_ms()))
             yield
         for index, folder, log in zip(missing, folders, logs, strict=True):
-            _tell_recovery(folder.name, log)
-            report_damage(folder)
+            report_recovery(folder.name, log)
             handle = self._table.add(topic.name, topic.topic_id.bytes, index, log)
             self._logs[handle] = log
             partitions.append(Partition(index, handle, log, self.growth, self._clock_ms))
@@ -410,58 +424,30 @@ class Topics:
     def _take_back(self, topic: Topic, partitions: int) -> None:
         """Undo a topic that could not be made (a full disk): no restart may find what got an error."""
         with contextlib.suppress(OSError):
-            self._file(topic.name).unlink()
+            self._files.take_back(topic.name)
             for index in range(partitions):
-                folder = self._folder(topic.name, index)
+                folder = self._folders.of(topic.name, index)
                 if folder.exists():
-                    self._discard(folder)
-            sync_directory(self._files)
-
-    def _claim(self, folder: Path, topic_id: UUID) -> bool:
-        """Make the folder unless it is there; one that another topic of the name left is cleared."""
-        label = f"version: 0\ntopic_id: {_base64(topic_id)}\n"
-        file = folder / "partition.metadata"
-        if folder.exists():
-            if file.exists() and file.read_text() == label:
-                return False
-            # A crash between these two writes leaves an empty folder without the file.
-            self._discard(folder)
-        folder.mkdir()
-        write_new(file, label)
-        return True
-
-    def _discard(self, folder: Path) -> None:
-        """Take a folder out of the way at once and delete it in the background."""
-        # Without the topic's name, which alone may be as long as a file's name.
-        doomed = folder.with_name(f"{uuid4().hex}-delete")
-        folder.rename(doomed)
-        self._removal.submit(shutil.rmtree, doomed, ignore_errors=True)
-
-    def _clear_deleted(self) -> None:
-        for folder in self.directory.glob("*-delete"):
-            self._removal.submit(shutil.rmtree, folder, ignore_errors=True)
+                    self._folders.discard(folder)
+            self._files.sync()
 
     def _save(self, topic: Topic, partitions: int) -> None:
-        content = {
-            "name": topic.name,
-            "topic_id": str(topic.topic_id),
-            "partitions": partitions,
-            "replication_factor": topic.replication_factor,
-            "internal": topic.internal,
-            "configs": dict(topic.configs),
-        }
-        write_durably(self._file(topic.name), json.dumps(content, indent=1).encode())
-
-    def _load(self, file: Path) -> None:
-        content = json.loads(file.read_text())
-        topic = Topic(
-            content["name"],
-            UUID(content["topic_id"]),
-            content["replication_factor"],
-            content["internal"],
-            content["configs"],
+        self._files.save(
+            TopicContent(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=partitions,
+                replication_factor=topic.replication_factor,
+                internal=topic.internal,
+                configs=topic.configs,
+            )
         )
-        all_steps(self._open(topic, content["partitions"]))
+
+    def _load(self, content: TopicContent) -> None:
+        topic = Topic(
+            content.name, content.topic_id, content.replication_factor, content.internal, content.configs
+        )
+        all_steps(self._open(topic, content.partitions, new=False))
 
 
 def validate_topic_name(name: str) -> None:
@@ -476,21 +462,12 @@ def _new_topic_id() -> UUID:
     while True:
         topic_id = uuid4()
         # Kafka avoids ids whose base64 form looks like an option (Uuid.randomUuid).
-        if not _base64(topic_id).startswith("-"):
+        if not base64_of(topic_id).startswith("-"):
             return topic_id
 
 
-def _base64(topic_id: UUID) -> str:
-    return urlsafe_b64encode(topic_id.bytes).rstrip(b"=").decode()
-
-
-def _tell_recovery(folder: str, log: PartitionLog) -> None:
-    scanned, cut, dropped = log.recovery
-    if cut or dropped:
-        logger.warning(
-            "cut a torn tail partition=%s cut_bytes=%d dropped_segments=%d scanned_bytes=%d",
-            folder,
-            cut,
-            dropped,
-            scanned,
-        )
+def _open_log(folder: Path, config: LogConfig, now_ms: int) -> PartitionLog:
+    try:
+        return PartitionLog(str(folder), config, now_ms)
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror or str(fault), str(folder)) from fault
