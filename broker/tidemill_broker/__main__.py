@@ -88,9 +88,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - a mistake on the command line, printed as argparse prints it
         return USAGE_ERROR
     except StartError as error:
-        logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence is for people, the trace is not
-        return START_ERROR
+        return _cannot_start(error)
+    except BaseExceptionGroup as group:  # what the broker's tasks were in
+        failed = group.subgroup(StartError)
+        if failed is None:
+            raise
+        return _cannot_start(failed.exceptions[0])
     return 0
+
+
+def _cannot_start(error: BaseException) -> int:
+    logger.error("cannot start: %s", error)
+    return START_ERROR
 
 
 def _allow_many_files() -> None:
@@ -185,10 +194,12 @@ async def _run(settings: Settings) -> None:
     if settings.ready_file is not None:
         _prepare_ready_file(settings.ready_file)
     with _locked(settings.data_dir), contextlib.closing(_open_topics(settings)) as topics:
-        for directory in (settings.data_dir, settings.tls_dir):
-            if directory is not None:
-                remove_drafts(directory)
-        await _serve(*_broker(settings, topics), stop)
+        with _writing(settings.data_dir):
+            for directory in (settings.data_dir, settings.tls_dir):
+                if directory is not None:
+                    remove_drafts(directory)
+            assembled = _broker(settings, topics)
+        await _serve(*assembled, stop)
     logger.info("stopped")
 
 
@@ -266,11 +277,24 @@ def _locked(data_dir: Path) -> Iterator[None]:
             f"another broker (pid {holder}) uses the data directory {data_dir}; give another --data-dir"
         ) from None
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with _writing(data_dir / "lock"):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Fail in one sentence on a disk that is full, or takes nothing for another reason."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(
+            f"{error.filename or path} cannot be written ({error.strerror or error}); free space there,"
+            " or give another --data-dir"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -414,7 +438,13 @@ def _tell_ready(broker: Broker, port: int, control_port: int) -> None:
             "control_port": control_port,
             "cluster_arn": broker.cluster_arn,
         }
-        write_durably(broker.settings.ready_file, json.dumps(ready).encode())
+        try:
+            write_durably(broker.settings.ready_file, json.dumps(ready).encode())
+        except OSError as error:
+            raise StartError(
+                f"cannot write --ready-file {broker.settings.ready_file}: {error.strerror}; free space there,"
+                " or give one in another folder"
+            ) from error
 
 
 def _now_ms() -> int:

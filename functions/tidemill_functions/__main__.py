@@ -219,10 +219,16 @@ def _prepare_ready_file(path: Path) -> None:
 
 def _write_ready(path: Path, document: Mapping[str, int]) -> None:
     draft = path.with_name(path.name + ".tmp")
-    draft.unlink(missing_ok=True)
-    with draft.open("x") as file:  # never through a link that somebody put there
-        json.dump(document, file)
-    draft.replace(path)
+    try:
+        draft.unlink(missing_ok=True)
+        with draft.open("x") as file:  # never through a link that somebody put there
+            json.dump(document, file)
+        draft.replace(path)
+    except OSError as error:
+        raise OSError(
+            f"cannot write --ready-file {path}: {error.strerror}; free space there,"
+            " or give one in another folder"
+        ) from error
 
 
 def _parser() -> argparse.ArgumentParser:

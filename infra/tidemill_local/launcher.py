@@ -18,7 +18,7 @@ from tidemill_broker.listeners import ListenerName
 from tidemill_local.auth import PORT_FLAGS
 from tidemill_local.console_log import LogSink
 from tidemill_local.draining import tell_progress
-from tidemill_local.errors import AccessFailed, ProgramFailed
+from tidemill_local.errors import AccessFailed, ProgramFailed, ReadyFileUnwritable
 from tidemill_local.preconditions import gateway_socket, locked, require_aws, require_free_port
 from tidemill_local.private_files import remove_drafts
 from tidemill_local.programs import Program, Programs
@@ -148,10 +148,10 @@ class _Launcher:
                 self._log.line("tidemill", _KEYS_NOT_TOLD.format(self._settings.aws_endpoint_url))
             if self._access is not None:
                 self._clients = await asyncio.to_thread(self._access.write_clients, self._servers())
-        except AccessFailed as error:
+            self._all_ready = True
+            self._write_ready_file()
+        except (AccessFailed, ReadyFileUnwritable) as error:
             return str(error)
-        self._all_ready = True
-        self._write_ready_file()
         return None
 
     async def _start_step(
@@ -185,7 +185,10 @@ class _Launcher:
         if name == "aws" and again and self._access is not None:
             group.create_task(self._provide_again(self._access), name="secrets of --auth")
         if self._all_ready:
-            self._write_ready_file()
+            try:
+                self._write_ready_file()
+            except ReadyFileUnwritable as error:
+                self._log.line("tidemill", str(error))
 
     async def _provide_again(self, access: Access) -> None:
         try:
@@ -217,7 +220,8 @@ class _Launcher:
     async def _stop(self) -> None:
         self._log.line("tidemill", _STOPPING)
         if self._settings.ready_file is not None:
-            self._settings.ready_file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # no file of ours: its writing has failed
+                self._settings.ready_file.unlink(missing_ok=True)
         for name, timeout_s in STOP_ORDER.items():
             if supervisor := self._supervisors.get(name):
                 async with self._telling(name):

@@ -29,9 +29,7 @@ def locked(data_dir: Path) -> Iterator[None]:
         data_dir.mkdir(parents=True, exist_ok=True)
         lock_file = (data_dir / "up.lock").open("a+")
     except OSError as error:
-        raise DataDirUnusable(
-            f"{data_dir} cannot be written ({error.strerror}): choose another directory with --data-dir."
-        ) from None
+        raise _unusable(data_dir, error) from None
     with lock_file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,10 +39,20 @@ def locked(data_dir: Path) -> Iterator[None]:
                 f"{data_dir} is in use by another `tidemill up` (pid {lock.read().strip()}): "
                 "stop it, or choose another directory with --data-dir."
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        try:
+            lock.truncate(0)
+            os.write(
+                lock.fileno(), str(os.getpid()).encode()
+            )  # at once: a buffer would be tried again at the end
+        except OSError as error:
+            raise _unusable(data_dir, error) from None
         yield
+
+
+def _unusable(data_dir: Path, error: OSError) -> DataDirUnusable:
+    return DataDirUnusable(
+        f"{data_dir} cannot be written ({error.strerror}): choose another directory with --data-dir."
+    )
 
 
 @contextlib.contextmanager

@@ -29,8 +29,17 @@ def prepare_ready_file(path: str | Path) -> None:
 
 
 def write_ready_file(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write ``content``; a reader sees the old file or the new one, never half of one."""
-    write_private(path, json.dumps(content) + "\n")
+    """Write ``content``; a reader sees the old file or the new one, never half of one.
+
+    Raises ReadyFileUnwritable.
+    """
+    try:
+        write_private(path, json.dumps(content) + "\n")
+    except OSError as error:
+        raise ReadyFileUnwritable(
+            f"cannot write --ready-file {path}: {error.strerror}; free space there,"
+            " or give one in another folder"
+        ) from None
 
 
 def read_ready_file(path: str | Path) -> dict[str, Any] | None:

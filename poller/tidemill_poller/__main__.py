@@ -36,7 +36,13 @@ from tidemill_poller.batch import ByteBudget
 from tidemill_poller.control_api import application
 from tidemill_poller.control_api.functions import LambdaFunctions
 from tidemill_poller.destinations import open_destination
-from tidemill_poller.errors import InvalidSettings, PollerError, SkipRejected, StoreUnreadable
+from tidemill_poller.errors import (
+    InvalidSettings,
+    PollerError,
+    ReadyFileUnwritable,
+    SkipRejected,
+    StoreUnreadable,
+)
 from tidemill_poller.fleet import Dependencies, Fleet, FunctionUpdates
 from tidemill_poller.invoke import Invoker
 from tidemill_poller.kafka_auth import ClientOptions, KafkaAccess
@@ -83,9 +89,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - a mistake in the settings, worded as argparse words one
         return _USAGE_ERROR
     except (PollerError, OSError) as error:
-        logger.error("cannot start: %s", error)  # noqa: TRY400 - the sentence is for people, the trace is not
-        return _START_ERROR
+        return _cannot_start(error)
+    except BaseExceptionGroup as group:  # what the fleet's task was in
+        failed = group.subgroup(ReadyFileUnwritable)
+        if failed is None:
+            raise
+        return _cannot_start(failed.exceptions[0])
     return 0
+
+
+def _cannot_start(error: BaseException) -> int:
+    logger.error("cannot start: %s", error)
+    return _START_ERROR
 
 
 def _collect_seldom() -> None:
@@ -314,7 +329,7 @@ def _prepare_ready_file(file: Path) -> None:
         if not os.access(file.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise PollerError(
+        raise ReadyFileUnwritable(
             f"cannot write --ready-file {file}: {error.strerror}; give one in another folder"
         ) from error
 
@@ -322,10 +337,16 @@ def _prepare_ready_file(file: Path) -> None:
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write it whole or not at all."""
     partial = file.with_name(f"{file.name}.tmp")
-    partial.unlink(missing_ok=True)
-    with partial.open("x") as stream:  # never through a link that somebody put there
-        json.dump(content, stream)
-    partial.replace(file)
+    try:
+        partial.unlink(missing_ok=True)
+        with partial.open("x") as stream:  # never through a link that somebody put there
+            json.dump(content, stream)
+        partial.replace(file)
+    except OSError as error:
+        raise ReadyFileUnwritable(
+            f"cannot write --ready-file {file}: {error.strerror}; free space there,"
+            " or give one in another folder"
+        ) from error
 
 
 def _now_ms() -> int:

@@ -8,6 +8,7 @@ PollerError
 │   └── MappingNotFound           ResourceNotFoundException, 404
 ├── InvalidPattern            a filter pattern that cannot be compiled
 │   └── UnfilterableField         … because Kafka records are not filtered by that field
+├── ReadyFileUnwritable       the file or folder of --ready-file
 ├── InvalidSettings           the environment or the command line; all faults at once
 ├── StoreError                the mapping store on disk
 │   ├── StoreUnreadable           corrupted, foreign, or written by a newer Tidemill
@@ -91,6 +92,10 @@ class UnfilterableField(InvalidPattern):
 
 class InvalidSettings(PollerError):
     """One sentence a fault, joined by newlines."""
+
+
+class ReadyFileUnwritable(PollerError):
+    """The file of `--ready-file` cannot be written, or its folder not be made."""
 
 
 class StoreError(PollerError):
