@@ -34,6 +34,17 @@ class Attached:
 _NOTHING: Final = Attached()
 
 
+def _attached(document: Any) -> Attached:
+    """Return what a document says. Raises TypeError if it is damaged."""
+    attached = Attached(**document)
+    for member in dataclasses.fields(attached):
+        value = getattr(attached, member.name)
+        kind = int if member.name in ("versions", "reserved_concurrency") else dict
+        if not isinstance(value, kind) and value != getattr(_NOTHING, member.name):
+            raise TypeError(f"{member.name} must be {kind.__name__}")
+    return attached
+
+
 class AttachedStore:
     """All functions' attachments. All methods belong to one event loop and block for one small file."""
 
@@ -44,7 +55,7 @@ class AttachedStore:
         self._attached: dict[str, Attached] = {}
         for document in sorted(folder.glob("*.json")):
             try:
-                self._attached[document.stem] = Attached(**orjson.loads(document.read_bytes()))
+                self._attached[document.stem] = _attached(orjson.loads(document.read_bytes()))
             except (OSError, ValueError, TypeError) as error:
                 logger.error(  # noqa: TRY400 - the sentence says it all
                     "attachments not loaded file=%s reason=%s; tags, policy, aliases and concurrency of the"
@@ -56,6 +67,10 @@ class AttachedStore:
     def get(self, name: str) -> Attached:
         """Return what hangs on the function of this name."""
         return self._attached.get(name, _NOTHING)
+
+    def names(self) -> set[str]:
+        """Return the names of the functions on which something hangs."""
+        return set(self._attached)
 
     def put(self, name: str, **changes: Any) -> Attached:
         """Change these fields of `Attached`."""

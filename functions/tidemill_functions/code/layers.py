@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import logging
 import shutil
 import tempfile
 import time
@@ -24,7 +25,9 @@ from typing import Any, Final
 import orjson
 
 from tidemill_functions.code.archive import make_read_only, remove_tree, unpack
-from tidemill_functions.code.documents import remove_document, remove_drafts, write_document
+from tidemill_functions.code.documents import remove_document, remove_drafts, write_bytes, write_document
+
+logger = logging.getLogger(__name__)
 
 _NUMBERS_END: Final = 10**9  # a caller's may have more digits than a file's name
 
@@ -57,10 +60,13 @@ class LayerStore:
         self._layers = data_dir / "layers"
         self._opt = data_dir / "opt"
         self._arn_prefix = arn_prefix
+        self._reported: set[Path] = set()
         self._layers.mkdir(parents=True, exist_ok=True)
         self._opt.mkdir(parents=True, exist_ok=True)
         for layer in self._layers.iterdir():
             remove_drafts(layer)
+        for name in self.names():
+            self.versions(name)
 
     def publish(self, name: str, zipped: bytes, echoed: Mapping[str, Any]) -> LayerVersion:
         """Keep a zip under the next number; blocks. Raises InvalidArchive."""
@@ -69,7 +75,7 @@ class LayerStore:
         folder = self._layers / name
         folder.mkdir(exist_ok=True)
         # A number is never given again: the document of a deleted version stays, without its zip.
-        number = 1 + max((int(path.stem) for path in folder.glob("*.json")), default=0)
+        number = 1 + max((*_numbers(folder, "json"), *_numbers(folder, "zip")), default=0)
         version = LayerVersion(
             name=name,
             number=number,
@@ -78,19 +84,30 @@ class LayerStore:
             created_s=time.time(),
             echoed=echoed,
         )
-        (folder / f"{number}.zip").write_bytes(zipped)
+        # The zip makes it a version: killed before that, the number is that of a deleted one.
         write_document(folder / f"{number}.json", dataclasses.asdict(version))
+        write_bytes(folder / f"{number}.zip", zipped)
         return version
 
     def get(self, name: str, number: int) -> LayerVersion | None:
-        """Return a version that is not deleted, or None."""
+        """Return a version that is not deleted, or None; also for one whose document is damaged."""
         if number >= _NUMBERS_END or not self.zip_file(name, number).is_file():
             return None
-        return LayerVersion(**orjson.loads((self._layers / name / f"{number}.json").read_bytes()))
+        document = self._layers / name / f"{number}.json"
+        try:
+            return _version(orjson.loads(document.read_bytes()), name, number)
+        except (OSError, ValueError, TypeError) as error:
+            self._report(
+                document,
+                error,
+                "the version is not listed, and functions that have it keep it: restore a backup of the file,"
+                " or publish the layer again",
+            )
+            return None
 
     def versions(self, name: str) -> Sequence[LayerVersion]:
         """Return the versions of a layer, newest first."""
-        numbers = sorted((int(path.stem) for path in (self._layers / name).glob("*.zip")), reverse=True)
+        numbers = sorted(_numbers(self._layers / name, "zip"), reverse=True)
         return [version for number in numbers if (version := self.get(name, number)) is not None]
 
     def names(self) -> Sequence[str]:
@@ -106,13 +123,26 @@ class LayerStore:
     def policy(self, version: LayerVersion) -> LayerPolicy:
         """Return the policy of a version; that of a version without one has no statements."""
         path = self._policy_file(version.name, version.number)
-        return LayerPolicy(**orjson.loads(path.read_bytes())) if path.is_file() else LayerPolicy()
+        try:
+            return LayerPolicy(**orjson.loads(path.read_bytes())) if path.exists() else LayerPolicy()
+        except (OSError, ValueError, TypeError) as error:
+            self._report(
+                path, error, "the version has no policy: restore a backup of the file, or set it again"
+            )
+            return LayerPolicy()
 
     def put_policy(self, version: LayerVersion, statements: Sequence[Mapping[str, Any]]) -> LayerPolicy:
         """Replace the policy of a version, under a new revision."""
         policy = LayerPolicy(statements=statements, revision_id=str(uuid.uuid4()))
         write_document(self._policy_file(version.name, version.number), dataclasses.asdict(policy))
         return policy
+
+    def _report(self, file: Path, error: Exception, fix: str) -> None:
+        if file not in self._reported:
+            self._reported.add(file)
+            logger.error(
+                "layer version not loaded file=%s reason=%s: %s; %s", file, type(error).__name__, error, fix
+            )
 
     def _policy_file(self, name: str, number: int) -> Path:
         return self._layers / name / f"{number}.policy"
@@ -160,3 +190,19 @@ class LayerStore:
         for folder in self._opt.iterdir():
             if folder not in kept:
                 remove_tree(folder)
+
+
+def _numbers(folder: Path, suffix: str) -> list[int]:
+    return [int(path.stem) for path in folder.glob(f"*.{suffix}") if path.stem.isdecimal()]
+
+
+def _version(document: Any, name: str, number: int) -> LayerVersion:
+    """Return what a document says. Raises TypeError or ValueError if it is damaged."""
+    version = LayerVersion(**document)
+    kinds = {"sha256": str, "size_bytes": int, "created_s": float, "echoed": dict}
+    for member, kind in kinds.items():
+        if not isinstance(getattr(version, member), kind):
+            raise TypeError(f"{member} must be {kind.__name__}")
+    if (version.name, version.number) != (name, number):
+        raise ValueError(f"it is the document of {version.name}:{version.number}")
+    return version

@@ -264,6 +264,9 @@ class Registry:
             if folder.name not in self._functions:
                 remove_tree(folder)
         remove_drafts(self._documents)
+        # Killed between the two removals of a delete: the next function of this name must not get its policy.
+        for name in self.attached.names() - {key.partition(":")[0] for key in documents}:
+            self.attached.remove(name)
         if not unread:
             self.layers.remove_unused([_arns(function) for function in self._functions.values()])
 

@@ -92,7 +92,7 @@ class EventStore:
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
             try:
                 events.append(_parsed(path.read_bytes()))
-            except (OSError, ValueError, TypeError, KeyError) as error:
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
                 self._set_aside(path, error)
         return events
 

@@ -64,7 +64,7 @@ def keep_secrets(file: Path) -> KeptSecrets:
         )
         write_kept(file, made)
         return made
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(
             f"{file} is damaged: restore a backup, or remove it, and new passwords and keys are made."
         ) from None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.harness.functions_server import zip_of
+from tidemill_functions.code import attached, registry
 from tidemill_functions.code.archive import remove_tree
 from tidemill_functions.code.registry import LocalCode, Registry, local_code
 from tidemill_functions.code.sources import fingerprint
@@ -215,3 +218,64 @@ def test_damaged_attachments_are_reported(tmp_path: Path, caplog: pytest.LogCapt
     file.write_bytes(b"")
     assert opened(tmp_path).get("parcels") is not None
     assert f"attachments not loaded file={file}" in caplog.text
+
+
+class Killed(BaseException):
+    """Ends the test's process, as far as the registry can tell."""
+
+
+def change_tags(functions: Registry) -> None:
+    functions.attached.put("orders", tags={"team": "y"})
+
+
+def change(functions: Registry) -> None:
+    functions.replace("orders", timeout_s=9)
+
+
+def publish(functions: Registry) -> None:
+    functions.publish("orders")
+
+
+def delete(functions: Registry) -> None:
+    functions.delete("orders:1")
+    functions.delete("orders")
+
+
+@pytest.mark.parametrize("write", [change_tags, change, publish, delete])
+@pytest.mark.parametrize("step", range(4))
+def test_a_kill_at_any_step_of_a_change_leaves_what_can_be_read_and_made_again(
+    write: Callable[[Registry], None], step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    functions = opened(tmp_path)
+    functions.create("orders", handler="a.b", code=LOCAL)
+    functions.attached.put("orders", tags={"team": "x"})
+    functions.publish("orders")
+    functions.replace("orders", timeout_s=5)
+    steps = 0
+
+    def dying(do: Callable[..., None]) -> Callable[..., None]:
+        def done(*arguments: object) -> None:
+            nonlocal steps
+            if steps == step:
+                raise Killed
+            steps += 1
+            do(*arguments)
+
+        return done
+
+    with monkeypatch.context() as patched:
+        for module in (registry, attached):
+            for name in ("write_document", "remove_document"):
+                patched.setattr(module, name, dying(getattr(module, name)))
+        with contextlib.suppress(Killed):
+            write(functions)
+
+    functions = opened(tmp_path)
+    assert [function.name for function in functions.all()] in (["orders"], [])
+    if functions.get("orders") is None:
+        functions.create("orders", handler="a.b", code=LOCAL)
+        assert functions.attached.get("orders").tags == {}
+    before = [int(function.version) for function in functions.versions("orders")]
+    number = int(functions.publish("orders").version)
+    assert number >= max(before, default=0)
+    write(functions) if write is not delete else functions.delete("orders")
