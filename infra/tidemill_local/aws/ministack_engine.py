@@ -23,7 +23,7 @@ from tidemill_local.aws.bounded_logs import bound_ministack_logs
 from tidemill_local.aws.documents import DOCUMENT_BYTES_MAX
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX
 from tidemill_local.aws_errors import AwsError, reply_of
-from tidemill_local.stacks.engine import install
+from tidemill_local.stacks.engine import install, reject_own_types
 
 _Reply = tuple[int, dict[str, str], bytes]
 # Steps of CloudFormation and custom resources wait in these.
@@ -59,6 +59,8 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     _find_buckets_at_localhost(ministack, endpoint.host or "")
     if arguments.endpoint_url:
         install(str(endpoint).rstrip("/"))
+    else:
+        reject_own_types()
     made = web.Application(middlewares=[refuse_foreign_pages], client_max_size=BODY_BYTES_MAX)
     # What a custom resource's function answers; its token is a secret of the one that waits for it.
     made.router.add_route("PUT", "/_ministack/cfn-response/{token}", asgi_handler(ministack.app))

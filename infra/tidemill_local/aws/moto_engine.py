@@ -16,6 +16,7 @@ from aiohttp import web
 
 from tidemill_local.aws.bounded_logs import bound_moto_logs
 from tidemill_local.aws.foreign_pages import refusing_foreign_pages
+from tidemill_local.aws.moto_stacks import reject_own_types
 from tidemill_local.aws.wsgi import application
 from tidemill_local.secured.kept_secrets import keep_secrets
 
@@ -55,5 +56,6 @@ def _moto() -> WSGIApplication:
     )
 
     bound_moto_logs()
+    reject_own_types()
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
     return application

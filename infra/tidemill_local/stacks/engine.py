@@ -152,6 +152,14 @@ def install(endpoint_url: str) -> None:
     _read_templates_by_host(engine, urlsplit(endpoint_url).hostname or "")
 
 
+def reject_own_types() -> None:
+    """Let stacks reject the types of Tidemill's programs, where there is no endpoint that has them.
+
+    Raises EngineChanged as `install` does.
+    """
+    _forget_own_types(Engine())
+
+
 def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"{_PACKAGE}.{name}")
