@@ -1,13 +1,13 @@
 """Owns what `up` says once everything answers: endpoints, and how to come in. Pure; never a secret."""
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tidemill_local.launcher import Ready
-from tidemill_local.programs import has_credentials
+from tidemill_local.programs import client_environ
 from tidemill_local.secured.aws_setup import CA_SECRET, CERTIFICATE_SECRET, SCRAM_SECRET, secret_arn
 from tidemill_local.secured.client_files import Client
-from tidemill_local.secured.kept_secrets import ADMINISTRATOR_KEY_ID, ADMINISTRATOR_SECRET
 from tidemill_local.settings import UpSettings
 
 _SOURCE_ACCESS = {
@@ -29,17 +29,21 @@ def announcement(ready: Ready, clients: Sequence[Client], settings: UpSettings) 
         f"  endpoint  {ready.endpoint_url}",
         f"  Kafka     {kafka}",
         f"  cluster   {ready.cluster_arn}",
+        f"  account   {settings.account_id} in {settings.region}",
         "",
-        f"  export AWS_ENDPOINT_URL={ready.endpoint_url} AWS_DEFAULT_REGION={settings.region}",
     ]
-    if settings.aws_endpoint_url is None or not has_credentials(settings.environ):
-        lines.append(
-            f"  export AWS_ACCESS_KEY_ID={ADMINISTRATOR_KEY_ID} AWS_SECRET_ACCESS_KEY={ADMINISTRATOR_SECRET}"
-        )
+    environ = client_environ(settings, ready.endpoint_url)
+    lines.append("  export " + _words(environ, "AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    if "AWS_ACCESS_KEY_ID" in environ:
+        lines.append("  export " + _words(environ, "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
     lines.append("")
     if clients:
         lines += [*_access(clients, settings), ""]
     return "\n".join(lines)
+
+
+def _words(environ: Mapping[str, str], *names: str) -> str:
+    return " ".join(f"{name}={shlex.quote(environ[name])}" for name in names)
 
 
 def _access(clients: Sequence[Client], settings: UpSettings) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from tidemill_cli import function, mapping, run, topic
+from tidemill_cli import environment, function, mapping, run, topic
 from tidemill_cli.errors import UserError, explain
 from tidemill_cli.options import command_group
 from tidemill_cli.output import Spelled, UsageError, say
@@ -53,6 +53,7 @@ def _options(
 
 
 run.add_to(app)
+environment.add_to(app)
 app.add_typer(function.app, name="function")
 app.add_typer(mapping.app, name="mapping")
 app.add_typer(topic.app, name="topic")
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments and arguments[0] in _PROGRAMS:
         return _run_program(arguments[0], arguments[1:])
     try:
-        status = app(arguments, standalone_mode=False)
+        is_aws = arguments[:1] == ["aws"]
+        status = environment.run_aws(arguments[1:]) if is_aws else app(arguments, standalone_mode=False)
         return status if isinstance(status, int) else 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(bool(ended.code))

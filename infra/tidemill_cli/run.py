@@ -86,8 +86,8 @@ def up(
 
         tidemill up --aws-endpoint-url http://127.0.0.1:4566
 
-    A second `up` on the same data directory goes on where the first stopped. The embedded AWS keeps queues
-    and tables in memory only: they end with it. With --auth, client configurations for librdkafka, Java and
+    A second `up` on the same data directory goes on where the first stopped, however that ended; `tidemill
+    reset` forgets everything. With --auth, client configurations for librdkafka, Java and
     Python are written to the data directory's folder clients.
     """
     from tidemill_local.settings import read_settings
@@ -110,6 +110,7 @@ def up(
 def demo(
     flights: Annotated[str, typer.Option(help="How many flights of 2013, or `all`")] = "20000",
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end")] = False,
+    aws: Aws = AWS_ENGINES[0],
 ) -> None:
     """Run the main job on real data with real poison, and prove that no flight was lost.
 
@@ -123,7 +124,7 @@ def demo(
     """
     from tidemill_cli.demo.run import run_demo
 
-    raise typer.Exit(run_demo(_flight_count(flights), keep=keep))
+    raise typer.Exit(run_demo(_flight_count(flights), keep=keep, aws=_aws_engine(aws)))
 
 
 def _run(settings: UpSettings) -> int:

@@ -8,6 +8,7 @@ only by their commands.
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -21,11 +22,11 @@ from tidemill_local.draining import tell_progress
 from tidemill_local.errors import AccessFailed, ProgramFailed, ReadyFileUnwritable
 from tidemill_local.preconditions import gateway_socket, locked, require_aws, require_free_port
 from tidemill_local.private_files import remove_drafts
-from tidemill_local.programs import Program, Programs
+from tidemill_local.programs import Program, Programs, client_environ
 from tidemill_local.ready import prepare_ready_file, write_ready_file
 from tidemill_local.secured.access import Access
 from tidemill_local.secured.client_files import Client
-from tidemill_local.settings import UpSettings
+from tidemill_local.settings import UpSettings, running_file
 from tidemill_local.shell import keep_private
 from tidemill_local.supervisor import Supervisor
 
@@ -46,7 +47,7 @@ STOP_ORDER: Mapping[Program, float] = {
     "gateway": 5.0,
 }
 _FORCED = 130
-_AWS_FORGETS = "the embedded AWS keeps its state in memory: the queues, tables and buckets of before are gone"
+_AWS_FORGETS = "moto keeps its state in memory: the queues, tables and buckets of before are gone"
 
 _KEYS_NOT_TOLD = (
     "{} does not tell which access keys it issues: Kafka knows that of the IAM user tidemill; "
@@ -180,7 +181,7 @@ class _Launcher:
         again = name in self._programs.ready
         self._programs.ready[name] = facts
         self._log.line("tidemill", f"{name} is ready{' again' if again else ''} pid={facts['pid']}")
-        if name == "aws" and (again or self._continued):
+        if name == "aws" and self._settings.embedded_engine == "moto" and (again or self._continued):
             self._log.line("tidemill", _AWS_FORGETS)
         if name == "aws" and again and self._access is not None:
             group.create_task(self._provide_again(self._access), name="secrets of --auth")
@@ -214,11 +215,14 @@ class _Launcher:
         )
 
     def _write_ready_file(self) -> None:
+        environ = client_environ(self._settings, self._endpoint_url)
+        write_ready_file(running_file(self._settings.data_dir), {"pid": os.getpid(), "environ": environ})
         if self._settings.ready_file is not None:
             write_ready_file(self._settings.ready_file, asdict(self._ready()))
 
     async def _stop(self) -> None:
         self._log.line("tidemill", _STOPPING)
+        running_file(self._settings.data_dir).unlink(missing_ok=True)
         if self._settings.ready_file is not None:
             with contextlib.suppress(OSError):  # no file of ours: its writing has failed
                 self._settings.ready_file.unlink(missing_ok=True)

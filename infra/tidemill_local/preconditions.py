@@ -17,6 +17,15 @@ from urllib.parse import urlsplit
 from tidemill_local.errors import AwsUnreachable, DataDirInUse, DataDirUnusable, PortInUse
 
 _CONNECT_TIMEOUT_S: Final = 5.0
+# LocalStack loads a service at its first call, which takes some seconds.
+_ANSWER_TIMEOUT_S: Final = 30.0
+_REPLY_BYTES_MAX: Final = 64 * 1024
+_WHO_CALLS: Final = {"Action": "GetCallerIdentity", "Version": "2011-06-15"}
+# Emulators find the service by the scope; none checks the signature.
+_UNSIGNED: Final = (
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sts/aws4_request, SignedHeaders=host, Signature=0"
+)
+_STS_MARKS: Final = (b"GetCallerIdentityResponse", b"<ErrorResponse", b"GetCallerIdentityResult")
 
 
 @contextlib.contextmanager
@@ -55,6 +64,20 @@ def _unusable(data_dir: Path, error: OSError) -> DataDirUnusable:
     )
 
 
+def is_locked(data_dir: Path) -> bool:
+    """Whether an `up` holds the data directory."""
+    try:
+        lock_file = (data_dir / "up.lock").open()
+    except OSError:
+        return False
+    with lock_file as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @contextlib.contextmanager
 def gateway_socket(host: str, port: int) -> Iterator[socket.socket]:
     """Give the one endpoint's socket: the launcher's own, so that the port outlives the gateway's process.
@@ -76,7 +99,27 @@ def require_free_port(host: str, port: int, flag: str) -> None:
 
 
 async def require_aws(endpoint_url: str) -> None:
-    """Connect to another AWS once. Raises AwsUnreachable if nothing listens there, or if it is no URL."""
+    """Ask another AWS who calls. Raises AwsUnreachable if nothing answers, or something that is no AWS."""
+    parts = _parts(endpoint_url)
+    try:
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(*parts)
+    except (OSError, TimeoutError) as error:
+        reason = "timeout" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
+        raise AwsUnreachable(
+            f"Nothing answers at {endpoint_url} ({reason}): start that AWS first, "
+            "or leave --aws-endpoint-url out for the embedded one."
+        ) from None
+    writer.close()
+    why_not = await _why_no_aws(endpoint_url)
+    if why_not is not None:
+        raise AwsUnreachable(
+            f"What listens at {endpoint_url} is no AWS ({why_not}): name one, "
+            "or leave --aws-endpoint-url out for the embedded one."
+        )
+
+
+def _parts(endpoint_url: str) -> tuple[str, int]:
     try:
         parts = urlsplit(endpoint_url)
         host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -86,16 +129,26 @@ async def require_aws(endpoint_url: str) -> None:
         raise AwsUnreachable(
             f"--aws-endpoint-url takes a URL such as http://127.0.0.1:4566, not {endpoint_url!r}."
         )
+    return host, port
+
+
+async def _why_no_aws(endpoint_url: str) -> str | None:
+    """Call STS, which every AWS has and which denies in its own words; None if it answers so."""
+    import aiohttp  # noqa: PLC0415 - only with another AWS
+
+    timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
     try:
-        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
-        reason = "timeout" if isinstance(error, TimeoutError) else error.strerror or type(error).__name__
-        raise AwsUnreachable(
-            f"Nothing answers at {endpoint_url} ({reason}): start that AWS first, "
-            "or leave --aws-endpoint-url out for the embedded one."
-        ) from None
-    writer.close()
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(endpoint_url, data=_WHO_CALLS, headers={"Authorization": _UNSIGNED}) as reply,
+        ):
+            said = await reply.content.read(_REPLY_BYTES_MAX)
+    except TimeoutError:
+        return f"no answer within {_ANSWER_TIMEOUT_S:g} s"
+    except aiohttp.ClientError as error:
+        return type(error).__name__
+    is_aws = any(mark in said for mark in _STS_MARKS)
+    return None if is_aws else f"HTTP status {reply.status} for sts:GetCallerIdentity"
 
 
 def _bind(listener: socket.socket, host: str, port: int, flag: str) -> None:

@@ -80,8 +80,7 @@ class Programs:
         settings = self._settings
         arguments = ["--port", self._port("aws"), "--account-id", settings.account_id]
         arguments += ["--endpoint-url", self._gateway_url]
-        # The keys that IAM issues are exported from moto's models only.
-        arguments += ["--engine", "moto" if "iam" in settings.auth else settings.aws_engine]
+        arguments += ["--engine", settings.embedded_engine, "--state-dir", str(settings.aws_dir)]
         if "iam" in settings.auth:
             arguments += ["--auth-file", str(settings.auth_file)]
             arguments += ["--identity-file", str(settings.issued_file)]
@@ -161,6 +160,22 @@ def _base_environ(settings: UpSettings) -> dict[str, str]:
         for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE"):
             environ.pop(name, None)
     if "iam" in settings.auth or not has_credentials(environ):
+        environ |= {
+            "AWS_ACCESS_KEY_ID": ADMINISTRATOR_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": ADMINISTRATOR_SECRET,
+        }
+    return environ
+
+
+def client_environ(settings: UpSettings, endpoint_url: str) -> dict[str, str]:
+    """The variables by which SDKs and tools reach an `up`; the user's own keys stay where they are needed."""
+    environ = {
+        "AWS_ENDPOINT_URL": endpoint_url,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_REGION": settings.region,
+        "TIDEMILL_ACCOUNT_ID": settings.account_id,
+    }
+    if settings.aws_endpoint_url is None or not has_credentials(settings.environ):
         environ |= {
             "AWS_ACCESS_KEY_ID": ADMINISTRATOR_KEY_ID,
             "AWS_SECRET_ACCESS_KEY": ADMINISTRATOR_SECRET,

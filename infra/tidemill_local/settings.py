@@ -12,6 +12,8 @@ from tidemill_broker.auth.tls.contexts import CA_FILE
 from tidemill_broker.listeners import PORTS, ListenerName
 from tidemill_local.auth import Auth, listeners
 
+# What a data directory holds, by the programs that write there.
+KEPT: Final = ("aws", "broker", "functions", "poller", "run", "tls", "clients", "auth.json")
 AwsEngine = Literal["ministack", "moto"]
 
 # The first is the default: docs/decisions/0804.
@@ -68,6 +70,16 @@ class UpSettings:
         return self.data_dir / "clients"
 
     @property
+    def embedded_engine(self) -> AwsEngine:
+        """The engine that is started: the keys that IAM issues are exported from moto's models only."""
+        return "moto" if "iam" in self.auth else self.aws_engine
+
+    @property
+    def aws_dir(self) -> Path:
+        """What the embedded AWS keeps."""
+        return self.data_dir / "aws"
+
+    @property
     def auth_file(self) -> Path:
         """The secrets that are kept between starts."""
         return self.data_dir / "auth.json"
@@ -81,6 +93,11 @@ class UpSettings:
     def issued_file(self) -> Path:
         """The credentials that the embedded AWS issued."""
         return self.data_dir / "broker" / "identities-aws.json"
+
+
+def running_file(data_dir: Path) -> Path:
+    """Where a running `up` says how it is reached."""
+    return data_dir / "run" / "up.json"
 
 
 def read_settings(  # noqa: PLR0913 - one for each flag

@@ -21,6 +21,7 @@ from tidemill_cli.demo.outside import Aws, produce, read_topic
 from tidemill_cli.demo.proof import compare, named_offsets
 from tidemill_cli.demo.report import Run, show
 from tidemill_cli.demo.stage import RETRY_BACKOFF_S, Stage, stage
+from tidemill_local.settings import AwsEngine
 
 TOPIC = "flights"
 PARTITIONS = 6
@@ -33,7 +34,7 @@ _WATCH_S = 0.25
 _STALLED_S = 60
 
 
-def run_demo(flight_count: int | None, *, keep: bool) -> int:
+def run_demo(flight_count: int | None, *, keep: bool, aws: AwsEngine) -> int:
     """Run it; 0 when every flight is proven to be counted or named, in order, and 1 with the differences."""
     console = Console()
     with console.status("Reading the flights of 2013 …"):
@@ -47,7 +48,7 @@ def run_demo(flight_count: int | None, *, keep: bool) -> int:
         f"Retries wait {RETRY_BACKOFF_S:g} s here; a poller's default is 1 s, doubled each time "
         "(TIDEMILL_POLLER_RETRY_BACKOFF_BASE_S).\n"
     )
-    with stage(keep=keep) as running:
+    with stage(keep=keep, aws=aws) as running:
         scenario = _Scenario(running, flights, console)
         proven = scenario.run()
         if keep:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill_cli.errors import UserError
+from tidemill_local.settings import AwsEngine
 
 _READY_TIMEOUT_S = 90
 _STOP_TIMEOUT_S = 60
@@ -44,14 +45,14 @@ class Stage:
 
 
 @contextmanager
-def stage(*, keep: bool) -> Iterator[Stage]:
+def stage(*, keep: bool, aws: AwsEngine) -> Iterator[Stage]:
     """Start everything; at the end stop and remove it, or leave it when ``keep`` and nothing went wrong."""
     # SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     data_dir = Path(tempfile.mkdtemp(prefix="tidemill-demo-"))
     log_file = data_dir / "up.log"
     with log_file.open("wb") as log:
-        process = _start(data_dir, log, keep=keep)
+        process = _start(data_dir, log, keep=keep, aws=aws)
     kept = False
     try:
         yield _await_ready(process, data_dir, log_file)
@@ -62,13 +63,13 @@ def stage(*, keep: bool) -> Iterator[Stage]:
             shutil.rmtree(data_dir, ignore_errors=True)
 
 
-def _start(data_dir: Path, log: Any, *, keep: bool) -> subprocess.Popen[bytes]:
+def _start(data_dir: Path, log: Any, *, keep: bool, aws: AwsEngine) -> subprocess.Popen[bytes]:
     # The shim ends `up` with the demo; what is kept outlives it.
     program = ["tidemill_cli.main"] if keep else ["tidemill_local.child", "tidemill"]
     return subprocess.Popen(  # noqa: S603 - our own program with our own arguments
         [
             *(sys.executable, "-P", "-m", *program, "up", "--port", "0", "--kafka-port", "0"),
-            *("--data-dir", str(data_dir), "--ready-file", str(data_dir / "ready.json")),
+            *("--aws", aws, "--data-dir", str(data_dir), "--ready-file", str(data_dir / "ready.json")),
         ],
         env=_environ(os.environ),
         stdin=subprocess.DEVNULL if keep else subprocess.PIPE,

@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--account-id", required=True)
     parser.add_argument("--endpoint-url", help="the one endpoint, by which stacks make Lambda's resources")
     parser.add_argument("--ready-file", required=True)
+    parser.add_argument("--state-dir", type=Path, help="keeps the state; moto has none to keep")
+    parser.add_argument(
+        "--rewrite-from-bytes", type=int, default=32 * 1024 * 1024, help="the state's file may grow to this"
+    )
     parser.add_argument("--auth-file", type=Path, help="the kept secrets of `up --auth`")
     parser.add_argument("--identity-file", type=Path, help="gets the issued credentials")
     arguments = parse(parser, argv)

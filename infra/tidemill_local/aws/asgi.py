@@ -33,8 +33,19 @@ _HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding",
 _CHUNKED: Final = frozenset({b"transfer-encoding"})
 
 
-def asgi_handler(asgi: AsgiApplication) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """Return the aiohttp handler that answers every request by an ASGI application."""
+# Called around each request: at its begin, and with what that returned before the reply is sent.
+Around = tuple[Callable[[], Any], Callable[[Any], AwsError | None]]
+NOTHING_AROUND: Final[Around] = (lambda: None, lambda _begun: None)
+
+
+def asgi_handler(
+    asgi: AsgiApplication, around: Around = NOTHING_AROUND
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the aiohttp handler that answers every request by an ASGI application.
+
+    An error that ``around`` returns is the reply.
+    """
+    begin, end = around
     keep_bytes_out_of_logs(logger)
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -50,7 +61,10 @@ def asgi_handler(asgi: AsgiApplication) -> Callable[[web.Request], Awaitable[web
         error = await _checked(request, body)
         if error is not None:
             return _rejected(request, error)
-        return await _Exchange(request, body).run(asgi)
+        begun = begin()
+        reply = await _Exchange(request, body).run(asgi)
+        error = end(begun)
+        return reply if error is None or reply.prepared else _rejected(request, error)
 
     return answer
 

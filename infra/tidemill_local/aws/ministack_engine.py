@@ -7,23 +7,28 @@ emulators; and the administration of its state by HTTP. See docs/decisions/0804.
 
 import argparse
 import asyncio
+import logging
 import os
 import re
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 from yarl import URL
 
 from tidemill_awsapi import refuse_foreign_pages
-from tidemill_local.aws.asgi import asgi_handler
+from tidemill_local.aws.asgi import NOTHING_AROUND, Around, asgi_handler
 from tidemill_local.aws.bounded_logs import bound_ministack_logs
 from tidemill_local.aws.documents import DOCUMENT_BYTES_MAX
+from tidemill_local.aws.kept.journal import StateUnwritable
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX
-from tidemill_local.aws_errors import AwsError, reply_of
+from tidemill_local.aws_errors import AwsError, reply_of, unavailable
 from tidemill_local.stacks.engine import install, reject_own_types
+
+logger = logging.getLogger(__name__)
 
 _Reply = tuple[int, dict[str, str], bytes]
 # Steps of CloudFormation and custom resources wait in these.
@@ -44,6 +49,16 @@ _LOCALHOST: Final = re.compile(r"\.localhost(?=:|$)", re.IGNORECASE)
 _NO_SUCH_SOCKET: Final = "unix:///nonexistent/docker.sock"
 
 
+class _State(Protocol):
+    """The kept state, whose module imports ministack."""
+
+    def flush(self, looked_up: dict[Any, None]) -> None:
+        """Write what a request has changed. Raises StateUnwritable."""
+
+    async def follow(self) -> None:
+        """Write what threads change, for ever."""
+
+
 def ministack_application(arguments: argparse.Namespace, port: int) -> web.Application:
     """The aiohttp application of the whole engine; ``port`` is where it listens."""
     endpoint = URL(arguments.endpoint_url or f"http://{arguments.host}:{port}")
@@ -57,6 +72,7 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
         ministack.SERVICE_HANDLERS[service] = _refusal(sentence)
     ministack._decompress_request_body = _inflated  # noqa: SLF001 - its own inflates without a bound
     _find_buckets_at_localhost(ministack, endpoint.host or "")
+    state = _state(arguments.state_dir, arguments.rewrite_from_bytes)
     if arguments.endpoint_url:
         install(str(endpoint).rstrip("/"))
     else:
@@ -65,8 +81,8 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     # What a custom resource's function answers; its token is a secret of the one that waits for it.
     made.router.add_route("PUT", "/_ministack/cfn-response/{token}", asgi_handler(ministack.app))
     made.router.add_route("*", "/_ministack/{path:.*}", _no_administration)
-    made.router.add_route("*", "/{path:.*}", asgi_handler(ministack.app))
-    made.cleanup_ctx.append(_started(ministack))
+    made.router.add_route("*", "/{path:.*}", asgi_handler(ministack.app, _keeping(state)))
+    made.cleanup_ctx.append(_started(ministack, state))
     return made
 
 
@@ -103,14 +119,50 @@ def _environ(account_id: str, endpoint: URL) -> dict[str, str]:
     }
 
 
-def _started(ministack: Any) -> Callable[[web.Application], AsyncIterator[None]]:
+def _state(folder: Path | None, rewrite_from_bytes: int) -> _State | None:
+    """What was kept, read back; None without a folder to keep it in."""
+    if folder is None:
+        return None
+    from tidemill_local.aws.kept.state import KeptState  # noqa: PLC0415 - ministack, after its environment is set
+
+    state = KeptState(folder, rewrite_from_bytes=rewrite_from_bytes)
+    state.load()
+    return state
+
+
+def _keeping(state: _State | None) -> Around:
+    """Keep what a request changes before it is answered."""
+    if state is None:
+        return NOTHING_AROUND
+    from tidemill_local.aws.kept.stores import looked_up  # noqa: PLC0415 - as above
+
+    def begin() -> dict[Any, None]:
+        places: dict[Any, None] = {}
+        looked_up.set(places)
+        return places
+
+    def end(places: dict[Any, None]) -> AwsError | None:
+        try:
+            state.flush(places)
+        except StateUnwritable as error:
+            logger.warning("%s", error)
+            return unavailable(str(error))
+        return None
+
+    return begin, end
+
+
+def _started(ministack: Any, state: _State | None) -> Callable[[web.Application], AsyncIterator[None]]:
     """What ministack's own lifespan does, without Docker, scripts and listeners."""
 
     async def context(_application: web.Application) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         ministack._MAIN_LOOP = loop  # noqa: SLF001 - what its lifespan sets
         loop.set_default_executor(ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="ministack"))
+        following = loop.create_task(state.follow(), name="kept state") if state else None
         yield
+        if following:
+            following.cancel()
 
     return context
 

@@ -13,15 +13,16 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 from yarl import URL
 
-from tidemill_awsapi import keep_bytes_out_of_logs, refuse_foreign_pages
+from tidemill_awsapi import credential_scope, keep_bytes_out_of_logs, refuse_foreign_pages
 from tidemill_local.aws_errors import reply_of, unavailable
+from tidemill_local.gateway import localstack
 from tidemill_local.gateway.routes import Upstream, upstream_of
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ class Gateway:
         keep_bytes_out_of_logs(logger)
         application = web.Application(middlewares=[refuse_foreign_pages])
         application.router.add_get("/_tidemill/health", self._health)
+        for path in (*localstack.PATHS, "/health"):
+            application.router.add_get(path, self._localstack)
         application.router.add_route("*", "/{path:.*}", self._forward)
         application.cleanup_ctx.append(self._client)
         return application
@@ -107,14 +110,30 @@ class Gateway:
 
     async def _health(self, _request: web.Request) -> web.Response:
         """Whether each upstream takes connections; 200 only when all do."""
+        states = await self._states()
+        return _document({"programs": states}, states)
+
+    async def _localstack(self, request: web.Request) -> web.StreamResponse:
+        """What LocalStack says of itself; a signed request means a bucket or a service that is called so."""
+        raw_path, _, query_string = request.raw_path.partition("?")
+        if credential_scope(request.headers, query_string) is not None:
+            return await self._forward(request)
+        states = await self._states()
+        found = localstack.document(raw_path, states)
+        if found is None:
+            raise web.HTTPNotFound(text=f"Tidemill has no route {raw_path}.\n")
+        return _document(found, states)
+
+    async def _states(self) -> Mapping[str, str]:
         names = list(self._upstreams)
         async with asyncio.TaskGroup() as group:
             probes = [group.create_task(_takes_connections(self._upstreams[name])) for name in names]
-        states = {name: "up" if probe.result() else "down" for name, probe in zip(names, probes, strict=True)}
-        status = 200 if all(state == "up" for state in states.values()) else 503
-        return web.Response(
-            status=status, text=json.dumps({"programs": states}), content_type="application/json"
-        )
+        return {name: "up" if probe.result() else "down" for name, probe in zip(names, probes, strict=True)}
+
+
+def _document(content: Mapping[str, Any], states: Mapping[str, str]) -> web.Response:
+    status = 200 if all(state == "up" for state in states.values()) else 503
+    return web.Response(status=status, text=json.dumps(content), content_type="application/json")
 
 
 async def _stream_back(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:

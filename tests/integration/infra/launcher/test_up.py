@@ -37,13 +37,14 @@ def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -
         }
         assert before["listeners"] == {"plaintext": before["bootstrap_servers"]}
         assert set(up.pids) == {"broker", "poller", "functions", "aws", "gateway"}
+        up.client("sqs").create_queue(QueueName="before")
         for program in ("gateway", "functions", "broker", "poller", "aws"):
             kill_and_await_another(up, program)
             assert f"{program} was killed by SIGKILL; starting it again in" in up.log
         after = up.ready
         for name in ("endpoint_url", "bootstrap_servers", "cluster_arn"):
             assert after[name] == before[name]
-        assert "the queues, tables and buckets of before are gone" in up.log
+        assert up.client("sqs").get_queue_url(QueueName="before")
         assert up.client("kafka").get_bootstrap_brokers(ClusterArn=after["cluster_arn"])
         assert up.client("lambda").list_functions()["Functions"] == []
         assert up.client("lambda").list_event_source_mappings()["EventSourceMappings"] == []
@@ -52,6 +53,15 @@ def test_every_program_that_dies_is_started_again_in_its_place(tmp_path: Path) -
         assert up.stop() == 0
         assert not any(map(is_alive, pids))
         assert not up.ready_file.exists()
+
+
+def test_up_says_that_moto_forgets(tmp_path: Path) -> None:
+    with running_up(tmp_path / "data", "--aws", "moto") as up:
+        up.client("sqs").create_queue(QueueName="before")
+        assert "the queues, tables and buckets of before are gone" not in up.log
+        kill_and_await_another(up, "aws")
+        assert "the queues, tables and buckets of before are gone" in up.log
+        assert up.client("sqs").list_queues().get("QueueUrls", []) == []
 
 
 def test_ctrl_c_stops_the_poller_first_and_the_gateway_last(tmp_path: Path) -> None:
@@ -83,13 +93,17 @@ def test_nothing_outlives_a_launcher_that_is_killed(tmp_path: Path) -> None:
         up.cli("topic", "create", "kept-topic", "--partitions", "3")
         up.cli("mapping", "create", "kept", "--topic", "kept-topic", "--disabled")
         up.cli("topic", "produce", "kept-topic", "one", "two")
+        queue = up.client("sqs").create_queue(QueueName="kept-queue")["QueueUrl"]
+        up.client("sqs").send_message(QueueUrl=queue, MessageBody="kept message")
         cluster_arn, pids = up.ready["cluster_arn"], list(up.pids.values())
         up.process.kill()
         wait_until(lambda: not any(map(is_alive, pids)), what="the programs to end")
     (data_dir / "ready.json").unlink()
     with running_up(data_dir) as again:
         assert again.ready["cluster_arn"] == cluster_arn
-        assert "the queues, tables and buckets of before are gone" in again.log
+        queue = again.client("sqs").get_queue_url(QueueName="kept-queue")["QueueUrl"]
+        [message] = again.client("sqs").receive_message(QueueUrl=queue)["Messages"]
+        assert message["Body"] == "kept message"
         assert '"kept"' in again.cli("function", "list", "--json")
         assert '"kept-topic"' in again.cli("mapping", "list", "--json")
         lines = again.cli("topic", "tail", "kept-topic", "--from-beginning", "-n", "2").splitlines()
