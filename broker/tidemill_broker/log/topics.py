@@ -293,7 +293,9 @@ class Topics:
             self.growth.grew_soon(grew)
         if not unflushed:
             return reply, failed, None
-        return reply, failed, self._flusher.after([(each, self._logs[each]) for each in unflushed], reply)
+        # Of a Produce in turns, a partition may have been deleted since it was appended to.
+        logs = [(each, log) for each in unflushed if (log := self._logs.get(each)) is not None]
+        return reply, failed, self._flusher.after(logs, reply)
 
     def fetch(
         self, frame: memoryview, allowed: AllowedTopics, authorizer: TopicAuthorizer

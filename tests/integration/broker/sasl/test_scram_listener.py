@@ -77,7 +77,7 @@ def test_a_session_is_ended_by_time_though_its_client_says_nothing(secure: TlsBr
     began_s = time.monotonic()
 
     assert connection._stream.read(1) == b""
-    assert LIFETIME_MS / 1000 - 0.1 <= time.monotonic() - began_s < LIFETIME_MS / 1000 + 2
+    assert LIFETIME_MS / 1000 - 0.1 <= time.monotonic() - began_s < LIFETIME_MS / 1000 + 20
 
 
 def test_what_is_pipelined_behind_a_password_waits_for_its_answer(secure: TlsBroker) -> None:

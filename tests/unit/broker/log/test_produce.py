@@ -317,6 +317,23 @@ def test_a_request_of_much_work_is_appended_in_turns_and_answered_once(topics: T
     assert [partition.end_offset for partition in found.partitions] == [1] * 5
 
 
+async def test_a_topic_deleted_while_a_produce_goes_on_ends_it_without_an_exception(topics: Topics) -> None:
+    topics.create("t", partitions=5, configs={"max.message.bytes": "100000000", "flush.messages": "1"})
+    begun = topics.begin_produce(memoryview(bombs(6)), NOW_MS, *EVERYTHING)
+    assert not isinstance(begun, tuple)
+    call = next(begun)
+    try:
+        while True:
+            answer = call and call()
+            if answer is not None:
+                topics.delete("t")
+            call = begun.send(answer)
+    except StopIteration as done:
+        _, _, flushed = done.value
+    assert flushed is not None
+    assert read_response(PRODUCE, 12, await flushed).responses
+
+
 async def test_others_are_served_while_a_batch_is_inflated_and_may_write_to_its_partition(
     topics: Topics,
 ) -> None:
