@@ -20,6 +20,7 @@ from tidemill_cli import environment, function, mapping, run, topic
 from tidemill_cli.errors import UserError, explain
 from tidemill_cli.options import command_group
 from tidemill_cli.output import Spelled, UsageError, say
+from tidemill_cli.portable import commands
 from tidemill_local.programs import reach_loopback_directly
 
 _INTERRUPTED = 130
@@ -57,6 +58,7 @@ environment.add_to(app)
 app.add_typer(function.app, name="function")
 app.add_typer(mapping.app, name="mapping")
 app.add_typer(topic.app, name="topic")
+commands.add_to(app)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

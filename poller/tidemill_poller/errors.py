@@ -3,6 +3,7 @@
 PollerError
 ├── RequestRejected            the caller's fault; carries AWS's error code and a sentence
 │   ├── InvalidParameter          InvalidParameterValueException, 400
+│   │   └── NotBuilt                  … because Lambda supports it and Tidemill does not yet
 │   ├── MappingConflict           ResourceConflictException, 409
 │   ├── MappingInUse              ResourceInUseException, 400
 │   └── MappingNotFound           ResourceNotFoundException, 404
@@ -56,6 +57,17 @@ class InvalidParameter(RequestRejected):
     def __init__(self, text: str, *, reason: str = "") -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class NotBuilt(InvalidParameter):
+    """What Lambda supports and Tidemill does not yet: a `field`, by its name in the API."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"Tidemill does not support {field} yet and rejects it rather than ignore it:"
+            " leave it out, or see docs/parity.md for what is planned."
+        )
+        self.field = field
 
 
 class MappingConflict(RequestRejected):

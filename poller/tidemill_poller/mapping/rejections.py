@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from tidemill_poller.errors import InvalidParameter
+from tidemill_poller.errors import InvalidParameter, NotBuilt
 
 
 def camel(field: str) -> str:
@@ -26,9 +26,6 @@ def unsupported(field: str) -> NoReturn:
 def not_built(field: str) -> NoReturn:
     """Reject what Lambda supports and Tidemill does not yet, rather than accept and ignore it.
 
-    Always raises InvalidParameter; it names the field and the document that lists them.
+    Always raises NotBuilt; it names the field and the document that lists them.
     """
-    raise InvalidParameter(
-        f"Tidemill does not support {field} yet and rejects it rather than ignore it:"
-        " leave it out, or see docs/parity.md for what is planned."
-    )
+    raise NotBuilt(field)
