@@ -11,7 +11,10 @@ UpError
 
 StackError
 ├── EngineChanged
-└── ResourceFailed
+├── ResourceFailed
+└── TemplateTooLarge
+
+LoopHeld
 """
 
 
@@ -57,3 +60,11 @@ class EngineChanged(StackError):
 
 class ResourceFailed(StackError):
     """A resource cannot be made, changed or deleted; the message is the reason in the stack's events."""
+
+
+class TemplateTooLarge(StackError):
+    """A template has or makes more values or levels than one may."""
+
+
+class LoopHeld(Exception):
+    """A handler of the embedded AWS let no other request be served for too long."""

@@ -18,6 +18,7 @@ import uvloop
 from aiohttp import web
 
 from tidemill_awsapi import ConnectionLimits, allow_many_files, http_server
+from tidemill_local.aws.limits import HELD_S
 from tidemill_local.aws.ministack_engine import ministack_application
 from tidemill_local.aws.moto_engine import moto_application
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--auth-file", type=Path, help="the kept secrets of `up --auth`")
     parser.add_argument("--identity-file", type=Path, help="gets the issued credentials")
+    parser.add_argument(
+        "--held-s", type=float, default=HELD_S, help="CPU time after which a handler is ended (ministack)"
+    )
     arguments = parse(parser, argv)
     keep_private()
     allow_many_files()

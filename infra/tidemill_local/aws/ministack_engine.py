@@ -2,7 +2,8 @@
 
 ministack reads its environment when it is imported, so nothing here imports it before that is set. Off are
 Lambda and MSK, which Tidemill's own programs are; what opens ports of its own; Docker; scripts of other
-emulators; and the administration of its state by HTTP. See docs/decisions/0804.
+emulators; processes, which would run users' code; and the administration of its state by HTTP. See
+docs/decisions/0804.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from tidemill_local.aws.asgi import NOTHING_AROUND, Around, asgi_handler
 from tidemill_local.aws.bounded_logs import bound_ministack_logs
 from tidemill_local.aws.documents import DOCUMENT_BYTES_MAX
 from tidemill_local.aws.kept.journal import StateUnwritable
+from tidemill_local.aws.limits import bound_executions, end_what_holds, forbid_processes, spared
 from tidemill_local.aws.wsgi import BODY_BYTES_MAX
 from tidemill_local.aws_errors import AwsError, reply_of, unavailable
 from tidemill_local.stacks.engine import install, reject_own_types
@@ -64,14 +66,17 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     endpoint = URL(arguments.endpoint_url or f"http://{arguments.host}:{port}")
     os.environ.update(_environ(arguments.account_id, endpoint))
     from ministack import app as ministack  # noqa: PLC0415 - after its environment is set
-    from ministack.services import cloudwatch_logs  # noqa: PLC0415 - the same
+    from ministack.services import cloudwatch_logs, stepfunctions  # noqa: PLC0415 - the same
 
     bound_ministack_logs(cloudwatch_logs)
+    bound_executions(stepfunctions)
 
     for service, sentence in _REFUSED.items():
         ministack.SERVICE_HANDLERS[service] = _refusal(sentence)
     ministack._decompress_request_body = _inflated  # noqa: SLF001 - its own inflates without a bound
     _find_buckets_at_localhost(ministack, endpoint.host or "")
+    # Glue's jobs, and the JavaScript of CloudFront and AppSync, would run here as the user.
+    forbid_processes()
     state = _state(arguments.state_dir, arguments.rewrite_from_bytes)
     if arguments.endpoint_url:
         install(str(endpoint).rstrip("/"))
@@ -82,7 +87,7 @@ def ministack_application(arguments: argparse.Namespace, port: int) -> web.Appli
     made.router.add_route("PUT", "/_ministack/cfn-response/{token}", asgi_handler(ministack.app))
     made.router.add_route("*", "/_ministack/{path:.*}", _no_administration)
     made.router.add_route("*", "/{path:.*}", asgi_handler(ministack.app, _keeping(state)))
-    made.cleanup_ctx.append(_started(ministack, state))
+    made.cleanup_ctx.append(_started(ministack, state, arguments.held_s))
     return made
 
 
@@ -143,7 +148,8 @@ def _keeping(state: _State | None) -> Around:
 
     def end(places: dict[Any, None]) -> AwsError | None:
         try:
-            state.flush(places)
+            with spared():
+                state.flush(places)
         except StateUnwritable as error:
             logger.warning("%s", error)
             return unavailable(str(error))
@@ -152,14 +158,18 @@ def _keeping(state: _State | None) -> Around:
     return begin, end
 
 
-def _started(ministack: Any, state: _State | None) -> Callable[[web.Application], AsyncIterator[None]]:
+def _started(
+    ministack: Any, state: _State | None, held_s: float
+) -> Callable[[web.Application], AsyncIterator[None]]:
     """What ministack's own lifespan does, without Docker, scripts and listeners."""
 
     async def context(_application: web.Application) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         ministack._MAIN_LOOP = loop  # noqa: SLF001 - what its lifespan sets
         loop.set_default_executor(ThreadPoolExecutor(_THREADS_MAX, thread_name_prefix="ministack"))
-        following = loop.create_task(state.follow(), name="kept state") if state else None
+        with spared():  # a task keeps the context in which it is made
+            following = loop.create_task(state.follow(), name="kept state") if state else None
+        end_what_holds(loop, held_s=held_s)
         yield
         if following:
             following.cancel()

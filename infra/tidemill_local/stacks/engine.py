@@ -22,6 +22,7 @@ from tidemill_local.stacks.custom_resources import CustomResources
 from tidemill_local.stacks.resource import Change, Creation, Made, Properties, ResourceType
 from tidemill_local.stacks.table import OWN_PREFIXES, RESOURCE_TYPES
 from tidemill_local.stacks.template_urls import by_path
+from tidemill_local.stacks.templates import BoundedExpansion, bounded_parse
 
 _PACKAGE: Final = "ministack.services.cloudformation"
 # Lambda's limit, and no resource's is shorter.
@@ -59,9 +60,14 @@ _FUNCTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "stacks": {"_runs_on_worker_thread": ("resource_type",)},
     "engine": {
         "_parse_template": ("template_body",),
+        "_parse_snippet": ("text",),
         "_apply_transforms": ("template", "provided_params", "previous_params"),
     },
     "helpers": {"_resolve_document": ("params", "body_key", "url_key", "label")},
+    "language_extensions": {
+        "_expand": ("node", "bindings", "context", "ids"),
+        "_for_each": ("key", "spec", "bindings", "context", "ids"),
+    },
     "custom_resource": {
         "register_token": ("token",),
         "invoke_custom_resource": (
@@ -148,6 +154,7 @@ def install(endpoint_url: str) -> None:
         engine.table("custom_resource", "_pending"),
     )
     engine.replace("custom_resource", "invoke_custom_resource", custom.invoke)
+    _bound_templates(engine)
     _complete_nested_stacks(engine)
     _read_templates_by_host(engine, urlsplit(endpoint_url).hostname or "")
 
@@ -158,6 +165,16 @@ def reject_own_types() -> None:
     Raises EngineChanged as `install` does.
     """
     _forget_own_types(Engine())
+
+
+def _bound_templates(engine: Engine) -> None:
+    for name in ("_parse_template", "_parse_snippet"):
+        engine.replace("engine", name, bounded_parse(engine.function("engine", name)))
+    expansion = BoundedExpansion(
+        engine.function("language_extensions", "_expand"), engine.function("language_extensions", "_for_each")
+    )
+    engine.replace("language_extensions", "_expand", expansion.expand)
+    engine.replace("language_extensions", "_for_each", expansion.for_each)
 
 
 def _module(name: str) -> ModuleType:

@@ -51,7 +51,8 @@ class _Unpickler(pickle.Unpickler):
         if (module_name, global_name) in _SAFE:
             return super().find_class(module_name, global_name)
         found = super().find_class(module_name, global_name) if module_name.startswith("ministack.") else None
-        if isinstance(found, type):
+        # What a module imports, such as subprocess.Popen, is not of it.
+        if isinstance(found, type) and found.__module__ == module_name:
             return found
         raise pickle.UnpicklingError(f"{module_name}.{global_name} is no data")
 

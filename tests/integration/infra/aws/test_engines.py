@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.harness.embedded_aws import ACCOUNT, REGION, EmbeddedAws, embedded_aws
+from tests.harness.processes import wait_until
 
 
 @pytest.fixture(scope="module", params=["ministack", "moto"])
@@ -161,3 +162,58 @@ def test_twelve_digits_as_an_access_key_are_an_account(ministack: EmbeddedAws) -
         aws_secret_access_key="test",
     )
     assert client.get_caller_identity()["Account"] == "999999999999"
+
+
+def test_a_request_that_holds_all_others_up_is_ended(tmp_path: Path) -> None:
+    with embedded_aws(tmp_path, "--held-s", "1") as running:
+        logs = running.client("logs")
+        logs.create_log_group(logGroupName="group")
+        logs.create_log_stream(logGroupName="group", logStreamName="stream")
+        events = [{"timestamp": 1, "message": "a" * 60 + "!"}]
+        logs.put_log_events(logGroupName="group", logStreamName="stream", logEvents=events)
+        query = "fields @message | filter @message like /(a+)+$/"
+        with pytest.raises(ClientError, match=r"InternalFailure|InternalError|500|make it smaller"):
+            logs.get_query_results(
+                queryId=logs.start_query(logGroupName="group", startTime=0, endTime=9, queryString=query)[
+                    "queryId"
+                ]
+            )
+        assert running.client("sts").get_caller_identity()["Account"] == ACCOUNT
+
+
+def test_an_execution_that_never_ends_fails_where_that_of_aws_does(ministack: EmbeddedAws) -> None:
+    machines = ministack.client("stepfunctions")
+    grows = {"x.$": f"States.Format('{'{}' * 10}'{',$.x' * 10})"}
+    for name, first, error in (
+        ("loops", {"Type": "Pass", "Next": "Second"}, "States.Runtime"),
+        ("grows", {"Type": "Pass", "Next": "Second", "Parameters": grows}, "States.DataLimitExceeded"),
+    ):
+        states = {"First": first, "Second": {"Type": "Pass", "Next": "First"}}
+        definition = json.dumps({"StartAt": "First", "States": states})
+        role = f"arn:aws:iam::{ACCOUNT}:role/machine"
+        arn = machines.create_state_machine(name=name, roleArn=role, definition=definition)["stateMachineArn"]
+        execution = machines.start_execution(stateMachineArn=arn, input='{"x": "0123456789"}')["executionArn"]
+
+        def ended(execution: str = execution) -> bool:
+            return bool(machines.describe_execution(executionArn=execution)["status"] == "FAILED")
+
+        wait_until(ended, timeout_s=40, what="the execution's end")
+        assert machines.describe_execution(executionArn=execution)["error"] == error
+
+
+def test_the_embedded_aws_runs_no_code_of_a_client(ministack: EmbeddedAws, tmp_path: Path) -> None:
+    s3, glue = ministack.client("s3"), ministack.client("glue")
+    s3.create_bucket(Bucket="scripts")
+    ran = tmp_path / "ran"
+    s3.put_object(Bucket="scripts", Key="job.py", Body=f"open({str(ran)!r}, 'w').close()".encode())
+    command = {"Name": "pythonshell", "ScriptLocation": "s3://scripts/job.py"}
+    glue.create_job(Name="job", Role="role", Command=command)
+    run = glue.start_job_run(JobName="job")["JobRunId"]
+
+    def state() -> dict[str, Any]:
+        found: dict[str, Any] = glue.get_job_run(JobName="job", RunId=run)["JobRun"]
+        return found
+
+    wait_until(lambda: state()["JobRunState"] in ("SUCCEEDED", "FAILED"), timeout_s=40, what="the job's end")
+    assert (state()["JobRunState"], ran.exists()) == ("FAILED", False)
+    assert "make a function of it" in state()["ErrorMessage"]

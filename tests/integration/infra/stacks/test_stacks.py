@@ -416,3 +416,9 @@ def test_the_reason_names_the_fault_and_the_fixed_template_deploys(
     assert deploy(target, name, template(fixed)) == "CREATE_COMPLETE", events(target, name)
     delete(target, name)
     target.nothing_is_left(name)
+
+
+def test_a_template_of_aliases_is_rejected_as_by_aws(target: Target, name: str) -> None:
+    aliases = "  a0: &a0 [x]\n" + "".join(f"  a{n}: &a{n} [{f'*a{n - 1},' * 10}]\n" for n in range(1, 9))
+    with pytest.raises(ClientError, match="YAML aliases are not allowed in CloudFormation templates"):
+        deploy(target, name, f"Metadata:\n{aliases}Resources:\n  Queue:\n    Type: AWS::SQS::Queue\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import threading
@@ -36,3 +37,10 @@ def test_what_is_no_data_is_left_out_of_its_dictionary() -> None:
 def test_no_file_can_name_a_function(what: object) -> None:
     with pytest.raises(pickle.UnpicklingError, match="is no data"):
         decode(pickle.dumps(what))
+
+
+def test_no_file_can_name_what_a_module_of_ministack_imports() -> None:
+    importlib.import_module("ministack.services.glue")
+    named = b"\x80\x04\x8c\x17ministack.services.glue\x8c\x10subprocess.Popen\x93."
+    with pytest.raises(pickle.UnpicklingError, match="is no data"):
+        decode(named)
