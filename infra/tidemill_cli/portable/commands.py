@@ -140,9 +140,9 @@ def export(
     on_failure: OnFailure = None,
     endpoint_url: EndpointUrl = None,
 ) -> None:
-    """Write a mapping as a command or a template that creates an equal one.
+    """Write a mapping as a command or a template.
 
-    ARNs stay as they are here unless others are given.
+    What it writes creates an equal mapping; ARNs stay unless others are given.
 
     For example:
 
@@ -171,6 +171,9 @@ def _written(form: Format, request: dict[str, Any], client: Any, found: Mapping[
             say(f"not kept: {member}, which a SAM event has no property for; --as cloudformation has")
         configuration = client.get_function_configuration(FunctionName=found["FunctionArn"])
         return templates.sam(request, configuration)
+    if form is Format.TERRAFORM:
+        for member in terraform.left_out_of_terraform(request):
+            say(f"not kept: {member} 0, which Terraform's provider takes as not set (500 ms)")
     return {
         Format.CLI: command_line.aws_command,
         Format.CLOUDFORMATION: templates.cloudformation,

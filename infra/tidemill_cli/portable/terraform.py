@@ -45,6 +45,12 @@ def resource(request: Request) -> str:
     return "\n".join([f'resource "aws_lambda_event_source_mapping" "{label}" {{', *_body(request, "  "), "}"])
 
 
+def left_out_of_terraform(request: Request) -> list[str]:
+    """Return the members that the provider does not send: it takes a window of 0 as not set."""
+    name = "MaximumBatchingWindowInSeconds"
+    return [name] if request.get(name) == 0 else []
+
+
 def _body(members: Mapping[str, Any], indent: str) -> Iterator[str]:
     """The attributes, then the blocks, as the provider's own documentation has them."""
     attributes = {_attribute(name): value for name, value in members.items() if name not in _BLOCKS}

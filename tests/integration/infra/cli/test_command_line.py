@@ -20,8 +20,10 @@ from tidemill_cli.main import app, main
 PROGRAMS = (("broker",), ("poller",), ("functions",))
 
 COMMANDS = {
-    (): ("up", "broker", "poller", "functions", "function", "mapping", "topic", "demo"),
+    (): ("up", "broker", "poller", "functions", "function", "mapping", "topic", "demo", "import", "export"),
     ("up",): ("--data-dir", "--port", "--kafka-port", "--aws-endpoint-url", "--ready-file"),
+    ("import",): ("--file", "--from-uuid", "--profile", "--region", "--from-endpoint-url", "--dry-run"),
+    ("export",): ("--as", "--function", "--event-source-arn", "--bootstrap"),
     ("demo",): ("--flights", "--keep"),
     ("function",): ("register", "list", "invoke", "event", "logs", "delete"),
     ("mapping",): ("create", "list", "get", "update", "delete", "retry", "watch"),
