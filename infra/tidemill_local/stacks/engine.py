@@ -22,7 +22,7 @@ from tidemill_local.stacks.custom_resources import CustomResources
 from tidemill_local.stacks.resource import Change, Creation, Made, Properties, ResourceType
 from tidemill_local.stacks.table import OWN_PREFIXES, RESOURCE_TYPES
 from tidemill_local.stacks.template_urls import by_path
-from tidemill_local.stacks.templates import BoundedExpansion, bounded_parse
+from tidemill_local.stacks.templates import BoundedExpansion, bounded_loader, bounded_parse
 
 _PACKAGE: Final = "ministack.services.cloudformation"
 # Lambda's limit, and no resource's is shorter.
@@ -60,6 +60,7 @@ _FUNCTIONS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "stacks": {"_runs_on_worker_thread": ("resource_type",)},
     "engine": {
         "_parse_template": ("template_body",),
+        "CfnLoader": ("stream",),
         "_parse_snippet": ("text",),
         "_apply_transforms": ("template", "provided_params", "previous_params"),
     },
@@ -168,8 +169,9 @@ def reject_own_types() -> None:
 
 
 def _bound_templates(engine: Engine) -> None:
-    for name in ("_parse_template", "_parse_snippet"):
-        engine.replace("engine", name, bounded_parse(engine.function("engine", name)))
+    # By its loader, for other modules hold the reader of templates by a name of their own.
+    engine.replace("engine", "CfnLoader", bounded_loader(engine.function("engine", "CfnLoader")))
+    engine.replace("engine", "_parse_snippet", bounded_parse(engine.function("engine", "_parse_snippet")))
     expansion = BoundedExpansion(
         engine.function("language_extensions", "_expand"), engine.function("language_extensions", "_for_each")
     )

@@ -34,8 +34,19 @@ def check_yaml(text: str) -> None:
             raise TemplateTooLarge(f"A template has {_VALUES_MAX} values at most")
 
 
+def bounded_loader(loader: Any) -> type[Any]:
+    """The engine's loader of a template's YAML, for text that is not too large."""
+
+    class BoundedLoader(loader):  # type: ignore[misc]  # the engine's class, found at run time
+        def __init__(self, stream: str) -> None:
+            check_yaml(stream)
+            super().__init__(stream)
+
+    return BoundedLoader
+
+
 def bounded_parse(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The engine's reader of a template or of a snippet, for those that are not too large."""
+    """The engine's reader of a snippet, for those that are not too large."""
 
     def bounded(text: str) -> Any:
         if not text.strip().startswith("{"):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 from ministack.services.cloudformation import language_extensions
+from ministack.services.cloudformation.engine import CfnLoader
 
 from tidemill_local.errors import TemplateTooLarge
-from tidemill_local.stacks.templates import BoundedExpansion, bounded_parse, check_yaml
+from tidemill_local.stacks.templates import BoundedExpansion, bounded_loader, bounded_parse, check_yaml
 
 
 def test_aliases_are_rejected_with_the_sentence_of_aws() -> None:
     aliases = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 10}]\n" for n in range(1, 9))
     with pytest.raises(TemplateTooLarge, match="YAML aliases are not allowed in CloudFormation templates"):
         check_yaml(aliases)
+
+
+def test_the_loader_of_the_engine_reads_tags_and_rejects_aliases() -> None:
+    loader = bounded_loader(CfnLoader)
+    read = yaml.load("Value: !Sub '${AWS::Region}'", Loader=loader)
+    assert read == {"Value": {"Fn::Sub": "${AWS::Region}"}}
+    with pytest.raises(TemplateTooLarge):
+        yaml.load("a: &a [x]\nb: *a", Loader=loader)
 
 
 @pytest.mark.parametrize("deep", ["[" * 400_000, "- " * 400_000, "{a: " * 100_000])
