@@ -217,6 +217,8 @@ def test_the_aws_cli_sends_the_call_that_its_command_was_written_from(request_: 
 def test_a_stack_makes_the_call_that_its_template_was_written_from(request_: dict[str, Any]) -> None:
     [resource] = yaml.safe_load(cloudformation(request_))["Resources"].values()
 
+    kind = mappings.EVENT_SOURCE_MAPPING
+    assert resource["Properties"].keys() <= kind.required | kind.optional
     call = mappings._request(client(), "CreateEventSourceMapping", resource["Properties"])
     call.pop("Tags", None)
     tags = {"Tags": tags_of(resource["Properties"])} if "Tags" in request_ else {}

@@ -60,7 +60,9 @@ def every_command(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str,
         yield from every_command(command, (*path, name))
 
 
-EVERY_COMMAND = [path for path in every_command(typer.main.get_command(app)) if path[:1] not in PROGRAMS]
+# `tidemill aws` hands its options on, --help too: the AWS CLI's help is not ours.
+NOT_OURS = (*PROGRAMS, ("aws",))
+EVERY_COMMAND = [path for path in every_command(typer.main.get_command(app)) if path[:1] not in NOT_OURS]
 
 
 @pytest.mark.parametrize("command", EVERY_COMMAND, ids=" ".join)
