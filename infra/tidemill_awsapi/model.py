@@ -1,13 +1,17 @@
 """Owns the reading of botocore's service models: one service's operations and error shapes, loaded once.
 
-Everything else in this package sees botocore only through what this module returns.
+The models lie in models/, so that what is served does not change with the botocore that is installed beside
+us. Everything else in this package sees botocore only through what this module returns.
 """
 
 from functools import cached_property, lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from botocore.loaders import Loader
 from botocore.model import ServiceModel as BotocoreServiceModel
+
+_MODELS: Final = Path(__file__).parent / "models"
 
 
 class ServiceModel:
@@ -15,7 +19,8 @@ class ServiceModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._model = BotocoreServiceModel(Loader().load_service_model(name, "service-2"), name)
+        ours = Loader(extra_search_paths=[str(_MODELS)], include_default_search_paths=False)
+        self._model = BotocoreServiceModel(ours.load_service_model(name, "service-2"), name)
         if self._model.metadata["protocol"] != "rest-json":
             raise ValueError(f"{name} speaks {self._model.metadata['protocol']}, not rest-json")
 

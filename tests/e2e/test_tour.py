@@ -253,7 +253,7 @@ def test_a_rejection_is_one_sentence_and_status_1(up: Up) -> None:
     assert up.cli("topic", "describe", "no-such-topic", status=1) == (
         "error: There is no topic no-such-topic.\nhint: Create it: tidemill topic create no-such-topic\n"
     )
-    assert up.cli("function", "logs", "nobody", status=1).startswith("error: Function not found: nobody")
+    assert up.cli("function", "logs", "nobody", status=1).startswith("error: No function is called 'nobody'")
 
 
 def test_a_function_is_invoked_with_the_event_that_its_mapping_sends(up: Up, tmp_path: Path) -> None:

@@ -120,6 +120,9 @@ class AbsentApi:
         raise not_there(f"Durable execution not found: {call.params['DurableExecutionArn']}")
 
     get_durable_execution_history = get_durable_execution
+    delete_durable_execution = get_durable_execution
+    pause_durable_execution = get_durable_execution
+    resume_durable_execution = get_durable_execution
     stop_durable_execution = get_durable_execution
 
     def _name(self, call: Call) -> str:

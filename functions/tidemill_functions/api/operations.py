@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
-from tidemill_awsapi import Handler, load_service
+from tidemill_awsapi import Handler
 from tidemill_functions.api.absent import AbsentApi
 from tidemill_functions.api.attachments import AttachmentsApi
 from tidemill_functions.api.control import ControlApi
@@ -106,6 +106,9 @@ SERVED: Final[Mapping[str, Sequence[str]]] = {
         "ListDurableExecutionsByFunction",
         "GetDurableExecution",
         "GetDurableExecutionHistory",
+        "DeleteDurableExecution",
+        "PauseDurableExecution",
+        "ResumeDurableExecution",
         "StopDurableExecution",
     ),
 }
@@ -140,13 +143,11 @@ NOT_BUILT: Final = (
 
 
 def handlers(apis: Apis) -> dict[str, Handler]:
-    """Return the handler of every operation that is served here and that the installed botocore knows."""
-    known = load_service("lambda").operations
+    """Return the handler of every operation that is served here."""
     return {
         name: getattr(getattr(apis, field.name), _method(name))
         for field in fields(apis)
         for name in SERVED[field.name]
-        if name in known
     }
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.config import Config
+from botocore.loaders import create_loader
 
+import tidemill_awsapi
 from tests.fakes.http_thread import serving
 from tests.fakes.kafka_access import secrets_are_fine
 from tests.fakes.lambda_functions import FakeFunctions
@@ -62,7 +65,11 @@ def client(endpoint: str) -> Any:
 
 
 def client_of(endpoint: str) -> Any:
-    return boto3.client(
+    """A client that knows the parameters that the server knows, whichever botocore is installed."""
+    session = botocore.session.Session()
+    models = Path(tidemill_awsapi.__file__).parent / "models"
+    session.register_component("data_loader", create_loader(str(models)))
+    return boto3.Session(botocore_session=session).client(
         "lambda",
         endpoint_url=endpoint,
         region_name="us-east-1",

@@ -282,9 +282,9 @@ BOTH: list[tuple[str, Any, str, str]] = [
     ),
     (
         "SourceAccessConfigurations",
-        [{"Type": "VPC_SUBNET", "URI": "subnet-1"}, VPC[1]],
+        [{"Type": "VPC_SUBNET", "URI": "net-1"}, VPC[1]],
         INVALID,
-        "The URI of VPC_SUBNET must look like subnet:subnet-0123456789abcdef0, not 'subnet-1'.",
+        "The URI of VPC_SUBNET must look like subnet:subnet-0123456789abcdef0, not 'net-1'.",
     ),
     (
         "SourceAccessConfigurations",
