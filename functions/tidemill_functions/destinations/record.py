@@ -60,13 +60,13 @@ def invocation_record(request: Request, outcome: Outcome) -> dict[str, Any]:
             "condition": outcome.condition,
             "approximateInvokeCount": outcome.invoke_count,
         },
-        "requestPayload": _json(request.payload),
+        "requestPayload": _as_sent(request.payload),
     }
     if outcome.executed_version:
         context: dict[str, Any] = {"statusCode": _OK, "executedVersion": outcome.executed_version}
         if outcome.is_error:
             context["functionError"] = "Unhandled"
-        record |= {"responseContext": context, "responsePayload": _json(outcome.response)}
+        record |= {"responseContext": context, "responsePayload": _as_sent(outcome.response)}
     return record
 
 
@@ -105,6 +105,15 @@ def _error_message(outcome: Outcome) -> str:
     document = _json(outcome.response)
     found = document.get("errorMessage") if isinstance(document, Mapping) else None
     return found if isinstance(found, str) else outcome.response
+
+
+def _as_sent(payload: bytes | str) -> Any:
+    """Return JSON as it came, for orjson nests 254 levels at most when it writes, and 1,024 when it reads."""
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return _json(payload)
+    return orjson.Fragment(payload)
 
 
 def _json(payload: bytes | str) -> Any:

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SENDS_MAX: Final = 4
 _AGE_MAX_S: Final = 6 * 3600.0  # Lambda's for an event
+# Lambda's for the payload of an event; a function that fails into itself would double it without end.
+_EVENT_BYTES_MAX: Final = 1_048_576
 _DELAY_S: Final = 1.0
 _DELAY_MAX_S: Final = 60.0
 
@@ -87,6 +89,12 @@ class EventResults:
                         *(event.request_id, event.key, target.kind.replace(" ", "_"), target.arn, error),
                     )
                     is_told = True
+            except Exception:
+                # One event must not end the server, and again at each start: it is kept aside.
+                logger.exception(
+                    "event result not sendable request_id=%s function=%s", event.request_id, event.key
+                )
+                return False
             else:
                 return True
             await asyncio.sleep(delay_s)
@@ -95,7 +103,7 @@ class EventResults:
     async def _send(self, event: Event, target: Target) -> None:
         assert event.outcome is not None
         if target.arn.startswith(self._registry.arn("")):
-            record = record_json(event.request, event.outcome).encode()
+            record = record_json(event.request, event.outcome, bytes_max=_EVENT_BYTES_MAX).encode()
             await self._invoke(target.arn, event, record)
         else:
             await asyncio.to_thread(self._sender.send, target, event.request, event.outcome)

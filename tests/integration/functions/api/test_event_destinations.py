@@ -175,3 +175,11 @@ def test_what_takes_no_results_is_rejected(functions: FunctionsServer) -> None:
         functions.client.update_function_configuration(
             **of, DeadLetterConfig={"TargetArn": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:f"}
         )
+
+
+def test_a_payload_that_nests_deep_does_not_end_the_server(functions: FunctionsServer, aws: Aws) -> None:
+    url, queue = aws.queue("deep")
+    name, _ = made(functions, "def handler(event, context):\n    return 'done'\n", OnSuccess=queue)
+    deep = "[" * 300 + "]" * 300
+    functions.client.invoke(FunctionName=name, Payload=deep, InvocationType="Event")
+    assert f'"requestPayload":{deep}' in aws.message(url)["Body"]

@@ -10,7 +10,6 @@ from tidemill_functions.destinations.record import (
     Outcome,
     Request,
     dead_letter_attributes,
-    invocation_record,
     object_key,
 )
 from tidemill_functions.destinations.sender import record_json, service_of
@@ -29,7 +28,7 @@ FAILED = Outcome(
 
 
 def test_an_event_that_never_ran_has_no_response() -> None:
-    record = invocation_record(REQUEST, EXPIRED)
+    record = json.loads(record_json(REQUEST, EXPIRED))
     assert record == {
         "version": "1.0",
         "timestamp": "2023-11-14T22:13:20.000Z",
@@ -51,6 +50,17 @@ def test_a_record_that_is_too_large_goes_without_payloads() -> None:
     )
     assert whole["responsePayload"] == {"errorMessage": "no"}
     assert cut == {name: value for name, value in whole.items() if not name.endswith("Payload")}
+
+
+@pytest.mark.parametrize("levels", [255, 1024, 5000])
+def test_payloads_that_nest_deep_are_in_the_record_as_they_came(levels: int) -> None:
+    deep = "[" * levels + "]" * levels
+    request = Request(request_id="r", arn=ARN, payload=deep.encode())
+    outcome = Outcome(condition="Success", invoke_count=1, ended_ms=0, executed_version="1", response=deep)
+    text = record_json(request, outcome)
+    assert text.count(deep) == 2
+    large = Request(request_id="r", arn=ARN, payload=b"[123456789012345678901]")
+    assert '"requestPayload":[123456789012345678901]' in record_json(large, EXPIRED)
 
 
 def test_an_error_message_is_cut_at_one_kilobyte_of_whole_characters() -> None:
