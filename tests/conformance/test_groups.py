@@ -12,9 +12,12 @@ from confluent_kafka.admin import AdminClient
 
 from tests.conformance.conftest import KafkaLike
 from tests.conformance.test_clients import produce
+from tests.fakes.raw_kafka import RawKafka
 from tests.harness.processes import wait_until
 from tests.oracles.group_members import Member, MemberProcess, in_order
 from tests.oracles.kafka_clients import LIBRARIES
+
+FIND_COORDINATOR, DESCRIBE_GROUPS = 10, 15
 
 
 def numbers(*members: Member) -> list[int]:
@@ -204,16 +207,26 @@ def test_a_second_holder_of_a_static_id_fences_the_first(
     second.close()
 
 
+def coordinates(client: RawKafka, group: str) -> bool:
+    """Whether the coordinator has loaded the offsets topic, which a first question makes."""
+    client.ask(FIND_COORDINATOR, 3, key=group, key_type=0)
+    return not client.ask(DESCRIBE_GROUPS, 5, groups=[group]).groups[0].error_code
+
+
 def test_offsets_are_altered_and_groups_deleted_by_an_administrator(
     kafka_like: KafkaLike, topic: str, group: str
 ) -> None:
+    # confluent-kafka ends the process, now and then, when its administrator is told that it loads.
+    client = RawKafka(int(kafka_like.bootstrap_servers.rpartition(":")[2]))
+    wait_until(lambda: coordinates(client, group), what="the coordinator")
+    client.close()
     admin = AdminClient({"bootstrap.servers": kafka_like.bootstrap_servers})
     wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, 7), TopicPartition(topic, 1, 8)])
-    admin.alter_consumer_group_offsets([wanted])[group].result(10)
-    held = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(10)
+    admin.alter_consumer_group_offsets([wanted])[group].result(40)
+    held = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(40)
     assert {(place.partition, place.offset) for place in held.topic_partitions} == {(0, 7), (1, 8)}
-    listed = admin.list_consumer_groups().result(10)
+    listed = admin.list_consumer_groups().result(40)
     assert group in {each.group_id for each in listed.valid}
-    admin.delete_consumer_groups([group])[group].result(10)
-    listed = admin.list_consumer_groups().result(10)
+    admin.delete_consumer_groups([group])[group].result(40)
+    listed = admin.list_consumer_groups().result(40)
     assert group not in {each.group_id for each in listed.valid}
