@@ -165,7 +165,7 @@ def test_twelve_digits_as_an_access_key_are_an_account(ministack: EmbeddedAws) -
 
 
 def test_a_request_that_holds_all_others_up_is_ended(tmp_path: Path) -> None:
-    with embedded_aws(tmp_path, "--held-s", "1") as running:
+    with embedded_aws(tmp_path, "--held-s", "3") as running:
         logs = running.client("logs")
         logs.create_log_group(logGroupName="group")
         logs.create_log_stream(logGroupName="group", logStreamName="stream")
