@@ -53,10 +53,20 @@ def test_every_command_that_names_one_is_tried_here() -> None:
     assert found == COMMANDS.keys() | DESTRUCTIVE
 
 
+def the_mapping(up: Up) -> dict[str, Any]:
+    """The one of `parcels`, once no change of a mapping is going on: an update then is rejected."""
+
+    def settled() -> dict[str, Any] | None:
+        listed: list[dict[str, Any]] = json.loads(up.cli("mapping", "list", "--json"))
+        return listed[0] if [one["State"] for one in listed] == ["Enabled"] else None
+
+    return wait_until(settled, what="the one mapping, enabled")
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("by", ["function", "arn", "topic", "uuid", "start of the uuid"])
 def test_it_takes_each_kind_of_name(up: Up, command: tuple[str, str], by: str) -> None:
-    [mapping] = json.loads(up.cli("mapping", "list", "--json"))
+    mapping = the_mapping(up)
     name = {
         "function": "orders",
         "arn": mapping["FunctionArn"],
