@@ -26,6 +26,8 @@ from tidemill_functions.settings import Settings
 # Where the code lies: RIE runs it in its folder, ours unpacked.
 _TASK_ROOT = re.compile(r"/[^\"]*/code/[^/\"]+/[0-9a-f]{32}/|/[^\"]*/task-root/")
 _REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+pytestmark = pytest.mark.timeout(600)  # the first run fetches and compiles what it needs
+
 CALLS: dict[str, Any] = {
     "an object": {"a": [1, -2.5, "é\u2028", True, {}]},
     "a string": "é",

@@ -22,7 +22,8 @@ from tests.harness.processes import wait_until
 from tests.harness.stack import ACCOUNT
 from tests.oracles.apache_kafka import CACHE
 
-pytestmark = pytest.mark.slow
+# The first run fetches and compiles what it needs.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 HANDLERS = Path(__file__).parent / "handlers"
 POWERTOOLS_TYPESCRIPT = "2.35.0"

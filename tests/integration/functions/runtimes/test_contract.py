@@ -19,6 +19,8 @@ from tests.harness.functions_server import FunctionsServer
 from tests.harness.processes import is_alive, wait_until
 from tidemill_functions.runtime.runtime_api import RESPONSE_BYTES_MAX
 
+pytestmark = pytest.mark.timeout(600)  # the first run fetches and compiles what it needs
+
 Make = Callable[..., str]
 Name = Callable[[], str]
 

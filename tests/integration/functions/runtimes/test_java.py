@@ -19,6 +19,8 @@ from tests.harness.contract.cases import Files, java_classes, java_libraries, re
 from tests.harness.functions_server import ROLE, FunctionsServer
 from tidemill_functions.runtimes.java.client import ARTIFACTS, ClientStore
 
+pytestmark = pytest.mark.timeout(600)  # the first run fetches and compiles what it needs
+
 Name = Callable[[], str]
 
 FORMS = """

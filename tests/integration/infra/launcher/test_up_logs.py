@@ -14,6 +14,8 @@ from tests.harness.processes import wait_until
 from tests.harness.up import TIDEMILL, Up, clean_environ, running_up
 from tests.oracles import aws_cli_v2
 
+pytestmark = pytest.mark.timeout(600)  # the first run fetches and compiles what it needs
+
 SOURCE = "def handler(event, context):\n    print('\\n'.join(f'line {n}' for n in range(event)))\n"
 
 
