@@ -1,4 +1,7 @@
-"""Watches functions that run in place, and says which edits the server has picked up."""
+"""Watches functions that run in place, and says which edits the server has picked up.
+
+Reads modification times and syntax only; the server itself reloads. Must not import or run the code.
+"""
 
 import ast
 import os

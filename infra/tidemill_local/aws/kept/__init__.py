@@ -1,0 +1,1 @@
+"""Keeps the state of ministack over the end of its process: a journal, and what goes into it."""
